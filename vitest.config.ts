@@ -1,0 +1,38 @@
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
+import { defineConfig } from "vitest/config";
+
+/** Tests that drive a running server over HTTP; all others run inside workerd, beside the Worker's own code. */
+const overHttp = ["test/conformance/**/*.test.ts", "test/local/**/*.test.ts"];
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        plugins: [
+          cloudflareTest(async () => ({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              bindings: { BATON_TOKEN: "test-token", TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+            },
+          })),
+        ],
+        test: {
+          name: "workerd",
+          include: ["test/**/*.test.ts"],
+          exclude: overHttp,
+          setupFiles: ["./test/support/migrate-directory.ts"],
+          // One runtime for all files: storage is shared, so every test names its own runs.
+          isolate: false,
+        },
+      },
+      {
+        test: {
+          name: "http",
+          include: overHttp,
+          globalSetup: ["./test/support/local-server.ts"],
+          testTimeout: 30_000,
+        },
+      },
+    ],
+  },
+});
