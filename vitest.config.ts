@@ -12,7 +12,10 @@ export default defineConfig({
           cloudflareTest(async () => ({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
-              bindings: { BATON_TOKEN: "test-token", TEST_MIGRATIONS: await readD1Migrations("./migrations") },
+              bindings: {
+                BATON_TOKEN: "test-token",
+                TEST_MIGRATIONS: await readD1Migrations("./migrations"),
+              },
             },
           })),
         ],

@@ -1,0 +1,62 @@
+import { checkCommands } from "./audit-commands.ts";
+import { checkDoneOnce, checkSequence, readHistory } from "./audit-log.ts";
+import { checkDirectory, checkReplay, checkViews } from "./audit-views.ts";
+import type { PlanTask } from "./plan.ts";
+import type { AuditEvent, AuditPatch, AuditTask, CommandRecord, ReplayView, RunView } from "./records.ts";
+import type { Check, Flag, Violation } from "./violation.ts";
+
+/*
+ * The drill's verdict. Everything here is a pure function of what was read back from the server and of what the agents
+ * wrote down while they worked; nothing is taken from the server's word that could be worked out from its log.
+ */
+
+export interface AuditInput {
+  readonly plan: readonly PlanTask[];
+  readonly events: readonly AuditEvent[];
+  readonly patches: readonly AuditPatch[];
+  readonly tasks: readonly AuditTask[];
+  /** The ids of the facts on the blackboard, in its order. */
+  readonly facts: readonly string[];
+  readonly blackboardRevision: number;
+  readonly run: RunView;
+  readonly directoryRow: RunView | undefined;
+  readonly replays: readonly ReplayView[];
+  readonly commands: readonly CommandRecord[];
+  /** The shortest term of a lease that was asked for, in milliseconds. */
+  readonly leaseMs: number;
+}
+
+export interface AuditReport {
+  /** How many things each check looked at; a check that looked at nothing proves nothing. */
+  readonly examined: Readonly<Record<Check, number>>;
+  readonly violations: readonly Violation[];
+}
+
+/** Runs every check. Never throws, whatever the log holds. */
+export function audit(input: AuditInput): AuditReport {
+  const violations: Violation[] = [];
+  const flag: Flag = (check, rule, detail, place) => violations.push({ check, rule, detail, ...place });
+
+  checkSequence(input, flag);
+  const history = readHistory(input, flag);
+  checkDoneOnce(input, history, flag);
+  checkCommands(input, history, flag);
+  checkReplay(input, flag);
+  checkViews(input, history, flag);
+  checkDirectory(input, flag);
+
+  return {
+    violations,
+    examined: {
+      done_once: input.plan.length,
+      dependencies: input.plan.reduce((sum, task) => sum + task.depends_on_task_ids.length, 0),
+      leases: history.leaseEnds.size,
+      sequence: input.events.length,
+      commands: input.commands.length,
+      replay: input.replays.length,
+      views: input.tasks.length,
+      directory: input.directoryRow === undefined ? 0 : 1,
+      answers: input.commands.reduce((sum, command) => sum + command.answers.length, 0),
+    },
+  };
+}

@@ -1,0 +1,54 @@
+import type { CommandAnswer, CommandRecord } from "./records.ts";
+import type { Violation } from "./violation.ts";
+
+/** Everything the agents write down while they work: the audit's second source, and the summary's. */
+export interface Journal {
+  readonly commands: CommandRecord[];
+  /** Milliseconds from sending to the last byte, by what was asked. Requests whose connection was cut are not in it. */
+  readonly latencies: Map<string, number[]>;
+  readonly violations: Violation[];
+  readonly counts: Counts;
+}
+
+export interface Counts {
+  /** Requests that got no answer or one that asks to come again (429, 5xx); each was sent again. */
+  unanswered: number;
+  /** Claims that found nothing. */
+  emptyClaims: number;
+  facts: number;
+  heartbeats: number;
+  /** Heartbeats and completions that came too late: the lease had run out. */
+  leasesLost: number;
+  crashes: { silent: number; late: number; stalled: number };
+  retries: { twice: number; repeated: number; cut: number };
+}
+
+export function createJournal(): Journal {
+  return {
+    commands: [],
+    latencies: new Map(),
+    violations: [],
+    counts: {
+      unanswered: 0,
+      emptyClaims: 0,
+      facts: 0,
+      heartbeats: 0,
+      leasesLost: 0,
+      crashes: { silent: 0, late: 0, stalled: 0 },
+      retries: { twice: 0, repeated: 0, cut: 0 },
+    },
+  };
+}
+
+/** A record that is still being written. */
+export type OpenRecord = Omit<CommandRecord, "answers" | "lease_age_ms"> & {
+  readonly answers: CommandAnswer[];
+  lease_age_ms?: number;
+};
+
+/** Adds one measured request. */
+export function noteLatency(journal: Journal, name: string, elapsedMs: number): void {
+  const values = journal.latencies.get(name);
+  if (values === undefined) journal.latencies.set(name, [elapsedMs]);
+  else values.push(elapsedMs);
+}

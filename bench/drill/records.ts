@@ -1,0 +1,213 @@
+import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
+
+/*
+ * What the audit goes by: the server's log and views, cut down to what the checks need, and the agents' own records. The
+ * readers never throw: what is missing or of another type becomes blank, 0 or undefined, and then fails a check.
+ */
+
+/** A task as the audit needs it, from an event, from the task list or from a replayed view. */
+export interface AuditTask {
+  readonly id: string;
+  readonly status: string;
+  readonly task_type: string;
+  readonly priority: number;
+  readonly task_rev: number;
+  readonly depends_on_task_ids: readonly string[];
+  readonly parent_task_id: string | undefined;
+  readonly assigned_agent: string | undefined;
+  readonly lease_owner: string | undefined;
+  /** In the log and in lists always a fingerprint of the token. */
+  readonly lease_token: string | undefined;
+  readonly lease_expires_at_ms: number | undefined;
+}
+
+export interface AuditEvent {
+  readonly seq: number;
+  readonly ts_ms: number;
+  readonly type: string;
+  readonly revision: number;
+  readonly task_id: string | undefined;
+  readonly command_id: string | undefined;
+  /** `payload.task` of a task event. */
+  readonly task: AuditTask | undefined;
+  /** `payload.payload.id` of a blackboard event: the id of the fact it added. */
+  readonly fact_id: string | undefined;
+  /** `payload.drill_marker` of an event the drill appended itself. */
+  readonly marker: string | undefined;
+}
+
+export interface AuditPatch {
+  readonly seq: number;
+  readonly source_event_seq: number | undefined;
+}
+
+/** What one answer said had changed. Only members the answer had. */
+export interface Effect {
+  readonly task_id?: string;
+  readonly task_rev?: number;
+  readonly status?: string;
+  /** The token itself, as only the claimer gets it. */
+  readonly lease_token?: string;
+  /** Epoch milliseconds. */
+  readonly lease_expires_at_ms?: number;
+  readonly seq?: number;
+  /** The id of the run, or ids and revisions of the tasks, that were created. */
+  readonly created?: string;
+}
+
+export interface CommandAnswer {
+  readonly status: number;
+  /** The `code` of a refusal. */
+  readonly code: string | undefined;
+  /** Whether the answer said it was a repeat's (`Idempotency-Replayed`). */
+  readonly replayed: boolean;
+  /** Null for a claim that found nothing; undefined for a refusal. */
+  readonly effect: Effect | null | undefined;
+}
+
+/** How often and in which way a command was sent. */
+export type Delivery =
+  | "once"
+  /** Two requests at the same time. */
+  | "twice"
+  /** The answer was read and thrown away, then the command was sent again. */
+  | "repeated"
+  /** The connection was cut before the answer came, then the command was sent again. */
+  | "cut";
+
+export type CommandKind =
+  | "run"
+  | "create"
+  | "event"
+  | "fact"
+  | "claim"
+  | "heartbeat"
+  | "complete"
+  | "checkpoint";
+
+/** An agent's own record of one command: what it asked, and all answers it was given, in the order they came. */
+export interface CommandRecord {
+  readonly command_id: string;
+  readonly kind: CommandKind;
+  readonly delivery: Delivery;
+  readonly task_id?: string;
+  /** The claim under whose lease a heartbeat or completion was sent. */
+  readonly claim_id?: string;
+  /**
+   * Milliseconds from the moment that claim was first sent to this command's last answer, by the agent's own clock. The
+   * lease is younger than that, whatever the server's clock says.
+   */
+  readonly lease_age_ms?: number;
+  /** The fact's id, or the event's marker. */
+  readonly mark?: string;
+  readonly answers: readonly CommandAnswer[];
+}
+
+/** The members a run and its directory row have in common. */
+export interface RunView {
+  readonly run_id: string;
+  readonly run_type: string;
+  readonly status: string;
+  readonly objective: string;
+  readonly source_client: string | undefined;
+  readonly workspace: string;
+  readonly revision: number;
+  readonly last_event_seq: number;
+  readonly created_at_ms: number;
+  readonly updated_at_ms: number;
+  readonly task_counts: Readonly<Record<string, number>>;
+}
+
+export interface ReplayView {
+  readonly from_checkpoint: boolean;
+  readonly checkpoint_seq: number;
+  readonly upto_seq: number;
+  readonly events_applied: number;
+  readonly patches_applied: number;
+  /** The names of all drift flags that were set. */
+  readonly drift: readonly string[];
+}
+
+/** A task of any view. */
+export function toAuditTask(value: unknown): AuditTask {
+  return {
+    id: stringAt(value, "id") ?? "",
+    status: stringAt(value, "status") ?? "",
+    task_type: stringAt(value, "task_type") ?? "",
+    priority: numberAt(value, "priority") ?? 0,
+    task_rev: numberAt(value, "task_rev") ?? 0,
+    depends_on_task_ids: listAt(value, "depends_on_task_ids").map(String),
+    parent_task_id: stringAt(value, "parent_task_id"),
+    assigned_agent: stringAt(value, "assigned_agent"),
+    lease_owner: stringAt(value, "lease_owner"),
+    lease_token: stringAt(value, "lease_token"),
+    lease_expires_at_ms: numberAt(value, "lease_expires_at_ms"),
+  };
+}
+
+/** Keeps of an event what the checks need: whole events of a large plan would fill the memory. */
+export function toAuditEvent(value: unknown): AuditEvent {
+  const payload = objectAt(value, "payload");
+  const task = objectAt(payload, "task");
+  return {
+    seq: numberAt(value, "seq") ?? 0,
+    ts_ms: numberAt(value, "ts_ms") ?? 0,
+    type: stringAt(value, "type") ?? "",
+    revision: numberAt(value, "revision") ?? 0,
+    task_id: stringAt(value, "task_id"),
+    command_id: stringAt(value, "command_id"),
+    task: task === undefined ? undefined : toAuditTask(task),
+    fact_id:
+      stringAt(payload, "op") === "add_fact" ? stringAt(objectAt(payload, "payload"), "id") : undefined,
+    marker: stringAt(payload, "drill_marker"),
+  };
+}
+
+/** Keeps of a patch what the checks need. */
+export function toAuditPatch(value: unknown): AuditPatch {
+  return {
+    seq: numberAt(value, "seq") ?? 0,
+    source_event_seq: numberAt(value, "source_event_seq"),
+  };
+}
+
+/** A run, as `GET /v1/runs/{id}` or the list of runs shows it. */
+export function toRunView(value: unknown): RunView {
+  const workspace = asObject(value)?.workspace;
+  const counts = Object.entries(objectAt(value, "task_counts") ?? {});
+  return {
+    run_id: stringAt(value, "run_id") ?? "",
+    run_type: stringAt(value, "run_type") ?? "",
+    status: stringAt(value, "status") ?? "",
+    objective: stringAt(value, "objective") ?? "",
+    source_client: stringAt(value, "source_client"),
+    workspace: typeof workspace === "string" ? workspace : (stringAt(workspace, "canonical_path") ?? ""),
+    revision: numberAt(value, "revision") ?? 0,
+    last_event_seq: numberAt(value, "last_event_seq") ?? 0,
+    created_at_ms: numberAt(value, "created_at_ms") ?? 0,
+    updated_at_ms: numberAt(value, "updated_at_ms") ?? 0,
+    // A status no task has may be absent or 0.
+    task_counts: Object.fromEntries(
+      counts.map(([name, count]) => [name, Number(count)] as const).filter(([, count]) => count !== 0),
+    ),
+  };
+}
+
+/** The answer of `GET /v1/runs/{id}/replay`. */
+export function toReplayView(value: unknown): ReplayView {
+  const drift = objectAt(value, "drift");
+  return {
+    from_checkpoint: asObject(value)?.from_checkpoint === true,
+    checkpoint_seq: numberAt(value, "checkpoint_seq") ?? 0,
+    upto_seq: numberAt(value, "upto_seq") ?? 0,
+    events_applied: numberAt(value, "events_applied") ?? -1,
+    patches_applied: numberAt(value, "blackboard_patches_applied") ?? -1,
+    // `compared: false` would make every other flag worthless, so it counts as drift too.
+    drift:
+      drift === undefined
+        ? ["no drift report"]
+        : Object.keys(drift).filter((name) =>
+            name === "compared" ? drift[name] !== true : drift[name] !== false,
+          ),
+  };
+}

@@ -1,0 +1,231 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Answer, type Api, NoAnswer, type Request } from "./api.ts";
+import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
+import { type Journal, noteLatency, type OpenRecord } from "./journal.ts";
+import type { CommandAnswer, CommandKind, CommandRecord, Delivery, Effect } from "./records.ts";
+import type { Rng } from "./rng.ts";
+
+/** A command as an agent gives it. */
+export interface Command {
+  readonly kind: CommandKind;
+  readonly path: string;
+  readonly body: unknown;
+  readonly commandId: string;
+  readonly taskId?: string;
+  readonly claimId?: string;
+  readonly mark?: string;
+}
+
+/** The server did not take a command although it was sent again and again, or refused what it must not refuse. */
+export class CommandFailed extends Error {
+  override readonly name = "CommandFailed";
+}
+
+/** How often a command without an answer is sent again; with the pauses below this spans about half a minute. */
+const maxAttempts = 10;
+const firstPauseMs = 50;
+const longestPauseMs = 5_000;
+
+/** A cut connection is cut while the server is at work, or just before or after: answers take a few milliseconds. */
+const cutAfterMs = { min: 0, max: 6 };
+/** How long an agent that lost an answer takes to notice. */
+const repeatAfterMs = { min: 0, max: 60 };
+
+/** Refusals an agent may meet in good order: its lease ran out before it was done. */
+const lateCodes = new Set(["TASK_LEASE_INVALID", "TASK_LEASE_REQUIRED", "TASK_TRANSITION_INVALID"]);
+
+/**
+ * Sends commands the way bad networks do: some twice at once, some again after their answer was lost, some again after the
+ * connection broke. Every answer goes into the journal, where the audit compares them.
+ */
+export class Sender {
+  readonly #api: Api;
+  readonly #journal: Journal;
+  readonly #rng: Rng;
+  readonly #retry: number;
+
+  /** @param retry the share of commands that are sent more than once, 0 to 1 */
+  constructor(api: Api, journal: Journal, rng: Rng, retry: number) {
+    this.#api = api;
+    this.#journal = journal;
+    this.#rng = rng;
+    this.#retry = retry;
+  }
+
+  /** How the next command will be sent. */
+  drawDelivery(): Delivery {
+    return this.#rng.chance(this.#retry) ? this.#rng.pick(["twice", "repeated", "cut"]) : "once";
+  }
+
+  /**
+   * Sends a command and gives the effect an agent may act on: what was accepted, null for a claim that found nothing, or
+   * undefined for a refusal that tells of a lost lease. Throws {@link CommandFailed} on anything else.
+   *
+   * @param sinceMs when the claim whose lease is used was sent, by `performance.now()`
+   */
+  async send(
+    command: Command,
+    delivery: Delivery = this.drawDelivery(),
+    sinceMs?: number,
+  ): Promise<Effect | null | undefined> {
+    const record = this.open(command, delivery);
+    if (delivery !== "once") this.#journal.counts.retries[delivery] += 1;
+    switch (delivery) {
+      case "once":
+        await this.sendOnce(command, record);
+        break;
+      case "twice":
+        await Promise.all([this.sendOnce(command, record), this.sendOnce(command, record)]);
+        break;
+      case "repeated":
+        await this.sendOnce(command, record);
+        await this.#pause(repeatAfterMs);
+        await this.sendOnce(command, record);
+        break;
+      case "cut":
+        await this.#api.cut(toRequest(command), this.#rng.between(cutAfterMs.min, cutAfterMs.max));
+        await this.#pause(repeatAfterMs);
+        await this.sendOnce(command, record);
+        break;
+    }
+    if (sinceMs !== undefined) record.lease_age_ms = performance.now() - sinceMs;
+    return outcome(record);
+  }
+
+  /** Starts a record without sending anything, for callers that send by themselves. */
+  open(command: Command, delivery: Delivery): OpenRecord {
+    const record: OpenRecord = {
+      command_id: command.commandId,
+      kind: command.kind,
+      delivery,
+      ...(command.taskId === undefined ? {} : { task_id: command.taskId }),
+      ...(command.claimId === undefined ? {} : { claim_id: command.claimId }),
+      ...(command.mark === undefined ? {} : { mark: command.mark }),
+      answers: [],
+    };
+    this.#journal.commands.push(record as CommandRecord);
+    return record;
+  }
+
+  /**
+   * Sends a command until it is answered and notes the answer. Throws {@link CommandFailed} when no answer comes, or one
+   * that no agent should ever get.
+   */
+  async sendOnce(command: Command, record: OpenRecord): Promise<void> {
+    let pauseMs = firstPauseMs;
+    let trouble = "";
+    for (let attempt = 1; attempt <= maxAttempts; attempt += 1) {
+      const answer = await this.#attempt(command);
+      if (answer instanceof NoAnswer) trouble = answer.message;
+      else if (answer.status === 429 || answer.status >= 500) trouble = describe(answer);
+      else {
+        noteLatency(this.#journal, command.kind, answer.elapsedMs);
+        record.answers.push(this.#read(command, answer));
+        return;
+      }
+      this.#journal.counts.unanswered += 1;
+      await sleep(pauseMs * (0.5 + this.#rng.next()));
+      pauseMs = Math.min(pauseMs * 2, longestPauseMs);
+    }
+    this.#fail(command, "no_answer", `gave up after ${maxAttempts} attempts: ${trouble}`);
+  }
+
+  async #attempt(command: Command): Promise<Answer | NoAnswer> {
+    try {
+      return await this.#api.send(toRequest(command));
+    } catch (error) {
+      if (error instanceof NoAnswer) return error;
+      throw error;
+    }
+  }
+
+  #read(command: Command, answer: Answer): CommandAnswer {
+    const { status, replayed } = answer;
+    const code = stringAt(answer.body, "code");
+    if (status >= 200 && status < 300) {
+      const effect = readEffect(command.kind, answer.body);
+      if (effect !== undefined) return { status, code, replayed, effect };
+    } else if (command.claimId !== undefined && code !== undefined && lateCodes.has(code)) {
+      return { status, code, replayed, effect: undefined };
+    }
+    return this.#fail(command, "unexpected_answer", describe(answer));
+  }
+
+  #fail(command: Command, rule: string, detail: string): never {
+    const { commandId, taskId, path, body } = command;
+    const asked = `POST ${path} ${JSON.stringify(body).slice(0, 300)}`;
+    this.#journal.violations.push({
+      check: "answers",
+      rule,
+      detail: `${asked}: ${detail}`,
+      command_id: commandId,
+      ...(taskId === undefined ? {} : { task_id: taskId }),
+    });
+    throw new CommandFailed(`${asked}: ${detail}`);
+  }
+
+  #pause(range: { readonly min: number; readonly max: number }): Promise<void> {
+    return sleep(this.#rng.between(range.min, range.max));
+  }
+}
+
+/** What an agent may go by once all its sends were answered: any effect before none. */
+export function outcome(record: OpenRecord): Effect | null | undefined {
+  const effects = record.answers.map((answer) => answer.effect);
+  return (
+    effects.find((effect) => effect !== undefined && effect !== null) ??
+    effects.find((effect) => effect === null)
+  );
+}
+
+function toRequest({ path, body, commandId }: Command): Request {
+  return { method: "POST", path, body, commandId };
+}
+
+function describe({ status, body }: Answer): string {
+  return `answered ${status} ${(JSON.stringify(body) ?? "without JSON").slice(0, 500)}`;
+}
+
+/** What an accepted command changed, as its answer tells it; undefined when the answer is not of the promised shape. */
+function readEffect(kind: CommandKind, body: unknown): Effect | null | undefined {
+  switch (kind) {
+    case "run": {
+      const id = stringAt(objectAt(body, "run"), "run_id");
+      return id === undefined ? undefined : { created: id };
+    }
+    case "create": {
+      const created = listAt(body, "tasks").map(
+        (task) => `${stringAt(task, "id")}@${numberAt(task, "task_rev")}`,
+      );
+      return created.length === 0 ? undefined : { created: created.join(" ") };
+    }
+    case "event":
+    case "fact":
+    case "checkpoint": {
+      const member = kind === "event" ? "event" : kind === "fact" ? "patch" : "checkpoint";
+      const seq = numberAt(objectAt(body, member), "seq");
+      return seq === undefined ? undefined : { seq };
+    }
+    case "claim": {
+      if (asObject(body)?.task === null && asObject(body)?.lease === null) return null;
+      return taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
+    }
+    case "heartbeat":
+      return taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
+    case "complete":
+      return taskEffect(objectAt(body, "task"), undefined, false);
+  }
+}
+
+function taskEffect(task: unknown, lease: unknown, leased: boolean): Effect | undefined {
+  const task_id = stringAt(task, "id");
+  const task_rev = numberAt(task, "task_rev");
+  const status = stringAt(task, "status");
+  if (task_id === undefined || task_rev === undefined || status === undefined) return undefined;
+  const effect = { task_id, task_rev, status };
+  if (!leased) return effect;
+  const lease_token = stringAt(lease, "token");
+  const lease_expires_at_ms = numberAt(lease, "expires_at_ms");
+  if (lease_token === undefined || lease_expires_at_ms === undefined) return undefined;
+  return { ...effect, lease_token, lease_expires_at_ms };
+}

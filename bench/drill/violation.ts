@@ -1,0 +1,31 @@
+/** What is checked; the values are the lines of the summary. */
+export const checks = {
+  done_once: "every task done exactly once",
+  dependencies: "no task claimed or completed before its dependencies",
+  leases: "never two live leases on one task",
+  sequence: "seq contiguous from 1; revisions, times and patches in step",
+  commands: "every command had one effect, and repeats had the same answer",
+  replay: "replay without drift",
+  views: "tasks, blackboard and run agree with the log",
+  directory: "directory row equal to the run",
+  answers: "no unexpected answer",
+} as const;
+
+export type Check = keyof typeof checks;
+
+/** One proof that something is wrong. */
+export interface Violation {
+  readonly check: Check;
+  /** The rule that was broken, stable for machines. */
+  readonly rule: string;
+  readonly detail: string;
+  readonly seq?: number;
+  readonly task_id?: string;
+  readonly command_id?: string;
+}
+
+/** Where it was found. */
+export type Place = Omit<Violation, "check" | "rule" | "detail">;
+
+/** How a check reports what it found. */
+export type Flag = (check: Check, rule: string, detail: string, place?: Place) => void;

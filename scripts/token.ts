@@ -1,0 +1,39 @@
+import { randomBytes } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { StartError } from "./start-error.ts";
+
+/** What RFC 6750 allows after "Bearer ". */
+const bearerToken = /^[A-Za-z0-9\-._~+/]+=*$/;
+
+/**
+ * The token clients must present: the given one, else the one kept in the state directory, else a new random one that
+ * is kept there for the next start, readable by its owner only.
+ *
+ * @throws StartError when the given or the kept token cannot be sent in an Authorization header.
+ */
+export async function loadToken(stateDir: string, given: string | undefined): Promise<string> {
+  if (given !== undefined) {
+    if (!bearerToken.test(given)) {
+      throw new StartError(
+        "BATON_TOKEN may hold only letters, digits and - . _ ~ + / (then any number of =)",
+      );
+    }
+    return given;
+  }
+  const path = join(stateDir, "token");
+  const kept = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw new StartError(`cannot read the token in ${path}: ${error.message}`);
+  });
+  if (kept !== undefined) {
+    const token = kept.trim();
+    if (!bearerToken.test(token)) {
+      throw new StartError(`${path} does not hold a usable token; delete it to get a new one`);
+    }
+    return token;
+  }
+  const token = `baton_${randomBytes(32).toString("base64url")}`;
+  await writeFile(path, `${token}\n`, { mode: 0o600, flag: "wx" });
+  return token;
+}

@@ -1,0 +1,140 @@
+import { normalisePath } from "../domain/workspace.ts";
+import type { RunHeader, RunStatus, RunSummary, TaskCounts, Workspace } from "../protocol/run.ts";
+
+/** What a run's object tells the directory. */
+export interface DirectoryEntry {
+  tenant: string;
+  run: RunHeader;
+  taskCounts: TaskCounts;
+  /** Epoch ms, no later than the earliest lease expiry; null when no lease is out. */
+  leaseDueAtMs: number | null;
+}
+
+export interface RunFilter {
+  workspace?: string | undefined;
+  run_type?: string | undefined;
+  status?: RunStatus | undefined;
+  source?: string | undefined;
+}
+
+/** A place in the list of runs, latest update first; the page begins after it. */
+export interface RunCursor {
+  updated_at_ms: number;
+  run_id: string;
+}
+
+/** A run whose leases may have run out. */
+export interface DueRun {
+  tenant: string;
+  run_id: string;
+  lease_due_at_ms: number;
+}
+
+interface StoredRun {
+  run_id: string;
+  run_type: string;
+  source_client: string | null;
+  workspace: string;
+  status: RunStatus;
+  objective: string;
+  revision: number;
+  last_event_seq: number;
+  created_at_ms: number;
+  updated_at_ms: number;
+  task_counts: string;
+}
+
+const UPSERT = `
+  INSERT INTO runs (tenant, run_id, run_type, run_type_key, source_client, source_key, workspace, workspace_key, status,
+    objective, revision, last_event_seq, created_at_ms, updated_at_ms, task_counts, lease_due_at_ms)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+  ON CONFLICT (tenant, run_id) DO UPDATE SET
+    run_type = excluded.run_type, run_type_key = excluded.run_type_key, source_client = excluded.source_client,
+    source_key = excluded.source_key, workspace = excluded.workspace, workspace_key = excluded.workspace_key,
+    status = excluded.status, objective = excluded.objective, revision = excluded.revision,
+    last_event_seq = excluded.last_event_seq, updated_at_ms = excluded.updated_at_ms,
+    task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms
+  WHERE excluded.last_event_seq >= runs.last_event_seq`;
+
+/** Writes a run's row; a row that is already newer stays. Safe to repeat. */
+export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<void> {
+  const { run } = entry;
+  const source = run.source_client ?? null;
+  await db
+    .prepare(UPSERT)
+    .bind(
+      entry.tenant,
+      run.run_id,
+      run.run_type,
+      filterKey(run.run_type),
+      source,
+      source === null ? null : filterKey(source),
+      JSON.stringify(run.workspace),
+      normalisePath(run.workspace.canonical_path),
+      run.status,
+      run.objective,
+      run.revision,
+      run.last_event_seq,
+      run.created_at_ms,
+      run.updated_at_ms,
+      JSON.stringify(entry.taskCounts),
+      entry.leaseDueAtMs,
+    )
+    .run();
+}
+
+/** Up to `limit` runs of a tenant that match, latest update first, then run id descending (contract 02 §2.2). */
+export async function listRuns(
+  db: D1Database,
+  tenant: string,
+  filter: RunFilter,
+  after: RunCursor | null,
+  limit: number,
+): Promise<RunSummary[]> {
+  const conditions = ["tenant = ?"];
+  const bindings: (string | number)[] = [tenant];
+  const where = (condition: string, ...values: (string | number)[]) => {
+    conditions.push(condition);
+    bindings.push(...values);
+  };
+  if (filter.workspace !== undefined) where("workspace_key = ?", normalisePath(filter.workspace));
+  if (filter.run_type !== undefined) where("run_type_key = ?", filterKey(filter.run_type));
+  if (filter.status !== undefined) where("status = ?", filter.status);
+  if (filter.source !== undefined) where("source_key = ?", filterKey(filter.source));
+  if (after !== null) where("(updated_at_ms, run_id) < (?, ?)", after.updated_at_ms, after.run_id);
+  const { results } = await db
+    .prepare(
+      `SELECT run_id, run_type, source_client, workspace, status, objective, revision, last_event_seq, created_at_ms,
+         updated_at_ms, task_counts
+       FROM runs WHERE ${conditions.join(" AND ")} ORDER BY updated_at_ms DESC, run_id DESC LIMIT ?`,
+    )
+    .bind(...bindings, limit)
+    .all<StoredRun>();
+  return results.map((row) => ({
+    ...row,
+    workspace: JSON.parse(row.workspace) as Workspace,
+    task_counts: JSON.parse(row.task_counts) as TaskCounts,
+  }));
+}
+
+/** Up to `limit` runs, of any tenant, with a lease due at `nowMs` or before, in order of due time, after a place. */
+export async function runsWithDueLeases(
+  db: D1Database,
+  nowMs: number,
+  after: DueRun | null,
+  limit: number,
+): Promise<DueRun[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT tenant, run_id, lease_due_at_ms FROM runs
+       WHERE lease_due_at_ms <= ?1 AND (lease_due_at_ms, tenant, run_id) > (?2, ?3, ?4)
+       ORDER BY lease_due_at_ms, tenant, run_id LIMIT ?5`,
+    )
+    .bind(nowMs, after?.lease_due_at_ms ?? -1, after?.tenant ?? "", after?.run_id ?? "", limit)
+    .all<DueRun>();
+  return results;
+}
+
+function filterKey(text: string): string {
+  return text.trim().toLowerCase();
+}

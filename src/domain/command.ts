@@ -1,0 +1,61 @@
+import type { PatchOp } from "../protocol/blackboard.ts";
+import type { Run, RunStatus, WorkStatus } from "../protocol/run.ts";
+import type { Todo } from "./todos.ts";
+
+/** One row of a task batch, as sent (contract 04 §2). */
+export interface TaskRow {
+  task_type: string;
+  id?: string | undefined;
+  command_id?: string | undefined;
+  payload: unknown;
+  status?: WorkStatus | undefined;
+  workflow_id?: string | undefined;
+  workflow_node_id?: string | undefined;
+  parent_task_id?: string | undefined;
+  depends_on_task_ids: string[];
+  decision_ids: string[];
+  artifact_ids: string[];
+  priority?: number | undefined;
+  max_attempts?: number | undefined;
+}
+
+export interface TaskFilter {
+  task_type?: string | undefined;
+  workflow_id?: string | undefined;
+}
+
+/** What a caller may ask of a run. Shapes and defaults as in contract 02; durations in ms. */
+export type Command =
+  | { op: "append_event"; type: string; status: RunStatus; step_id?: string | undefined; payload: unknown }
+  | { op: "patch_blackboard"; patch_op: PatchOp; payload: unknown }
+  | { op: "replace_run"; run: Run; expected_revision?: number | undefined }
+  | {
+      op: "sync_todos";
+      todos: Todo[];
+      replace: boolean;
+      source_session_id: string | null;
+      source_run_id: string | null;
+    }
+  | { op: "select_next_step"; dry_run: boolean }
+  | { op: "validate_workspace"; phase: string; current_path: string; step_id?: string | undefined }
+  | {
+      op: "create_tasks";
+      tasks: TaskRow[] /** Whether an idle task of the same id gives way. */;
+      replace_existing: boolean;
+    }
+  | ({ op: "claim_task"; agent_id: string; lease_ms?: number | undefined } & TaskFilter)
+  | {
+      op: "transition_task";
+      task_id: string;
+      action: string;
+      expected_task_rev?: number | undefined;
+      lease_token?: string | undefined;
+      agent_id?: string | undefined;
+      status?: WorkStatus | undefined;
+      error?: string | undefined;
+      lease_ms?: number | undefined;
+    }
+  | { op: "requeue_stale" };
+
+export type CommandOp = Command["op"];
+export type CommandOf<Op extends CommandOp> = Extract<Command, { op: Op }>;

@@ -1,0 +1,197 @@
+import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
+import type { CommandOf, TaskRow } from "./command.ts";
+import { applyPayloadContract } from "./contract.ts";
+import type { Decision } from "./decide.ts";
+import { type Context, Draft } from "./draft.ts";
+import { findCycle, type Graph } from "./graph.ts";
+import { leaseMs, needsToken } from "./lease.ts";
+import { MAX_PAYLOAD_BYTES, MAX_TASKS_PER_BATCH, MAX_TASKS_PER_RUN } from "./limits.ts";
+import { createTask, dependenciesOf, requestedId } from "./new-task.ts";
+import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
+import { payloadTooLarge } from "./payload-size.ts";
+import { fieldInvalid, limitExceeded, type Refusal, taskNotFound } from "./refusals.ts";
+import { applyAction, claim, leaseRefusal, requeueStale } from "./task-actions.ts";
+import type { View } from "./view.ts";
+
+/**
+ * Adds a batch of tasks, all or none (contract 04 §2, 07 D21). Rows whose command id is used, in the run or earlier in
+ * the batch, are left out and named.
+ */
+export function decideCreate(command: CommandOf<"create_tasks">, view: View, context: Context): Decision {
+  const { tasks: rows } = command;
+  if (rows.length === 0) {
+    return { ok: false, refusal: fieldInvalid("tasks", "non_empty", "must have at least one row") };
+  }
+  if (rows.length > MAX_TASKS_PER_BATCH) {
+    return { ok: false, refusal: limitExceeded("tasks_per_batch", MAX_TASKS_PER_BATCH, rows.length) };
+  }
+  const board = new BoardInTheMaking(view);
+  const draft = new Draft(view.head(), context);
+  const used = new Set<string>();
+  const deduped: string[] = [];
+
+  for (const [index, row] of rows.entries()) {
+    if (row.task_type.trim() === "") {
+      return {
+        ok: false,
+        refusal: fieldInvalid(`tasks[${index}].task_type`, "non_blank", "must not be blank"),
+      };
+    }
+    const commandId = row.command_id?.trim() ? row.command_id : undefined;
+    if (commandId !== undefined) {
+      if (used.has(commandId) || view.isCommandUsed(commandId)) {
+        deduped.push(commandId);
+        continue;
+      }
+      used.add(commandId);
+    }
+    const contracted = applyPayloadContract(row.task_type, row.payload, row.id ?? "");
+    if (!contracted.ok) return contracted;
+    const id = requestedId(row) ?? `task-${context.newId()}`;
+    const refusal =
+      payloadTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
+      board.refusalOf(id, row, command.replace_existing);
+    if (refusal !== null) return { ok: false, refusal };
+    board.put(draft.task(createTask(row, id, contracted, context.nowMs), { commandId }));
+  }
+  return { ok: true, commits: draft.commits, outcome: createdOutcome(draft.commits, deduped) };
+}
+
+/** Gives the next claimable task to an agent (contract 04 §4). Stale leases were requeued before. */
+export function decideClaim(
+  command: CommandOf<"claim_task">,
+  view: View,
+  context: Context,
+  commandId?: string,
+): Decision {
+  const agentId = command.agent_id.trim();
+  if (agentId === "") {
+    return { ok: false, refusal: fieldInvalid("agent_id", "non_blank", "must not be blank") };
+  }
+  const task = view.nextClaimable(command, context.nowMs);
+  if (task === null) {
+    return { ok: true, commits: [], outcome: { op: "claim_task", task: null, lease: null } };
+  }
+  const eventId = `evt-${context.newId()}`;
+  const masked = context.maskToken(context.leaseToken(eventId));
+  const draft = new Draft(view.head(), context, commandId);
+  const expiresAtMs = context.nowMs + leaseMs(command.lease_ms);
+  draft.task(claim(task, agentId, masked, expiresAtMs), { eventId });
+  const event = onlyCommit(draft).event;
+  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, context) };
+}
+
+/** Applies one action to a task; the order of checks is the contract's (04 §6). */
+export function decideTransition(
+  command: CommandOf<"transition_task">,
+  view: View,
+  context: Context,
+  commandId?: string,
+): Decision {
+  const task = view.task(command.task_id);
+  if (task === null) return { ok: false, refusal: taskNotFound };
+  const expected = command.expected_task_rev;
+  if (expected !== undefined && expected !== task.task_rev) {
+    const error = "task revision mismatch";
+    return { ok: false, refusal: { code: "TASK_REV_MISMATCH", error, task_rev: task.task_rev } };
+  }
+  const word = command.action.trim().toLowerCase();
+  const action = TASK_ACTIONS.find((known) => known === word) ?? null;
+  const unproven = leaseProblem(task, action, command, context);
+  if (unproven !== null) return { ok: false, refusal: unproven };
+  if (action === null) {
+    const message = `must be one of ${TASK_ACTIONS.join(", ")}`;
+    return { ok: false, refusal: fieldInvalid("action", "one_of", message) };
+  }
+  const result = applyAction(task, action, command, context.nowMs);
+  if (!result.ok) return result;
+  const draft = new Draft(view.head(), context, commandId);
+  draft.task(result.change);
+  const { event, patch } = onlyCommit(draft);
+  if (patch === null) throw new Error("a task commit has a patch");
+  return { ok: true, commits: draft.commits, outcome: transitionedOutcome(command, event, patch, context) };
+}
+
+/** Puts every task whose lease ran out back on the board, in list order (contract 04 §9). */
+export function decideRequeue(view: View, context: Context): Decision {
+  const draft = new Draft(view.head(), context);
+  const stale = view.staleLeases(context.nowMs);
+  for (const task of stale) draft.task(requeueStale(task, context.nowMs));
+  return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
+}
+
+/** Contract 04 §7. */
+function leaseProblem(
+  task: Task,
+  action: TaskAction | null,
+  command: CommandOf<"transition_task">,
+  context: Context,
+): Refusal | null {
+  if (!needsToken(task, action, command.status ?? null, context.nowMs)) return null;
+  if (command.lease_token === undefined) {
+    return leaseRefusal(task, "TASK_LEASE_REQUIRED", "lease token required");
+  }
+  if (context.maskToken(command.lease_token) === task.lease_token) return null;
+  return leaseRefusal(task, "TASK_LEASE_INVALID", "invalid lease token");
+}
+
+function onlyCommit(draft: Draft) {
+  const [commit] = draft.commits;
+  if (commit === undefined) throw new Error("a task change makes one commit");
+  return commit;
+}
+
+/** The board with the rows of a batch so far put onto it: later rows see earlier ones. */
+class BoardInTheMaking implements Graph {
+  readonly #view: View;
+  readonly #added = new Map<string, Task>();
+  readonly #dependents = new Map<string, string[]>();
+  #count: number;
+
+  constructor(view: View) {
+    this.#view = view;
+    this.#count = view.taskCount();
+  }
+
+  /** Why a row cannot become the task `id`, or null. */
+  refusalOf(id: string, row: TaskRow, replaceExisting: boolean): Refusal | null {
+    const existing = this.#task(id);
+    if (existing !== null && !(replaceExisting && isIdle(existing))) {
+      return { code: "TASK_EXISTS", error: "task already exists", task_id: id };
+    }
+    if (existing === null && this.#count >= MAX_TASKS_PER_RUN) {
+      return limitExceeded("tasks_per_run", MAX_TASKS_PER_RUN, this.#count + 1);
+    }
+    const cycle = findCycle(this, id, dependenciesOf(row));
+    if (cycle === null) return null;
+    return { code: "TASK_DEPENDENCY_CYCLE", error: "task dependencies form a cycle", task_id: id, cycle };
+  }
+
+  put(task: Task): void {
+    if (this.#task(task.id) === null) this.#count += 1;
+    this.#added.set(task.id, task);
+    for (const dependency of task.depends_on_task_ids) {
+      const dependents = this.#dependents.get(dependency);
+      if (dependents === undefined) this.#dependents.set(dependency, [task.id]);
+      else dependents.push(task.id);
+    }
+  }
+
+  dependenciesOf(id: string): string[] {
+    return this.#task(id)?.depends_on_task_ids ?? [];
+  }
+
+  dependentsOf(id: string): string[] {
+    const stored = this.#view.dependentsOf(id).filter((dependent) => !this.#added.has(dependent));
+    return [...stored, ...(this.#dependents.get(id) ?? [])];
+  }
+
+  #task(id: string): Task | null {
+    return this.#added.get(id) ?? this.#view.task(id);
+  }
+}
+
+/** Whether nobody works on a task and its work is not done: only then may a new one take its place (07 D50). */
+function isIdle(task: Task): boolean {
+  return task.status !== "in_progress" && task.status !== "done" && task.lease_token === undefined;
+}

@@ -1,0 +1,41 @@
+import type { Command } from "./command.ts";
+import type { Commit } from "./commit.ts";
+import { decideBoard } from "./decide-board.ts";
+import { decideAppend, decideReplace, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
+import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
+import type { Context } from "./draft.ts";
+import type { Outcome } from "./outcome.ts";
+import type { Refusal } from "./refusals.ts";
+import type { View } from "./view.ts";
+
+/** What a command comes to: a refusal that changes nothing, or commits (perhaps none) with the outcome they make. */
+export type Decision = { ok: true; commits: Commit[]; outcome: Outcome } | { ok: false; refusal: Refusal };
+
+/**
+ * Decides one command against the run as it stands. Pure: reads the view, writes nothing, knows no clock.
+ * @param commandId stamped on the commits; that it is unused was checked before.
+ */
+export function decide(command: Command, view: View, context: Context, commandId?: string): Decision {
+  switch (command.op) {
+    case "append_event":
+      return decideAppend(command, view, context, commandId);
+    case "patch_blackboard":
+      return decideBoard(command, view, context, commandId);
+    case "replace_run":
+      return decideReplace(command, view, context, commandId);
+    case "sync_todos":
+      return decideTodos(command, view, context, commandId);
+    case "select_next_step":
+      return decideSelect(command, view, context, commandId);
+    case "validate_workspace":
+      return decideWorkspace(command, view, context, commandId);
+    case "create_tasks":
+      return decideCreate(command, view, context);
+    case "claim_task":
+      return decideClaim(command, view, context, commandId);
+    case "transition_task":
+      return decideTransition(command, view, context, commandId);
+    case "requeue_stale":
+      return decideRequeue(view, context);
+  }
+}

@@ -1,0 +1,122 @@
+import type { PatchOp } from "../protocol/blackboard.ts";
+import type { EventRecord } from "../protocol/event.ts";
+import type { RunStatus } from "../protocol/run.ts";
+import type { Task } from "../protocol/task.ts";
+import type { Commit } from "./commit.ts";
+import { evolve } from "./evolve.ts";
+import type { RunHead } from "./head.ts";
+import type { TaskChange } from "./task-actions.ts";
+
+/** What a decision may not make up itself: time, ids, and lease tokens. */
+export interface Context {
+  /** The commit time; never before the run's last (contract 07 D107). */
+  nowMs: number;
+  /** A fresh lower-case UUID v4. */
+  newId(): string;
+  /** The lease token that belongs to a claim event; the same for the same event, always. */
+  leaseToken(claimEventId: string): string;
+  /** A token's fingerprint, the only form that is stored or shown (docs/compatibility.md). */
+  maskToken(token: string): string;
+}
+
+export interface EventDraft {
+  type: string;
+  status: RunStatus;
+  step_id?: string | undefined;
+  origin?: "client" | undefined;
+  payload: unknown;
+}
+
+/** Builds a decision's commits one after the other, each on the head that the one before leaves. */
+export class Draft {
+  readonly commits: Commit[] = [];
+  readonly #context: Context;
+  readonly #commandId: string | undefined;
+  #head: RunHead;
+
+  /** @param commandId stamped on every event, unless a commit brings its own. */
+  constructor(head: RunHead, context: Context, commandId?: string) {
+    this.#head = head;
+    this.#context = context;
+    this.#commandId = commandId;
+  }
+
+  get head(): RunHead {
+    return this.#head;
+  }
+
+  /** A run event or snapshot commit: no patch (contract 01 §5). */
+  event(draft: EventDraft): EventRecord {
+    return this.#commit(this.#record(draft), null).event;
+  }
+
+  /** A patch commit: event and patch share seq and time (contract 05 §2.2). */
+  patch(op: PatchOp, payload: unknown): Commit {
+    const type = op === "add_artifact" ? "context.artifact.added" : "context.blackboard.patched";
+    const record = this.#record({ type, status: this.#head.run.status, payload: null });
+    record.payload = { op, payload, patch_seq: record.seq };
+    return this.#commit(record, { op, payload });
+  }
+
+  /**
+   * A task commit (contract 01 §5.1): the stored task goes into the event, the patch gets its revision.
+   * @returns the task as stored.
+   */
+  task(change: TaskChange, options: { commandId?: string | undefined; eventId?: string } = {}): Task {
+    const commandId = options.commandId ?? this.#commandId;
+    const task: Task = { ...change.task, updated_ts: this.#context.nowMs };
+    const record = this.#record({
+      type: change.eventType,
+      status: this.#head.run.status,
+      step_id: task.id,
+      payload: null,
+    });
+    if (options.eventId !== undefined) record.event_id = options.eventId;
+    record.task_id = task.id;
+    if (commandId !== undefined) record.command_id = commandId;
+    record.payload = { ...change.eventPayload, task, patch_seq: record.seq };
+    const patch = {
+      task_rev: task.task_rev,
+      ...change.patchPayload,
+      ...(commandId !== undefined && { command_id: commandId }),
+    };
+    this.#commit(record, { op: change.patchOp, payload: patch });
+    return task;
+  }
+
+  #record(draft: EventDraft): EventRecord {
+    const { run } = this.#head;
+    return {
+      event_id: `evt-${this.#context.newId()}`,
+      run_id: run.run_id,
+      seq: run.last_event_seq + 1,
+      ts_ms: this.#context.nowMs,
+      type: draft.type,
+      status: draft.status,
+      run_status: run.status,
+      revision: run.revision + 1,
+      ...(draft.step_id !== undefined && { step_id: draft.step_id }),
+      ...(this.#commandId !== undefined && { command_id: this.#commandId }),
+      ...(draft.origin !== undefined && { origin: draft.origin }),
+      payload: draft.payload,
+    };
+  }
+
+  #commit(event: EventRecord, patch: { op: PatchOp; payload: unknown } | null): Commit {
+    const commit: Commit = {
+      event,
+      patch: patch && {
+        patch_id: `bbp-${this.#context.newId()}`,
+        run_id: event.run_id,
+        seq: event.seq,
+        ts_ms: event.ts_ms,
+        source_event_seq: event.seq,
+        ...patch,
+      },
+    };
+    this.#head = evolve(this.#head, commit).head;
+    event.run_status = this.#head.run.status;
+    this.commits.push(commit);
+    return commit;
+  }
+}

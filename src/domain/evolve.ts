@@ -1,0 +1,120 @@
+import type { Artifact, Note, NoteList } from "../protocol/blackboard.ts";
+import type { EventRecord } from "../protocol/event.ts";
+import type { Run, RunHeader, Step } from "../protocol/run.ts";
+import type { Task } from "../protocol/task.ts";
+import { readPatch } from "./blackboard.ts";
+import type { Commit } from "./commit.ts";
+import type { RunHead } from "./head.ts";
+import { withStatus } from "./run.ts";
+import { applyRunEvent } from "./transition.ts";
+
+/** One change to what lies outside the head. Two interpreters apply changes: SQL tables (live) and memory (replay). */
+export type Change =
+  | { kind: "put_task"; task: Task }
+  | { kind: "replace_tasks"; tasks: Task[] }
+  | { kind: "add_note"; list: NoteList; note: Note }
+  | { kind: "add_artifact"; artifact: Artifact };
+
+export interface Evolution {
+  head: RunHead;
+  changes: Change[];
+}
+
+/**
+ * What a commit means: the head after it, and the changes to tasks and notes. Pure and total; the only place where
+ * meaning is given to an event, so replay cannot disagree with the live run.
+ *
+ * E1 A snapshot inside an event counts only in events the engine wrote (contract 07 D07, D09).
+ * E2 Times come from the event, never from a clock (07 D27).
+ */
+export function evolve(head: RunHead, commit: Commit): Evolution {
+  const { event } = commit;
+  const { run, changes, ...rest } = meaningOf(head, commit);
+  return {
+    head: {
+      ...head,
+      ...rest,
+      run: {
+        ...run,
+        revision: Math.max(event.revision, head.run.revision),
+        last_event_seq: Math.max(event.seq, head.run.last_event_seq),
+        updated_at_ms: Math.max(event.ts_ms, head.run.updated_at_ms),
+      },
+      blackboard_revision: commit.patch === null ? head.blackboard_revision : commit.patch.seq,
+    },
+    changes,
+  };
+}
+
+interface Meaning extends Partial<Omit<RunHead, "run">> {
+  run: RunHeader;
+  changes: Change[];
+}
+
+function meaningOf(head: RunHead, commit: Commit): Meaning {
+  const { event } = commit;
+  const nothing: Meaning = { run: head.run, changes: [] };
+  if (event.origin === "client") return runEvent(head, event);
+  if (event.type.startsWith("context.task.")) {
+    const task = member<Task>(event, "task");
+    return task === undefined ? nothing : { ...nothing, changes: [{ kind: "put_task", task }] };
+  }
+  switch (event.type) {
+    case "context.blackboard.patched":
+    case "context.artifact.added":
+      return boardPatch(head, commit);
+    case "context.run.replaced": {
+      const replacement = member<Run>(event, "run");
+      if (replacement === undefined) return nothing;
+      const { tasks, ...run } = replacement;
+      return { run, changes: [{ kind: "replace_tasks", tasks }] };
+    }
+    case "todo_synced":
+    case "meta_next_step_selected": {
+      const steps = member<Step[]>(event, "steps") ?? head.run.steps;
+      const why_next_step = member<string>(event, "why_next_step") ?? null;
+      return {
+        run: { ...withStatus(head.run, event.status, event.ts_ms), steps, why_next_step },
+        changes: [],
+      };
+    }
+    case "workspace_validated":
+      return { run: adoptWorkspace(head.run, member<string>(event, "actual_path") ?? ""), changes: [] };
+    case "workspace_mismatch": {
+      const probe = {
+        phase: member<string>(event, "phase") ?? "",
+        current_path: member<string>(event, "actual_path") ?? "",
+        step_id: event.step_id ?? null,
+      };
+      return { run: withStatus(head.run, event.status, event.ts_ms), last_mismatch: probe, changes: [] };
+    }
+    default:
+      return runEvent(head, event);
+  }
+}
+
+/** A member of an engine-written payload. Absent only in a damaged or imported log, where the rest must still replay. */
+function member<T>(event: EventRecord, name: string): T | undefined {
+  return (event.payload as Record<string, T> | null)?.[name] ?? undefined;
+}
+
+function runEvent(head: RunHead, event: EventRecord): Meaning {
+  return { run: applyRunEvent(head.run, event, event.ts_ms), changes: [] };
+}
+
+function boardPatch(head: RunHead, { patch }: Commit): Meaning {
+  const read = patch === null ? null : readPatch(patch.op, patch.payload);
+  if (read === null || !read.ok) return { run: head.run, changes: [] };
+  const { effect } = read;
+  if (effect.kind !== "set_summary") return { run: head.run, changes: [effect] };
+  return { run: head.run, changes: [], summaries: { ...head.summaries, [effect.name]: effect.text } };
+}
+
+/** A run without a path takes the one it is shown; its lease epoch starts at 1 (contract 03 §7). */
+export function adoptWorkspace(run: RunHeader, path: string): RunHeader {
+  const { workspace } = run;
+  return {
+    ...run,
+    workspace: { ...workspace, canonical_path: path, lease_epoch: workspace.lease_epoch || 1 },
+  };
+}

@@ -1,0 +1,29 @@
+import type { Summaries } from "../protocol/blackboard.ts";
+import type { RunHeader } from "../protocol/run.ts";
+
+/** Everything about a run that is one value: what the object keeps in memory and evolves with each commit. */
+export interface RunHead {
+  run: RunHeader;
+  /** Seq of the last patch; 0 when none (I6). */
+  blackboard_revision: number;
+  summaries: Summaries;
+  /** The workspace mismatch recorded last, so that repeats are not logged again (contract 07 D70). */
+  last_mismatch: WorkspaceProbe | null;
+}
+
+/** One question of an agent whether it works in the run's workspace. */
+export interface WorkspaceProbe {
+  phase: string;
+  current_path: string;
+  step_id: string | null;
+}
+
+/** The head of a run nobody has committed to yet. */
+export function newHead(run: RunHeader): RunHead {
+  return {
+    run,
+    blackboard_revision: 0,
+    summaries: { rolling: "", latest_context_pack: "" },
+    last_mismatch: null,
+  };
+}

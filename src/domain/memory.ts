@@ -1,0 +1,121 @@
+import type { Blackboard } from "../protocol/blackboard.ts";
+import type { Run } from "../protocol/run.ts";
+import type { Task } from "../protocol/task.ts";
+import type { TaskFilter } from "./command.ts";
+import type { Commit } from "./commit.ts";
+import { type Change, evolve } from "./evolve.ts";
+import type { RunHead } from "./head.ts";
+import { isStale } from "./lease.ts";
+import type { View } from "./view.ts";
+
+type Notes = Omit<Blackboard, "tasks" | "summaries" | "revision">;
+
+/**
+ * A run held in plain memory: the second interpreter of changes, for replay, time travel and tests. It owns copies of
+ * its lists; tasks and notes themselves are never mutated.
+ */
+export class MemoryRun implements View {
+  #head: RunHead;
+  /** Insertion order is list order; putting an existing id keeps its place (I20). */
+  #tasks: Map<string, Task>;
+  readonly #notes: Notes;
+  readonly #commandIds = new Set<string>();
+
+  constructor(head: RunHead, tasks: Task[] = [], notes: Partial<Notes> = {}) {
+    this.#head = head;
+    this.#tasks = new Map(tasks.map((task) => [task.id, task]));
+    this.#notes = {
+      facts: [...(notes.facts ?? [])],
+      decisions: [...(notes.decisions ?? [])],
+      open_questions: [...(notes.open_questions ?? [])],
+      artifacts: [...(notes.artifacts ?? [])],
+    };
+  }
+
+  /** Takes in one commit. */
+  apply(commit: Commit): void {
+    const { head, changes } = evolve(this.#head, commit);
+    this.#head = head;
+    for (const change of changes) this.#change(change);
+    if (commit.event.command_id !== undefined) this.#commandIds.add(commit.event.command_id);
+  }
+
+  run(): Run {
+    return { ...this.#head.run, tasks: [...this.#tasks.values()] };
+  }
+
+  blackboard(): Blackboard {
+    return {
+      ...this.#notes,
+      tasks: [...this.#tasks.values()],
+      summaries: this.#head.summaries,
+      revision: this.#head.blackboard_revision,
+    };
+  }
+
+  head(): RunHead {
+    return this.#head;
+  }
+
+  taskCount(): number {
+    return this.#tasks.size;
+  }
+
+  task(id: string): Task | null {
+    return this.#tasks.get(id) ?? null;
+  }
+
+  nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
+    // A stable sort: what is equal in priority and time stays in list order.
+    const [first] = [...this.#tasks.values()]
+      .filter((task) => this.#isClaimable(task, nowMs) && matches(task, filter))
+      .sort((a, b) => b.priority - a.priority || a.created_ts - b.created_ts);
+    return first ?? null;
+  }
+
+  staleLeases(nowMs: number): Task[] {
+    return [...this.#tasks.values()].filter((task) => isStale(task, nowMs));
+  }
+
+  dependentsOf(id: string): string[] {
+    return [...this.#tasks.values()]
+      .filter((task) => task.depends_on_task_ids.includes(id))
+      .map((task) => task.id);
+  }
+
+  isCommandUsed(commandId: string): boolean {
+    return this.#commandIds.has(commandId);
+  }
+
+  #isClaimable(task: Task, nowMs: number): boolean {
+    return (
+      (task.status === "pending" || task.status === "runnable") &&
+      (task.next_retry_at_ms === undefined || task.next_retry_at_ms <= nowMs) &&
+      task.depends_on_task_ids.every((id) => this.#tasks.get(id)?.status === "done")
+    );
+  }
+
+  #change(change: Change): void {
+    switch (change.kind) {
+      case "put_task":
+        this.#tasks.set(change.task.id, change.task);
+        return;
+      case "replace_tasks":
+        this.#tasks = new Map(change.tasks.map((task) => [task.id, task]));
+        return;
+      case "add_note":
+        this.#notes[change.list].push(change.note);
+        return;
+      case "add_artifact":
+        this.#notes.artifacts.push(change.artifact);
+        return;
+    }
+  }
+}
+
+function matches(task: Task, filter: TaskFilter): boolean {
+  return (
+    (filter.task_type === undefined || filter.task_type === task.task_type) &&
+    (filter.workflow_id === undefined || filter.workflow_id === task.workflow_id)
+  );
+}

@@ -1,0 +1,150 @@
+import type { PatchRecord } from "../protocol/blackboard.ts";
+import type { EventRecord } from "../protocol/event.ts";
+import type { RunStatus } from "../protocol/run.ts";
+import type { Lease, Task } from "../protocol/task.ts";
+import type { Command, CommandOf, CommandOp } from "./command.ts";
+import type { Commit } from "./commit.ts";
+import type { Context } from "./draft.ts";
+
+/** What an accepted command did. Both doors write their answers from it. */
+export type Outcome =
+  | { op: "append_event"; event: EventRecord }
+  | { op: "patch_blackboard"; patch: PatchRecord }
+  | { op: "replace_run"; event: EventRecord }
+  | { op: "sync_todos"; event: EventRecord }
+  | {
+      op: "select_next_step";
+      dry_run: boolean;
+      selected_step_id: string | null;
+      target_status: RunStatus;
+      why_next_step: string;
+      /** Null in a dry run. */
+      event: EventRecord | null;
+    }
+  | {
+      op: "validate_workspace";
+      mismatch: { expected_path: string; actual_path: string } | null;
+      run_status: RunStatus;
+      /** Null when there was nothing to record. */
+      event: EventRecord | null;
+    }
+  | {
+      op: "create_tasks";
+      tasks: Task[];
+      patches: PatchRecord[];
+      /** Command ids whose rows were done before and are left out. */
+      deduped: string[];
+    }
+  | { op: "claim_task"; task: Task | null; lease: Lease | null }
+  | { op: "transition_task"; task: Task; patch: PatchRecord; lease: Lease | null }
+  | { op: "requeue_stale"; requeued: number };
+
+export type OutcomeOf<Op extends CommandOp> = Extract<Outcome, { op: Op }>;
+
+/** What the receipt of a command keeps beside its commits, because they do not tell it. */
+export interface ReceiptFacts {
+  deduped?: string[];
+}
+
+/**
+ * The outcome of a command that was accepted before, rebuilt from the commits it made: what `decide` answered then
+ * (contract 05 §5, 07 D38, D40). Null when the commits are of another kind of command.
+ */
+export function recall(
+  command: Command,
+  commits: Commit[],
+  facts: ReceiptFacts,
+  context: Pick<Context, "leaseToken" | "maskToken">,
+): Outcome | null {
+  const first = commits[0];
+  if (first === undefined) return null;
+  const { event, patch } = first;
+  switch (command.op) {
+    case "append_event":
+    case "replace_run":
+    case "sync_todos":
+      return { op: command.op, event };
+    case "patch_blackboard":
+      return patch === null ? null : { op: "patch_blackboard", patch };
+    case "select_next_step":
+      return selectionRecorded(event);
+    case "validate_workspace":
+      return validationRecorded(event);
+    case "create_tasks":
+      return createdOutcome(commits, facts.deduped ?? []);
+    case "claim_task":
+      return claimedOutcome(event, context);
+    case "transition_task":
+      return patch === null ? null : transitionedOutcome(command, event, patch, context);
+    case "requeue_stale":
+      return { op: "requeue_stale", requeued: commits.length };
+  }
+}
+
+/** The task a task commit stored. */
+export function taskOf(event: EventRecord): Task {
+  return (event.payload as { task: Task }).task;
+}
+
+export function createdOutcome(commits: Commit[], deduped: string[]): OutcomeOf<"create_tasks"> {
+  return {
+    op: "create_tasks",
+    tasks: commits.map((commit) => taskOf(commit.event)),
+    patches: commits.flatMap((commit) => commit.patch ?? []),
+    deduped,
+  };
+}
+
+/** The claimed task with its token in clear: this answer goes to the claimer, the log keeps the fingerprint. */
+export function claimedOutcome(
+  event: EventRecord,
+  context: Pick<Context, "leaseToken">,
+): OutcomeOf<"claim_task"> {
+  const task = withToken(taskOf(event), context.leaseToken(event.event_id));
+  return { op: "claim_task", task, lease: leaseOf(task) };
+}
+
+/** The changed task; a caller that proved the lease gets its own token back while the lease lasts. */
+export function transitionedOutcome(
+  command: CommandOf<"transition_task">,
+  event: EventRecord,
+  patch: PatchRecord,
+  context: Pick<Context, "maskToken">,
+): OutcomeOf<"transition_task"> {
+  const stored = taskOf(event);
+  const token = command.lease_token;
+  const proved =
+    token !== undefined &&
+    stored.lease_token !== undefined &&
+    stored.lease_token === context.maskToken(token);
+  const task = proved ? withToken(stored, token) : stored;
+  return { op: "transition_task", task, patch, lease: proved ? leaseOf(task) : null };
+}
+
+export function selectionRecorded(event: EventRecord): OutcomeOf<"select_next_step"> {
+  const payload = event.payload as { selected_step_id: string | null; why_next_step: string };
+  return {
+    op: "select_next_step",
+    dry_run: false,
+    selected_step_id: payload.selected_step_id,
+    target_status: event.status,
+    why_next_step: payload.why_next_step,
+    event,
+  };
+}
+
+export function validationRecorded(event: EventRecord): OutcomeOf<"validate_workspace"> {
+  const { expected_path, actual_path } = event.payload as { expected_path: string; actual_path: string };
+  const mismatch = event.type === "workspace_mismatch" ? { expected_path, actual_path } : null;
+  return { op: "validate_workspace", mismatch, run_status: event.run_status, event };
+}
+
+function withToken(task: Task, token: string): Task {
+  return { ...task, lease_token: token };
+}
+
+function leaseOf(task: Task): Lease | null {
+  const { lease_token, lease_owner, lease_expires_at_ms } = task;
+  if (lease_token === undefined || lease_expires_at_ms === undefined) return null;
+  return { token: lease_token, owner: lease_owner ?? "", expires_at_ms: lease_expires_at_ms };
+}

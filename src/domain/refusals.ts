@@ -1,0 +1,61 @@
+import type { Issue } from "../protocol/issue.ts";
+import type { RunStatus, WorkStatus } from "../protocol/run.ts";
+
+/**
+ * Why the engine declined a command, with the data a caller needs to act. Knows nothing of HTTP: each door writes it its
+ * own way. `error` is the contract's literal text where there is one (contract 02 §1.5, 04 §8).
+ */
+export type Refusal =
+  | { code: "RUN_NOT_FOUND"; error: string }
+  | { code: "TASK_NOT_FOUND"; error: string }
+  | { code: "CONTEXT_RUN_EXISTS"; error: string; run_id: string }
+  | { code: "RUN_REVISION_MISMATCH"; error: string; revision: number }
+  | { code: "TASK_EVENT_APPEND_DISABLED"; error: string }
+  | { code: "TASK_PATCH_OP_DISABLED"; error: string }
+  | { code: "PATCH_PAYLOAD_INVALID"; error: string; issues: Issue[] }
+  | { code: "TASK_CONTRACT_INVALID"; error: string; task_id: string }
+  | { code: "TASK_OUTPUT_TARGET_REQUIRED"; error: string; task_id: string }
+  | { code: "TASK_EXISTS"; error: string; task_id: string }
+  | { code: "TASK_DEPENDENCY_CYCLE"; error: string; task_id: string; cycle: string[] }
+  | { code: "TASK_REV_MISMATCH"; error: string; task_rev: number }
+  | {
+      code: "TASK_LEASE_REQUIRED" | "TASK_LEASE_INVALID";
+      error: string;
+      lease_owner: string | null;
+      lease_expires_at_ms: number | null;
+    }
+  | {
+      code: "TASK_TRANSITION_INVALID";
+      error: string;
+      current_status: WorkStatus;
+      requested_status?: WorkStatus;
+    }
+  | {
+      code: "WORKSPACE_MISMATCH";
+      error: string;
+      expected_path: string;
+      actual_path: string;
+      run_status: RunStatus;
+    }
+  | { code: "COMMAND_ID_CONFLICT"; error: string }
+  | { code: "FIELD_INVALID"; error: string; issues: Issue[] }
+  | { code: "LIMIT_EXCEEDED"; error: string; limit_name: string; limit: number; actual: number };
+
+/** A field broke a rule that its type alone does not express. */
+export function fieldInvalid(field: string, rule: string, message: string): Refusal {
+  return { code: "FIELD_INVALID", error: `${field}: ${message}`, issues: [{ field, rule, message }] };
+}
+
+/** A bound of the engine was crossed. `actual` is in the unit that the name tells. */
+export function limitExceeded(limitName: string, limit: number, actual: number): Refusal {
+  return {
+    code: "LIMIT_EXCEEDED",
+    error: `${limitName} is limited to ${limit}, got ${actual}`,
+    limit_name: limitName,
+    limit,
+    actual,
+  };
+}
+
+export const runNotFound: Refusal = { code: "RUN_NOT_FOUND", error: "run not found" };
+export const taskNotFound: Refusal = { code: "TASK_NOT_FOUND", error: "task not found" };

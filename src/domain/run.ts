@@ -1,0 +1,57 @@
+import type { RunHeader, RunStatus, Step, Tenant, WorkStatus, Workspace } from "../protocol/run.ts";
+
+const TERMINAL: ReadonlySet<RunStatus> = new Set(["failed", "completed", "cancelled"]);
+
+/** Whether a run in this status is over (contract 01 §3). A later event may still revive it (03 §2.4). */
+export function isTerminal(status: RunStatus): boolean {
+  return TERMINAL.has(status);
+}
+
+/** What a client may say about a new run, normalised (contract 02 §2.1). */
+export interface RunDraft {
+  run_id: string;
+  objective: string;
+  run_type: string;
+  workspace: Workspace;
+  source_client?: string;
+  model_provider?: string;
+  model_id?: string;
+  mcp_servers: string[];
+}
+
+/** The header of a run as creation leaves it: queued, revision 1, no events (contract 01 §5, 02 §2.1). */
+export function newRun(draft: RunDraft, tenant: Tenant, nowMs: number): RunHeader {
+  return {
+    ...draft,
+    tenant_context: tenant,
+    status: "queued",
+    steps: [],
+    why_next_step: null,
+    revision: 1,
+    last_event_seq: 0,
+    created_at_ms: nowMs,
+    updated_at_ms: nowMs,
+  };
+}
+
+/**
+ * Moves a run to a status and keeps `ended_at_ms` honest: set on entering a terminal status, cleared on leaving one
+ * (contract 07 D65, D66). A run that stays terminal keeps its time.
+ */
+export function withStatus(run: RunHeader, status: RunStatus, atMs: number): RunHeader {
+  if (isTerminal(status)) {
+    return isTerminal(run.status) && run.ended_at_ms !== undefined
+      ? { ...run, status }
+      : { ...run, status, ended_at_ms: atMs };
+  }
+  if (!isTerminal(run.status)) return { ...run, status };
+  const { ended_at_ms: _ended, ...rest } = run;
+  return { ...rest, status };
+}
+
+/** Sets the status of the first step with this id; a step that is not there is not made. */
+export function withStepStatus(steps: Step[], stepId: string, status: WorkStatus): Step[] {
+  const index = steps.findIndex((step) => step.step_id === stepId);
+  const step = steps[index];
+  return step === undefined ? steps : steps.with(index, { ...step, status });
+}

@@ -1,0 +1,285 @@
+import type { PatchOp } from "../protocol/blackboard.ts";
+import type { WorkStatus } from "../protocol/run.ts";
+import type { Task, TaskAction } from "../protocol/task.ts";
+import { leaseMs, withoutLease } from "./lease.ts";
+import { fieldInvalid, type Refusal } from "./refusals.ts";
+
+/** What a transition asks for, after the lease was proven (contract 02 §5.6). */
+export interface ActionInput {
+  agent_id?: string | undefined;
+  status?: WorkStatus | undefined;
+  error?: string | undefined;
+  lease_ms?: number | undefined;
+}
+
+/** The changed task with the event and patch that record it (contract 04 §8.2, §8.3). */
+export interface TaskChange {
+  task: Task;
+  eventType: string;
+  eventPayload: Record<string, unknown>;
+  patchOp: PatchOp;
+  patchPayload: Record<string, unknown>;
+}
+
+export type ActionResult = { ok: true; change: TaskChange } | { ok: false; refusal: Refusal };
+
+/** Which status an explicit `status` action may lead to; staying put is always allowed (contract 04 §8.1). */
+const STATUS_MATRIX: Readonly<Record<WorkStatus, readonly WorkStatus[]>> = {
+  pending: ["pending", "runnable", "blocked"],
+  runnable: ["runnable", "blocked"],
+  in_progress: ["runnable", "in_progress", "blocked", "done", "failed"],
+  blocked: ["runnable", "blocked", "failed"],
+  done: ["done"],
+  failed: ["runnable", "failed"],
+};
+
+const NO_LEASE = { lease_owner: null, lease_token: null, lease_expires_at_ms: null };
+
+/** Applies one action to a task (contract 04 §8). Pure; the caller has checked revision and lease. */
+export function applyAction(task: Task, action: TaskAction, input: ActionInput, nowMs: number): ActionResult {
+  switch (action) {
+    case "heartbeat":
+      return heartbeat(task, input, nowMs);
+    case "status":
+      return setStatus(task, input);
+    case "complete":
+      return complete(task, input);
+    case "fail":
+      return fail(task, input);
+    case "release":
+      return release(task, input);
+    case "retry":
+      return retry(task, input, nowMs);
+  }
+}
+
+function heartbeat(task: Task, input: ActionInput, nowMs: number): ActionResult {
+  if (task.status !== "in_progress") return invalid(task, "heartbeat requires an in_progress task");
+  const agent = input.agent_id?.trim() ?? "";
+  const owner = agent === "" ? task.lease_owner : agent;
+  if (task.lease_owner !== undefined && owner !== task.lease_owner) {
+    return { ok: false, refusal: leaseRefusal(task, "TASK_LEASE_INVALID", "lease is held by another agent") };
+  }
+  const next: Task = {
+    ...revised(task, input),
+    ...(owner !== undefined && { lease_owner: owner }),
+    lease_expires_at_ms: nowMs + leaseMs(input.lease_ms),
+  };
+  return {
+    ok: true,
+    change: {
+      task: next,
+      eventType: "context.task.heartbeat",
+      eventPayload: { task_id: next.id, task_rev: next.task_rev },
+      patchOp: "update_task_lease",
+      patchPayload: {
+        task_id: next.id,
+        ...leaseMembers(next),
+        assigned_agent: next.assigned_agent ?? null,
+        task_rev: next.task_rev,
+      },
+    },
+  };
+}
+
+function setStatus(task: Task, input: ActionInput): ActionResult {
+  const requested = input.status;
+  if (requested === undefined) {
+    return { ok: false, refusal: fieldInvalid("status", "required", "is required for action `status`") };
+  }
+  if (!STATUS_MATRIX[task.status].includes(requested)) {
+    return {
+      ok: false,
+      refusal: {
+        code: "TASK_TRANSITION_INVALID",
+        error: "invalid task status transition",
+        current_status: task.status,
+        requested_status: requested,
+      },
+    };
+  }
+  // Blocked work may go on under its lease; every other end of in_progress ends the lease too (07 D56).
+  const keepsLease = requested === "in_progress" || requested === "blocked";
+  const next: Task = {
+    ...(keepsLease ? revised(task, input) : withoutLease(revised(task, input))),
+    status: requested,
+    ...(input.error !== undefined && { last_error: input.error }),
+  };
+  return changed(next, input, {
+    ...leaseMembers(next),
+    assigned_agent: next.assigned_agent ?? null,
+    task_rev: next.task_rev,
+    error: next.last_error ?? null,
+    attempt: next.attempt,
+  });
+}
+
+function complete(task: Task, input: ActionInput): ActionResult {
+  if (task.status !== "in_progress") return invalid(task, "task must be in_progress before completion");
+  const { last_error: _error, ...rest } = withoutLease(revised(task, input));
+  const next: Task = { ...rest, status: "done" };
+  return changed(next, input, ended(next));
+}
+
+function fail(task: Task, input: ActionInput): ActionResult {
+  if (!isActive(task)) return invalid(task, "task must be active before failure is recorded");
+  const next: Task = {
+    ...withoutLease(revised(task, input)),
+    status: "failed",
+    attempt: task.attempt + 1,
+    ...(input.error !== undefined && { last_error: input.error }),
+  };
+  return changed(next, input, { ...ended(next), error: next.last_error ?? null });
+}
+
+function release(task: Task, input: ActionInput): ActionResult {
+  if (!isActive(task)) return invalid(task, "task must be active before release");
+  const next: Task = { ...withoutLease(revised(task, {})), status: "runnable" };
+  return changed(next, input, ended(next));
+}
+
+function retry(task: Task, input: ActionInput, nowMs: number): ActionResult {
+  if (task.status !== "failed" && task.status !== "blocked") {
+    return invalid(task, "task must be failed or blocked before retry");
+  }
+  const { last_error: _error, ...rest } = withoutLease(revised(task, {}));
+  const next: Task = { ...rest, status: "runnable", attempt: task.attempt + 1, next_retry_at_ms: nowMs };
+  return changed(next, input, { ...ended(next), error: null, next_retry_at_ms: nowMs });
+}
+
+/** Puts a task whose lease ran out back on the board (contract 04 §9). */
+export function requeueStale(task: Task, nowMs: number): TaskChange {
+  const who = task.lease_owner ?? task.assigned_agent ?? "unknown-agent";
+  const error = `task lease expired while assigned to ${who}`;
+  const next: Task = {
+    ...withoutLease(task),
+    status: "runnable",
+    last_error: error,
+    next_retry_at_ms: nowMs,
+    task_rev: task.task_rev + 1,
+  };
+  return {
+    task: next,
+    eventType: "context.task.stale_requeued",
+    eventPayload: {
+      task_id: task.id,
+      workflow_id: task.workflow_id ?? null,
+      lease_owner: who,
+      stale_requeue: true,
+    },
+    patchOp: "update_task_state",
+    patchPayload: {
+      task_id: task.id,
+      status: "runnable",
+      ...NO_LEASE,
+      task_rev: next.task_rev,
+      error,
+      attempt: next.attempt,
+      next_retry_at_ms: nowMs,
+      stale_requeue: true,
+    },
+  };
+}
+
+/** Gives a claimable task to an agent (contract 04 §4 step 8). `maskedToken` is the token's fingerprint. */
+export function claim(task: Task, agentId: string, maskedToken: string, expiresAtMs: number): TaskChange {
+  const next: Task = {
+    ...task,
+    status: "in_progress",
+    assigned_agent: agentId,
+    lease_owner: agentId,
+    lease_token: maskedToken,
+    lease_expires_at_ms: expiresAtMs,
+    task_rev: task.task_rev + 1,
+  };
+  return {
+    task: next,
+    eventType: "context.task.claimed",
+    eventPayload: {
+      task_id: next.id,
+      agent_id: agentId,
+      task_rev: next.task_rev,
+      workflow_id: next.workflow_id ?? null,
+    },
+    patchOp: "update_task_state",
+    patchPayload: {
+      task_id: next.id,
+      status: "in_progress",
+      assigned_agent: agentId,
+      ...leaseMembers(next),
+      task_rev: next.task_rev,
+    },
+  };
+}
+
+/** The refusal of a lease that was not proven, naming the holder (contract 02 §1.5). */
+export function leaseRefusal(
+  task: Task,
+  code: "TASK_LEASE_REQUIRED" | "TASK_LEASE_INVALID",
+  error: string,
+): Refusal {
+  return {
+    code,
+    error,
+    lease_owner: task.lease_owner ?? null,
+    lease_expires_at_ms: task.lease_expires_at_ms ?? null,
+  };
+}
+
+function isActive(task: Task): boolean {
+  return task.status === "in_progress" || task.status === "blocked";
+}
+
+/** One revision on, assigned to the request's agent if it names one. */
+function revised(task: Task, input: ActionInput): Task {
+  const agent = input.agent_id === undefined ? {} : { assigned_agent: input.agent_id };
+  return { ...task, ...agent, task_rev: task.task_rev + 1 };
+}
+
+function changed(task: Task, input: ActionInput, patch: Record<string, unknown>): ActionResult {
+  return {
+    ok: true,
+    change: {
+      task,
+      eventType: EVENT_OF_STATUS[task.status],
+      eventPayload: {
+        task_id: task.id,
+        task_rev: task.task_rev,
+        status: task.status,
+        error: input.error ?? null,
+      },
+      patchOp: "update_task_state",
+      patchPayload: { task_id: task.id, status: task.status, ...patch },
+    },
+  };
+}
+
+const EVENT_OF_STATUS: Readonly<Record<WorkStatus, string>> = {
+  in_progress: "context.task.started",
+  done: "context.task.completed",
+  failed: "context.task.failed",
+  blocked: "context.task.blocked",
+  runnable: "context.task.requeued",
+  pending: "context.task.requeued",
+};
+
+function ended(task: Task): Record<string, unknown> {
+  return {
+    ...NO_LEASE,
+    assigned_agent: task.assigned_agent ?? null,
+    task_rev: task.task_rev,
+    attempt: task.attempt,
+  };
+}
+
+function leaseMembers(task: Task): Record<string, unknown> {
+  return {
+    lease_owner: task.lease_owner ?? null,
+    lease_token: task.lease_token ?? null,
+    lease_expires_at_ms: task.lease_expires_at_ms ?? null,
+  };
+}
+
+function invalid(task: Task, error: string): ActionResult {
+  return { ok: false, refusal: { code: "TASK_TRANSITION_INVALID", error, current_status: task.status } };
+}

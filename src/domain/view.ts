@@ -1,0 +1,20 @@
+import type { Task } from "../protocol/task.ts";
+import type { TaskFilter } from "./command.ts";
+import type { RunHead } from "./head.ts";
+
+/** What a decision may read, synchronously. SQL implements it for the object, memory for replay and tests. */
+export interface View {
+  head(): RunHead;
+  taskCount(): number;
+  task(id: string): Task | null;
+  /**
+   * The task that a claim takes now: pending or runnable, all dependencies done, retry window open; highest priority,
+   * then oldest `created_ts`, then first inserted (contract 04 §4).
+   */
+  nextClaimable(filter: TaskFilter, nowMs: number): Task | null;
+  /** Tasks in progress whose lease has run out, in list order (contract 04 §9). */
+  staleLeases(nowMs: number): Task[];
+  /** Ids of tasks that name this id as a dependency. */
+  dependentsOf(id: string): string[];
+  isCommandUsed(commandId: string): boolean;
+}

@@ -1,0 +1,13 @@
+/** Moments at which a run's object has something to do by itself, epoch ms; null when there is nothing. */
+export interface Wakeups {
+  /** No later than the earliest lease expiry. */
+  leaseDueAtMs: number | null;
+  /** When the directory row is owed. */
+  directoryDueAtMs: number | null;
+}
+
+/** The one moment the object's alarm must not miss, or null. An alarm that fires early finds nothing to do. */
+export function earliestWakeup(wakeups: Wakeups): number | null {
+  const moments = [wakeups.leaseDueAtMs, wakeups.directoryDueAtMs].filter((moment) => moment !== null);
+  return moments.length === 0 ? null : Math.min(...moments);
+}

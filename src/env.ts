@@ -1,0 +1,13 @@
+import type { RunObject } from "./run/run-object.ts";
+
+/** Bindings and variables of a deployment (wrangler.toml). */
+export interface Env {
+  /** One object per tenant and run. */
+  RUNS: DurableObjectNamespace<RunObject>;
+  /** D1: the directory of runs. */
+  DIRECTORY: D1Database;
+  /** R2: artifacts. */
+  ARTIFACTS: R2Bucket;
+  /** Secret: the one credential. Without it everything but health is refused. */
+  BATON_TOKEN?: string;
+}

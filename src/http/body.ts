@@ -1,0 +1,110 @@
+import type * as z from "zod";
+import { MAX_BODY_BYTES } from "../domain/limits.ts";
+import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
+import type { Issue } from "../protocol/issue.ts";
+import { issuesOf } from "../protocol/zod-issues.ts";
+import { RequestRefused, refuseIssues } from "./problem.ts";
+
+/**
+ * Reads a request's JSON body and checks its shape. Checks in the contract's order: content type, size, encoding and
+ * syntax, shape (contract 02 §1.3).
+ * @param options.mayBeEmpty whether no body at all counts as `{}` (contract 07 D101).
+ * @throws RequestRefused naming what is wrong.
+ */
+export async function readBody<Schema extends z.ZodType>(
+  request: Request,
+  schema: Schema,
+  options: { mayBeEmpty: boolean },
+): Promise<z.output<Schema>> {
+  const isEmpty = request.body === null || request.headers.get("content-length") === "0";
+  if (!(options.mayBeEmpty && isEmpty)) checkContentType(request);
+  const text = decode(await readBytes(request));
+  const parsed =
+    options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
+  if (!parsed.ok) refuseJson(parsed.problem);
+  const read = schema.safeParse(parsed.value);
+  if (!read.success) refuseIssues("BODY_INVALID", issuesOf(read.error));
+  return read.data;
+}
+
+function checkContentType(request: Request): void {
+  const type = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
+  if (type === "application/json" || /^application\/[^/]+\+json$/.test(type)) return;
+  throw new RequestRefused({
+    code: "CONTENT_TYPE_UNSUPPORTED",
+    error: "content type must be application/json",
+  });
+}
+
+/** Reads until the limit, so that no client can make the Worker hold more. */
+async function readBytes(request: Request): Promise<Uint8Array> {
+  const announced = Number(request.headers.get("content-length") ?? 0);
+  if (announced > MAX_BODY_BYTES) refuseSize();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body ?? []) {
+    length += chunk.length;
+    if (length > MAX_BODY_BYTES) refuseSize();
+    chunks.push(chunk);
+  }
+  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.length;
+  }
+  return bytes;
+}
+
+function refuseSize(): never {
+  throw new RequestRefused({
+    code: "BODY_TOO_LARGE",
+    error: `body is limited to ${MAX_BODY_BYTES} bytes`,
+    max_bytes: MAX_BODY_BYTES,
+  });
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new RequestRefused({ code: "BODY_MALFORMED", error: "body is not UTF-8" });
+  }
+}
+
+function refuseJson(problem: IJsonProblem): never {
+  if (problem.kind === "syntax") {
+    throw new RequestRefused({ code: "BODY_MALFORMED", error: `body is not JSON: ${problem.message}` });
+  }
+  refuseIssues("BODY_INVALID", [issueOf(problem)]);
+}
+
+function issueOf(problem: Exclude<IJsonProblem, { kind: "syntax" }>): Issue {
+  switch (problem.kind) {
+    case "duplicate_name":
+      return {
+        field: problem.path,
+        rule: "unique_names",
+        message: "is given twice",
+      };
+    case "unsafe_integer":
+      return {
+        field: problem.path,
+        rule: "safe_integer",
+        message: "integers must lie within ±(2^53 - 1)",
+        limit: Number.MAX_SAFE_INTEGER,
+      };
+    case "number_out_of_range":
+      return { field: problem.path, rule: "finite_number", message: "is out of the range of numbers" };
+    case "lone_surrogate":
+      return { field: problem.path, rule: "well_formed_text", message: "has half a surrogate pair" };
+    case "too_deep":
+      return {
+        field: "",
+        rule: "max_depth",
+        message: `body is nested deeper than ${problem.limit} levels`,
+        limit: problem.limit,
+      };
+  }
+}

@@ -1,0 +1,82 @@
+import type * as z from "zod";
+import type { Env } from "../env.ts";
+import { runObjectName, tenantKey } from "../identity/tenant.ts";
+import { type BodyName, type BodyOf, contextBodies, nativeBodies } from "../protocol/bodies.ts";
+import { issueForId } from "../protocol/ids.ts";
+import { type QuerySpec, type QueryValues, readQuery } from "../protocol/query.ts";
+import type { Tenant } from "../protocol/run.ts";
+import { type RunClient, runClient } from "../run/run-client.ts";
+import type { Result } from "../run/run-object.ts";
+import { readBody } from "./body.ts";
+import { RequestRefused, refuseIssues } from "./problem.ts";
+
+/** Which of the two doors a request came in by. */
+export type Door = "context" | "native";
+
+/** One request on its way to a handler: authenticated, routed, its path decoded. */
+export class Call {
+  readonly request: Request;
+  readonly env: Env;
+  readonly url: URL;
+  readonly tenant: Tenant;
+  readonly door: Door;
+  readonly #params: Readonly<Record<string, string>>;
+
+  constructor(
+    request: Request,
+    env: Env,
+    url: URL,
+    tenant: Tenant,
+    door: Door,
+    params: Readonly<Record<string, string>>,
+  ) {
+    this.request = request;
+    this.env = env;
+    this.url = url;
+    this.tenant = tenant;
+    this.door = door;
+    this.#params = params;
+  }
+
+  /** A path parameter that is an id. @throws RequestRefused `ID_INVALID` */
+  id(name: "run_id" | "task_id"): string {
+    const id = this.#params[name] ?? "";
+    const issue = issueForId(name, id);
+    if (issue !== null) refuseIssues("ID_INVALID", [issue]);
+    return id;
+  }
+
+  /** The object of a run of this tenant; that the run exists is for the object to say. */
+  run(runId: string = this.id("run_id")): RunClient {
+    return runClient(this.env.RUNS, runObjectName(tenantKey(this.tenant), runId));
+  }
+
+  /** The query parameters a route knows. @throws RequestRefused `QUERY_INVALID` */
+  query<const Spec extends QuerySpec>(spec: Spec): QueryValues<Spec> {
+    const read = readQuery(this.url.searchParams, spec);
+    if (!read.ok) refuseIssues("QUERY_INVALID", read.issues);
+    return read.values;
+  }
+
+  /** The body, by this door's schema of that name. @throws RequestRefused */
+  async body<Name extends BodyName>(name: Name, mayBeEmpty = false): Promise<BodyOf<Name>> {
+    const bodies = this.door === "context" ? contextBodies : nativeBodies;
+    const schema = bodies[name] as unknown as z.ZodType<BodyOf<Name>>;
+    return readBody(this.request, schema, { mayBeEmpty });
+  }
+
+  /** What the `Prefer` header asks to return (RFC 7240). */
+  preferredReturn(): "representation" | "minimal" | null {
+    const match = /(?:^|[,;\s])return\s*=\s*"?(representation|minimal)\b/i.exec(
+      this.request.headers.get("prefer") ?? "",
+    );
+    const word = match?.[1]?.toLowerCase();
+    return word === "representation" || word === "minimal" ? word : null;
+  }
+}
+
+/** The value of a result, or its refusal as the answer. */
+export function unwrap<T>(result: Result<T>): T {
+  if (!result.ok) throw new RequestRefused(result.refusal);
+  return result.value;
+}

@@ -1,0 +1,124 @@
+import type { Command, CommandOf, CommandOp } from "../domain/command.ts";
+import type { OutcomeOf } from "../domain/outcome.ts";
+import type { BodyName, BodyOf } from "../protocol/bodies.ts";
+import type { Task } from "../protocol/task.ts";
+import type { RowCounts } from "../run/storage/sql.ts";
+import type { Call } from "./call.ts";
+import { identify } from "./idempotency.ts";
+import { type AnswerInit, jsonAnswer, RawJson } from "./json.ts";
+import { RequestRefused } from "./problem.ts";
+
+/** An accepted command, as a door's writer sees it. */
+export interface Done<Op extends CommandOp> {
+  command: CommandOf<Op>;
+  outcome: OutcomeOf<Op>;
+  /** The echo `/context` asked for, ready to be spread into the answer. */
+  echo: Record<string, unknown>;
+}
+
+/** A repeat under a used command id on `/context`, where the contract has answers of its own for it. */
+export interface Repeated<Op extends CommandOp> {
+  command: CommandOf<Op>;
+  /** Null when the id was used by another kind of command. */
+  outcome: OutcomeOf<Op> | null;
+  currentTask: Task | null;
+  echo: Record<string, unknown>;
+}
+
+/** A mutation: how a request becomes a command, and how each door writes what came of it. */
+export interface Mutation<Op extends CommandOp, Name extends BodyName> {
+  body: Name;
+  /** Whether the body may be missing (contract 07 D101). */
+  bodyMayBeEmpty?: boolean;
+  command(body: BodyOf<Name>, call: Call): CommandOf<Op>;
+  /** What `/context` echoes after it. */
+  echo?: "run" | "blackboard";
+  /** The members of the `/context` answer; always 200. */
+  context(done: Done<Op>): Record<string, unknown>;
+  /** The `/context` answer to a used command id; without it, the first answer is given again. */
+  contextRepeated?(repeated: Repeated<Op>): Record<string, unknown>;
+  /** The lean `/v1` answer; a refusal where the outcome is one there. */
+  native(done: Done<Op>, call: Call): { members: Record<string, unknown> } & AnswerInit;
+  /** What `Prefer: return=representation` adds on `/v1`. */
+  represents?: ("run" | "blackboard")[];
+}
+
+/** Handles a mutation at the door it came in by. */
+export async function mutate<Op extends CommandOp, Name extends BodyName>(
+  mutation: Mutation<Op, Name>,
+  call: Call,
+): Promise<Response> {
+  const run = call.run();
+  const body = await call.body(mutation.body, mutation.bodyMayBeEmpty);
+  const command = mutation.command(body, call);
+  const bodyCommandId = "command_id" in body ? body.command_id : undefined;
+  const identified = await identify(call.request, bodyCommandId, command);
+  const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
+  const answer = await run.submit({
+    command: command as Command,
+    commandId: identified?.commandId,
+    fingerprint: identified?.fingerprint,
+    ...(wantsEcho && mutation.echo !== undefined && { echo: mutation.echo }),
+  });
+  if (!answer.ok) throw new RequestRefused(answer.refusal);
+
+  const outcome = answer.outcome as OutcomeOf<Op> | null;
+  const echo = echoed(mutation.echo, answer.echo);
+  const headers = rowHeaders(answer.rows);
+  if (answer.repeat !== null) {
+    if (call.door === "context" && mutation.contextRepeated !== undefined) {
+      const { currentTask } = answer.repeat;
+      return jsonAnswer(mutation.contextRepeated({ command, outcome, currentTask, echo }), { headers });
+    }
+    if (!answer.repeat.same) refuseConflict();
+    headers["idempotency-replayed"] = "true";
+  }
+  if (outcome === null) refuseConflict();
+  const done: Done<Op> = { command, outcome, echo };
+  if (call.door === "context") return jsonAnswer(mutation.context(done), { headers });
+
+  const { members, ...init } = mutation.native(done, call);
+  const representation = await represent(call, mutation.represents ?? []);
+  return jsonAnswer(
+    { ...members, ...representation.members },
+    { ...init, headers: { ...headers, ...init.headers, ...representation.headers } },
+  );
+}
+
+/** What the platform bills for the command, so that anyone can see what an operation costs. */
+export function rowHeaders(rows: RowCounts): Record<string, string> {
+  return { "baton-rows-read": String(rows.read), "baton-rows-written": String(rows.written) };
+}
+
+function echoed(
+  what: "run" | "blackboard" | undefined,
+  text: string | null | undefined,
+): Record<string, unknown> {
+  if (what === undefined || text === undefined) return {};
+  return text === null ? { [`${what}_omitted`]: true } : { [what]: new RawJson(text) };
+}
+
+async function represent(
+  call: Call,
+  parts: ("run" | "blackboard")[],
+): Promise<{ members: Record<string, unknown>; headers: Record<string, string> }> {
+  if (parts.length === 0 || call.preferredReturn() !== "representation") return { members: {}, headers: {} };
+  const members: Record<string, unknown> = {};
+  const run = call.run();
+  if (parts.includes("run")) {
+    const overview = await run.readOverview();
+    if (overview.ok) members.run = overview.value;
+  }
+  if (parts.includes("blackboard")) {
+    const board = await run.readBlackboard(false);
+    if (board.ok) members.blackboard = new RawJson(board.value);
+  }
+  return { members, headers: { "preference-applied": "return=representation" } };
+}
+
+function refuseConflict(): never {
+  throw new RequestRefused({
+    code: "COMMAND_ID_CONFLICT",
+    error: "the command id was used for another request",
+  });
+}

@@ -1,0 +1,92 @@
+import type { Refusal } from "../domain/refusals.ts";
+import { CODES } from "../protocol/codes.ts";
+import type { Issue } from "../protocol/issue.ts";
+
+/** Why a request was not answered as asked: a refusal of the engine, or one of the HTTP layer. */
+export type Problem =
+  | Refusal
+  | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
+  | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
+  | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
+  | { code: "BODY_TOO_LARGE"; error: string; max_bytes: number }
+  | {
+      code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID";
+      error: string;
+      issues: Issue[];
+    };
+
+/** Thrown by a handler to end a request with a problem; the door it came in by writes the answer. */
+export class RequestRefused extends Error {
+  readonly problem: Problem;
+
+  constructor(problem: Problem) {
+    super(problem.code);
+    this.problem = problem;
+  }
+}
+
+/** Refuses a request for what its parts are, naming each. */
+export function refuseIssues(
+  code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID",
+  issues: Issue[],
+): never {
+  const error = issues.map((issue) => nameAndMessage(issue)).join("; ");
+  throw new RequestRefused({ code, error, issues });
+}
+
+function nameAndMessage({ field, message }: Issue): string {
+  return field === "" || message.startsWith(field) ? message : `${field}: ${message}`;
+}
+
+/** The contract's soft refusals: HTTP 200 with `ok: false` on `/context` (contract 02 §1.5, docs/compatibility.md). */
+const SOFT: ReadonlySet<Problem["code"]> = new Set([
+  "CONTEXT_RUN_EXISTS",
+  "TASK_EVENT_APPEND_DISABLED",
+  "TASK_PATCH_OP_DISABLED",
+  "TASK_CONTRACT_INVALID",
+  "TASK_OUTPUT_TARGET_REQUIRED",
+  "TASK_EXISTS",
+  "TASK_DEPENDENCY_CYCLE",
+  "TASK_REV_MISMATCH",
+  "TASK_LEASE_REQUIRED",
+  "TASK_LEASE_INVALID",
+  "TASK_TRANSITION_INVALID",
+]);
+
+/** A problem as `/context` tells it: `{error, code, …}`, softly where the contract says so. */
+export function contextProblem(problem: Problem): Response {
+  const { allow, lease_owner, lease_expires_at_ms, ...members } = problem as Problem &
+    Record<string, unknown>;
+  const headers = problemHeaders(problem);
+  if (SOFT.has(problem.code)) return Response.json({ ok: false, ...members }, { headers });
+  // The contract answers a patch that does not fit with 400 (05 §2).
+  const status = problem.code === "PATCH_PAYLOAD_INVALID" ? 400 : CODES[problem.code].status;
+  return Response.json(members, { status, headers });
+}
+
+/** A problem as `/v1` tells it (RFC 9457). */
+export function nativeProblem(problem: Problem, url: URL, requestId: string): Response {
+  const { code, error, ...members } = problem;
+  const { status, title, hint, retryable } = CODES[code];
+  const body = {
+    type: `${url.origin}/problems/${code}`,
+    title,
+    status,
+    detail: error,
+    instance: url.pathname,
+    code,
+    error,
+    hint,
+    retryable,
+    request_id: requestId,
+    ...members,
+  };
+  const headers = { ...problemHeaders(problem), "content-type": "application/problem+json" };
+  return new Response(JSON.stringify(body), { status, headers });
+}
+
+function problemHeaders(problem: Problem): Record<string, string> {
+  if (problem.code === "METHOD_NOT_ALLOWED") return { allow: problem.allow.join(", ") };
+  if (problem.code === "AUTH_REQUIRED") return { "www-authenticate": "Bearer" };
+  return {};
+}

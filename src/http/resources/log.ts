@@ -1,0 +1,48 @@
+import type { LogColumn } from "../../run/storage/commits.ts";
+import { type Call, unwrap } from "../call.ts";
+import { type Mutation, mutate } from "../command.ts";
+import { jsonAnswer, RawJson } from "../json.ts";
+import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
+
+/** `GET /context/…/events` and `…/blackboard/patches` (contract 02 §3.1, §5.2). */
+async function listContext(call: Call, column: LogColumn, member: string): Promise<Response> {
+  const run = call.run();
+  const { since_seq, tail } = call.query({ since_seq: "uint", tail: "uint" });
+  const query = { column, sinceSeq: since_seq ?? 0, tail: tail ?? null, limit: null };
+  const page = unwrap(await run.readLog(query));
+  return jsonAnswer({ [member]: new RawJson(page.items) });
+}
+
+/** `GET /v1/…/events` and `…/blackboard/patches`: pages, ascending. */
+async function listNative(call: Call, column: LogColumn, member: string): Promise<Response> {
+  const run = call.run();
+  const { since_seq, tail, limit, cursor } = call.query({
+    since_seq: "uint",
+    tail: "uint",
+    limit: "uint",
+    cursor: "string",
+  });
+  const sinceSeq = readCursor(cursor, isWholeNumber) ?? since_seq ?? 0;
+  const query =
+    tail === undefined
+      ? { column, sinceSeq, tail: null, limit: pageLimit(limit) }
+      : { column, sinceSeq, tail: Math.min(tail, pageLimit(Number.MAX_SAFE_INTEGER)), limit: null };
+  const page = unwrap(await run.readLog(query));
+  return jsonAnswer({ [member]: new RawJson(page.items), ...pageLinks(call, page.nextSeq) });
+}
+
+export const listEventsContext = (call: Call) => listContext(call, "event", "events");
+export const listEventsNative = (call: Call) => listNative(call, "event", "events");
+export const listPatchesContext = (call: Call) => listContext(call, "patch", "patches");
+export const listPatchesNative = (call: Call) => listNative(call, "patch", "patches");
+
+const append: Mutation<"append_event", "appendEvent"> = {
+  body: "appendEvent",
+  command: ({ type, status, step_id, payload }) => ({ op: "append_event", type, status, step_id, payload }),
+  context: ({ outcome }) => ({ ok: true, event: outcome.event }),
+  native: ({ outcome }) => ({ members: { event: outcome.event }, status: 201 }),
+  represents: ["run"],
+};
+
+/** `POST …/events` (contract 02 §3.2, 03 §1). */
+export const appendEvent = (call: Call) => mutate(append, call);

@@ -1,0 +1,121 @@
+import { WORK_STATUSES } from "../../protocol/run.ts";
+import type { Lease } from "../../protocol/task.ts";
+import { type Call, unwrap } from "../call.ts";
+import { type Mutation, mutate } from "../command.ts";
+import { jsonAnswer, RawJson } from "../json.ts";
+import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
+import { RequestRefused, refuseIssues } from "../problem.ts";
+
+/** `GET /v1/…/tasks`: pages in list order. */
+export async function listTasks(call: Call): Promise<Response> {
+  const run = call.run();
+  const { status, limit, cursor } = call.query({ status: "string", limit: "uint", cursor: "string" });
+  const workStatus = WORK_STATUSES.find((known) => known === status);
+  if (status !== undefined && workStatus === undefined) {
+    const message = `status must be one of ${WORK_STATUSES.join(", ")}`;
+    refuseIssues("QUERY_INVALID", [{ field: "status", rule: "one_of", message }]);
+  }
+  const page = unwrap(
+    await run.readTasks({
+      status: workStatus ?? null,
+      afterPos: readCursor(cursor, isWholeNumber) ?? 0,
+      limit: pageLimit(limit),
+    }),
+  );
+  return jsonAnswer({ tasks: new RawJson(page.items), ...pageLinks(call, page.nextPos) });
+}
+
+/** `GET /v1/…/tasks/{task_id}`. */
+export async function getTask(call: Call): Promise<Response> {
+  const view = unwrap(await call.run().readTask(call.id("task_id")));
+  if (view === null) throw new RequestRefused({ code: "TASK_NOT_FOUND", error: "task not found" });
+  return jsonAnswer({ ...view }, { headers: { etag: `"${view.task.task_rev}"` } });
+}
+
+const creation: Mutation<"create_tasks", "createTasks"> = {
+  body: "createTasks",
+  command: ({ tasks }, call) => {
+    refuseTwoKeys(tasks, call);
+    return { op: "create_tasks", tasks, replace_existing: call.door === "context" };
+  },
+  echo: "blackboard",
+  context: ({ outcome: { tasks, patches, deduped }, echo }) => ({
+    ok: true,
+    tasks,
+    patches,
+    deduped: deduped.length > 0 ? deduped : undefined,
+    ...echo,
+  }),
+  native: ({ outcome: { tasks, deduped } }, call) => {
+    const [only, ...others] = tasks;
+    const location = `/v1/runs/${call.id("run_id")}/tasks/${only?.id}`;
+    return {
+      members: { tasks, deduped },
+      status: 201,
+      headers: only !== undefined && others.length === 0 ? { location } : {},
+    };
+  },
+  represents: ["run", "blackboard"],
+};
+
+/** `POST …/tasks` (contract 02 §5.4, 04 §2). */
+export const createTasks = (call: Call) => mutate(creation, call);
+
+/** The first row's commit carries the key of the batch, so rows cannot bring keys of their own beside it. */
+function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call): void {
+  if (!call.request.headers.get("idempotency-key")?.trim()) return;
+  const index = rows.findIndex((row) => row.command_id !== undefined);
+  if (index === -1) return;
+  const message = "cannot be combined with the Idempotency-Key header";
+  refuseIssues("HEADER_INVALID", [{ field: `tasks[${index}].command_id`, rule: "one_key", message }]);
+}
+
+const claim: Mutation<"claim_task", "claimTask"> = {
+  body: "claimTask",
+  command: ({ agent_id, task_type, workflow_id, lease_ms }) => {
+    if (agent_id.trim() === "") {
+      const message = "must not be blank";
+      const issues = [{ field: "agent_id", rule: "non_blank", message }];
+      throw new RequestRefused({ code: "FIELD_INVALID", error: `agent_id: ${message}`, issues });
+    }
+    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms };
+  },
+  echo: "blackboard",
+  context: ({ outcome, echo }) => ({ ok: true, deduped: false, task: outcome.task, ...echo }),
+  contextRepeated: ({ command, outcome, echo }) => {
+    const task = outcome?.task ?? null;
+    const isSameAgent = task !== null && task.lease_owner === command.agent_id.trim();
+    return { ok: true, deduped: true, task: null, deduped_task: isSameAgent ? task : undefined, ...echo };
+  },
+  native: ({ outcome }) => ({ members: { task: outcome.task, lease: leaseMembers(outcome.lease) } }),
+  represents: ["run", "blackboard"],
+};
+
+/** `POST …/tasks/claim` (contract 02 §5.5, 04 §4). */
+export const claimTask = (call: Call) => mutate(claim, call);
+
+const transition: Mutation<"transition_task", "transitionTask"> = {
+  body: "transitionTask",
+  command: ({ command_id: _commandId, ...body }, call) => ({
+    op: "transition_task",
+    task_id: call.id("task_id"),
+    ...body,
+  }),
+  echo: "blackboard",
+  context: ({ outcome: { task, patch }, echo }) => ({ ok: true, task, patch, ...echo }),
+  contextRepeated: ({ currentTask, echo }) => ({ ok: true, deduped: true, task: currentTask, ...echo }),
+  native: ({ outcome: { task, lease } }) => ({
+    members: { task, lease: lease === null ? undefined : leaseMembers(lease) },
+    headers: { etag: `"${task.task_rev}"` },
+  }),
+  represents: ["run", "blackboard"],
+};
+
+/** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
+export const transitionTask = (call: Call) => mutate(transition, call);
+
+function leaseMembers(lease: Lease | null): Record<string, unknown> | null {
+  if (lease === null) return null;
+  const { token, expires_at_ms } = lease;
+  return { token, expires_at_ms, expires_in_ms: Math.max(0, expires_at_ms - Date.now()) };
+}

@@ -1,0 +1,76 @@
+import type { Call, Door } from "./call.ts";
+import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
+import {
+  createCheckpointContext,
+  createCheckpointNative,
+  latestCheckpointContext,
+  latestCheckpointNative,
+  replayContext,
+  replayNative,
+} from "./resources/checkpoints.ts";
+import {
+  appendEvent,
+  listEventsContext,
+  listEventsNative,
+  listPatchesContext,
+  listPatchesNative,
+} from "./resources/log.ts";
+import {
+  createRunContext,
+  createRunNative,
+  getRunContext,
+  getRunNative,
+  listRunsContext,
+  listRunsNative,
+  replaceRun,
+} from "./resources/runs.ts";
+import { selectNextStep, syncTodos, validateWorkspace } from "./resources/steps.ts";
+import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
+
+export interface Route {
+  method: "GET" | "POST" | "PUT";
+  path: string;
+  door: Door;
+  handle(call: Call): Promise<Response>;
+}
+
+type Method = Route["method"];
+type Handler = Route["handle"];
+
+/** Routes below one run that both doors have: method, path, then the handler of `/context` and that of `/v1`. */
+const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = [
+  ["GET", "", getRunContext, getRunNative],
+  ["PUT", "", replaceRun, replaceRun],
+  ["GET", "/events", listEventsContext, listEventsNative],
+  ["POST", "/events", appendEvent, appendEvent],
+  ["POST", "/todos/sync", syncTodos, syncTodos],
+  ["POST", "/driver/next", selectNextStep, selectNextStep],
+  ["POST", "/lease/validate", validateWorkspace, validateWorkspace],
+  ["GET", "/blackboard", getBlackboardContext, getBlackboardNative],
+  ["GET", "/blackboard/patches", listPatchesContext, listPatchesNative],
+  ["POST", "/blackboard/patches", patchBlackboard, patchBlackboard],
+  ["GET", "/tasks", null, listTasks],
+  ["POST", "/tasks", createTasks, createTasks],
+  ["POST", "/tasks/claim", claimTask, claimTask],
+  ["GET", "/tasks/:task_id", null, getTask],
+  ["POST", "/tasks/:task_id/transition", transitionTask, transitionTask],
+  ["POST", "/checkpoints", createCheckpointContext, createCheckpointNative],
+  ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
+  ["GET", "/replay", replayContext, replayNative],
+];
+
+/** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
+export const ROUTES: readonly Route[] = [
+  { method: "POST", path: "/context/runs", door: "context", handle: createRunContext },
+  { method: "GET", path: "/context/runs", door: "context", handle: listRunsContext },
+  { method: "POST", path: "/v1/runs", door: "native", handle: createRunNative },
+  { method: "GET", path: "/v1/runs", door: "native", handle: listRunsNative },
+  ...RUN_ROUTES.flatMap(([method, path, context, native]): Route[] => [
+    ...routeOf(method, `/context/runs/:run_id${path}`, "context", context),
+    ...routeOf(method, `/v1/runs/:run_id${path}`, "native", native),
+  ]),
+];
+
+function routeOf(method: Method, path: string, door: Door, handle: Handler | null): Route[] {
+  return handle === null ? [] : [{ method, path, door, handle }];
+}

@@ -1,0 +1,142 @@
+import { type IRequestStrict, Router } from "itty-router";
+import type { Env } from "../env.ts";
+import { credentialOf, isSameSecret } from "../identity/credential.ts";
+import { LOCAL_TENANT } from "../identity/tenant.ts";
+import { Call, type Door } from "./call.ts";
+import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
+import { describeProblem, health } from "./resources/system.ts";
+import { ROUTES, type Route } from "./routes.ts";
+
+type RequestHandler = (request: IRequestStrict, env: Env, url: URL) => Promise<Response> | Response;
+
+/** Any origin, method and header, as the contract has it (02 §1.4). */
+const CORS = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "*",
+};
+
+/** GET routes answer HEAD too: the same headers, no body. */
+export async function serve(request: Request, env: Env): Promise<Response> {
+  if (request.method !== "HEAD") return answer(request, env);
+  const response = await answer(new Request(request, { method: "GET" }), env);
+  await response.body?.cancel();
+  return new Response(null, response);
+}
+
+/**
+ * Answers one request: preflight and public pages, then credential, route, handler. Whatever goes wrong is written by the
+ * door that the path belongs to.
+ */
+async function answer(request: Request, env: Env): Promise<Response> {
+  const url = new URL(request.url);
+  const requestId = crypto.randomUUID();
+  const response = await route(request, env, url).catch((error: unknown) =>
+    problemAnswer(problemOf(error, requestId), url, requestId),
+  );
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(CORS)) headers.set(name, value);
+  headers.set("x-request-id", requestId);
+  return new Response(response.body, { status: response.status, headers });
+}
+
+async function route(request: Request, env: Env, url: URL): Promise<Response> {
+  if (request.method === "OPTIONS") return preflight(request);
+  if (url.pathname === "/global/health" && request.method === "GET") return health();
+  const problemPage = /^\/problems\/([A-Z_]+)$/.exec(url.pathname)?.[1];
+  const page = problemPage === undefined ? null : describeProblem(problemPage);
+  if (page !== null) return page;
+
+  authenticate(request, env);
+  const isClean = url.pathname === "/" || !/\/(\/|$)/.test(url.pathname);
+  const response = isClean ? await router.fetch(request as IRequestStrict, env, url) : undefined;
+  if (response instanceof Response) return response;
+  refuseRoute(request, url, isClean);
+}
+
+function authenticate(request: Request, env: Env): void {
+  if (!env.BATON_TOKEN) {
+    throw new RequestRefused({
+      code: "SETUP_REQUIRED",
+      error: "this deployment has no token: set the secret BATON_TOKEN (`wrangler secret put BATON_TOKEN`)",
+    });
+  }
+  const credential = credentialOf(request.headers);
+  if (credential !== null && isSameSecret(credential, env.BATON_TOKEN)) return;
+  throw new RequestRefused({
+    code: "AUTH_REQUIRED",
+    error: "Unauthorized: missing or invalid API token",
+  });
+}
+
+const router = Router<IRequestStrict, [Env, URL]>();
+for (const { method, path, door, handle } of ROUTES) {
+  const handler: RequestHandler = (request, env, url) =>
+    handle(
+      new Call(request as unknown as Request, env, url, LOCAL_TENANT, door, decodeParams(request.params)),
+    );
+  router[verbOf(method)](path, handler);
+}
+
+function verbOf(method: Route["method"]): "get" | "post" | "put" {
+  return method === "GET" ? "get" : method === "POST" ? "post" : "put";
+}
+
+/** The router leaves parameters percent-encoded; they must decode to UTF-8 (contract 02 §1.3). */
+function decodeParams(params: Record<string, string>): Record<string, string> {
+  try {
+    return Object.fromEntries(
+      Object.entries(params).map(([name, value]) => [name, decodeURIComponent(value)]),
+    );
+  } catch {
+    const error = "path is not valid UTF-8 after percent-decoding";
+    throw new RequestRefused({
+      code: "ID_INVALID",
+      error,
+      issues: [{ field: "path", rule: "utf8", message: error }],
+    });
+  }
+}
+
+/** No route took the request: the path is unknown, or known for other methods. */
+function refuseRoute(request: Request, url: URL, isClean: boolean): never {
+  const allow = new Set<string>();
+  for (const [method, pattern] of router.routes) {
+    if (!isClean || !pattern.test(url.pathname)) continue;
+    allow.add(method);
+    if (method === "GET") allow.add("HEAD");
+  }
+  if (allow.size === 0)
+    throw new RequestRefused({ code: "ROUTE_NOT_FOUND", error: `no route ${url.pathname}` });
+  throw new RequestRefused({
+    code: "METHOD_NOT_ALLOWED",
+    error: `${request.method} is not allowed here`,
+    allow: [...allow],
+  });
+}
+
+function preflight(request: Request): Response {
+  return new Response(null, {
+    status: 204,
+    headers: {
+      "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
+      "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? "*",
+      "access-control-max-age": "86400",
+    },
+  });
+}
+
+/** What to tell the caller about an error: refusals as they are, faults as nothing but an id to ask about. */
+function problemOf(error: unknown, requestId: string): Problem {
+  if (error instanceof RequestRefused) return error.problem;
+  const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  console.error(JSON.stringify({ event: "request_failed", request_id: requestId, fault }));
+  return { code: "INTERNAL", error: `internal error, request ${requestId}` };
+}
+
+function problemAnswer(problem: Problem, url: URL, requestId: string): Response {
+  return doorOf(url) === "context" ? contextProblem(problem) : nativeProblem(problem, url, requestId);
+}
+
+function doorOf(url: URL): Door {
+  return url.pathname.startsWith("/v1/") ? "native" : "context";
+}

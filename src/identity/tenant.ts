@@ -1,0 +1,14 @@
+import type { Tenant } from "../protocol/run.ts";
+
+/** The one tenant until identities exist: every credential is its own (contract 01 §8, docs/compatibility.md). */
+export const LOCAL_TENANT: Tenant = { org_id: "local", workspace_id: "local", source: "local_implicit" };
+
+/** A tenant as a key of the directory and of object names; parts are percent-encoded, so they cannot run together. */
+export function tenantKey(tenant: Tenant): string {
+  return `${encodeURIComponent(tenant.org_id)}/${encodeURIComponent(tenant.workspace_id)}`;
+}
+
+/** The name of a run's object: another tenant's run of the same id is another object, and is not found. */
+export function runObjectName(key: string, runId: string): string {
+  return `${key}/${encodeURIComponent(runId)}`;
+}

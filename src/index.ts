@@ -1,0 +1,13 @@
+import type { Env } from "./env.ts";
+import { serve } from "./http/server.ts";
+import { sweepLeases } from "./maintenance/sweep-leases.ts";
+
+export { RunObject } from "./run/run-object.ts";
+
+export default {
+  fetch: (request, env) => serve(request, env),
+  async scheduled(controller, env) {
+    const sweep = await sweepLeases(env, controller.scheduledTime);
+    if (sweep.runs > 0) console.log(JSON.stringify({ event: "leases_swept", ...sweep }));
+  },
+} satisfies ExportedHandler<Env>;

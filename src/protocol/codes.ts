@@ -1,0 +1,86 @@
+/** What a code means on `/v1`: its one status, a title, and what the caller should do. */
+export interface CodeInfo {
+  status: number;
+  title: string;
+  hint: string;
+  /** Whether the same request may succeed later without being changed. */
+  retryable: boolean;
+}
+
+const info = (status: number, title: string, hint: string, retryable = false): CodeInfo => ({
+  status,
+  title,
+  hint,
+  retryable,
+});
+
+/** Every code an answer can carry. Served at `/problems/{code}`, so each needs its entry here. */
+export const CODES = {
+  AUTH_REQUIRED: info(401, "Credential missing or wrong", "Send `Authorization: Bearer <token>`."),
+  SETUP_REQUIRED: info(
+    503,
+    "No token configured",
+    "Set the secret BATON_TOKEN on the deployment; until then every request is refused.",
+  ),
+  ROUTE_NOT_FOUND: info(404, "No such path", "See docs/http-api.md for the routes."),
+  METHOD_NOT_ALLOWED: info(405, "Method not allowed", "Use a method of the `Allow` header."),
+  ID_INVALID: info(
+    400,
+    "Malformed id",
+    "Ids are 1 to 200 of the characters A-Z a-z 0-9 . _ : - and not . or ..",
+  ),
+  QUERY_INVALID: info(400, "Malformed query", "Mend the parameters that `issues` names."),
+  HEADER_INVALID: info(400, "Malformed header", "Mend the headers that `issues` names."),
+  CURSOR_INVALID: info(400, "Malformed cursor", "Use `next_cursor` of the page before, or none."),
+  CONTENT_TYPE_UNSUPPORTED: info(415, "Content type is not JSON", "Send `Content-Type: application/json`."),
+  BODY_MALFORMED: info(400, "Body is not JSON", "Send one JSON document in UTF-8."),
+  BODY_INVALID: info(422, "Body does not fit", "Mend the fields that `issues` names."),
+  BODY_TOO_LARGE: info(413, "Body too large", "Split the request, or refer to artifacts."),
+  INTERNAL: info(500, "Internal error", "Try again; report `request_id` if it stays.", true),
+  RUN_NOT_FOUND: info(404, "No such run", "Check the run id, or create the run."),
+  TASK_NOT_FOUND: info(404, "No such task", "Check the task id."),
+  CHECKPOINT_NOT_FOUND: info(404, "No such checkpoint", "Create a checkpoint first."),
+  CONTEXT_RUN_EXISTS: info(409, "Run exists", "Use the existing run, or another id."),
+  RUN_REVISION_MISMATCH: info(409, "Run has moved on", "Read the run again and repeat with its `revision`."),
+  TASK_EVENT_APPEND_DISABLED: info(
+    422,
+    "Task events have their own routes",
+    "Use the task routes of the run.",
+  ),
+  TASK_PATCH_OP_DISABLED: info(422, "Task patches have their own routes", "Use the task routes of the run."),
+  PATCH_PAYLOAD_INVALID: info(422, "Payload does not fit the op", "Mend the fields that `issues` names."),
+  TASK_CONTRACT_INVALID: info(422, "Task payload is not an object", "Send an object or null as `payload`."),
+  TASK_OUTPUT_TARGET_REQUIRED: info(
+    422,
+    "Output target missing",
+    "Give implementation tasks a `payload.output_target.path`.",
+  ),
+  TASK_EXISTS: info(409, "Task exists", "Use the existing task, or another id."),
+  TASK_DEPENDENCY_CYCLE: info(422, "Dependencies form a cycle", "Drop one of the edges that `cycle` shows."),
+  TASK_REV_MISMATCH: info(409, "Task has moved on", "Read the task again; `task_rev` is the current one."),
+  TASK_LEASE_REQUIRED: info(409, "Lease token missing", "Send the `lease_token` that the claim gave you."),
+  TASK_LEASE_INVALID: info(
+    409,
+    "Lease lost",
+    "Stop working on this task; another agent may hold it. Claim again.",
+  ),
+  TASK_TRANSITION_INVALID: info(
+    409,
+    "Action not allowed now",
+    "See `current_status` for what the task allows.",
+  ),
+  WORKSPACE_MISMATCH: info(
+    409,
+    "Wrong workspace",
+    "Work in `expected_path`, or have an operator resume the run.",
+  ),
+  COMMAND_ID_CONFLICT: info(422, "Idempotency key reused", "Use a new key for a new request."),
+  FIELD_INVALID: info(400, "Field breaks a rule", "Mend the fields that `issues` names."),
+  LIMIT_EXCEEDED: info(413, "Limit exceeded", "Stay within `limit`; large content belongs into artifacts."),
+} as const satisfies Record<string, CodeInfo>;
+
+export type Code = keyof typeof CODES;
+
+export function isCode(text: string): text is Code {
+  return Object.hasOwn(CODES, text);
+}

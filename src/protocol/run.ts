@@ -1,0 +1,91 @@
+import type { Task } from "./task.ts";
+
+/** Run statuses, exact wire strings (contract 01 §3). */
+export const RUN_STATUSES = [
+  "queued",
+  "planning",
+  "running",
+  "awaiting_approval",
+  "paused",
+  "blocked",
+  "failed",
+  "completed",
+  "cancelled",
+] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+
+/** Step and task statuses share one set of wire strings (contract 01 §3). */
+export const WORK_STATUSES = ["pending", "runnable", "in_progress", "blocked", "done", "failed"] as const;
+export type WorkStatus = (typeof WORK_STATUSES)[number];
+
+/** Where a run's files live, as the client names it. `lease_epoch` counts adoptions, from 0 (contract 01 §4.2). */
+export interface Workspace {
+  workspace_id: string;
+  canonical_path: string;
+  lease_epoch: number;
+}
+
+/** A lightweight plan item: no lease, no revision (contract 01 §4.3). */
+export interface Step {
+  step_id: string;
+  title: string;
+  status: WorkStatus;
+}
+
+/** Who owns a run; set at creation and never changed by a client (contract 01 §4.4, I19). */
+export interface Tenant {
+  org_id: string;
+  workspace_id: string;
+  actor_id?: string;
+  source: "local_implicit" | "explicit";
+}
+
+/** A run without its tasks: everything that the size of the board does not change (contract 01 §4.1). */
+export interface RunHeader {
+  run_id: string;
+  run_type: string;
+  tenant_context: Tenant;
+  source_client?: string;
+  model_provider?: string;
+  model_id?: string;
+  mcp_servers: string[];
+  status: RunStatus;
+  objective: string;
+  workspace: Workspace;
+  steps: Step[];
+  why_next_step: string | null;
+  /** Starts at 1 and rises by one per commit (I2). */
+  revision: number;
+  /** Seq of the newest event; 0 before the first. */
+  last_event_seq: number;
+  created_at_ms: number;
+  started_at_ms?: number;
+  ended_at_ms?: number;
+  last_error?: string;
+  /** Time of the last commit; never decreases. */
+  updated_at_ms: number;
+  source_metadata?: unknown;
+}
+
+/** A run as `/context` shows it (contract 01 §4.1). */
+export interface Run extends RunHeader {
+  tasks: Task[];
+}
+
+/** Tasks of a run per status, and in all. */
+export type TaskCounts = Record<WorkStatus | "total", number>;
+
+/** A run as lists on `/v1` show it, from the directory. */
+export interface RunSummary {
+  run_id: string;
+  run_type: string;
+  status: RunStatus;
+  objective: string;
+  source_client: string | null;
+  workspace: Workspace;
+  revision: number;
+  last_event_seq: number;
+  created_at_ms: number;
+  updated_at_ms: number;
+  task_counts: TaskCounts;
+}

@@ -1,0 +1,47 @@
+import type { WorkStatus } from "./run.ts";
+
+/**
+ * A work item on the board (contract 04 §1). Times are epoch milliseconds.
+ * `lease_token` holds the token's fingerprint everywhere but in the answer to the claimer (docs/compatibility.md).
+ */
+export interface Task {
+  id: string;
+  task_type: string;
+  payload: unknown;
+  status: WorkStatus;
+  workflow_id?: string;
+  workflow_node_id?: string;
+  parent_task_id?: string;
+  depends_on_task_ids: string[];
+  decision_ids: string[];
+  artifact_ids: string[];
+  assigned_agent?: string;
+  /** Larger is earlier. */
+  priority: number;
+  attempt: number;
+  max_attempts: number;
+  last_error?: string;
+  next_retry_at_ms?: number;
+  lease_owner?: string;
+  lease_token?: string;
+  lease_expires_at_ms?: number;
+  /** 1 at creation, +1 per accepted change (I11). */
+  task_rev: number;
+  created_ts: number;
+  updated_ts: number;
+}
+
+/** A claim's proof, given to the claimer only. */
+export interface Lease {
+  token: string;
+  owner: string;
+  expires_at_ms: number;
+}
+
+/** Actions of a transition (contract 04 §8). */
+export const TASK_ACTIONS = ["heartbeat", "status", "complete", "fail", "release", "retry"] as const;
+export type TaskAction = (typeof TASK_ACTIONS)[number];
+
+/** Kinds of task whose payload follows the contract of 04 §3. */
+export const TASK_KINDS = ["implementation", "inspection", "research", "validation", "fix_proposal"] as const;
+export type TaskKind = (typeof TASK_KINDS)[number];

@@ -1,0 +1,39 @@
+import type * as z from "zod";
+import type { Issue } from "./issue.ts";
+
+/** A zod error as issues: each names its field as a path (`tasks[3].priority`), the rule and, if it has one, the limit. */
+export function issuesOf(error: z.ZodError, prefix = ""): Issue[] {
+  return error.issues.flatMap((issue): Issue[] => {
+    const field = fieldName(prefix, issue.path);
+    if (issue.code === "unrecognized_keys") {
+      return issue.keys.map((key) => ({
+        field: fieldName(field, [key]),
+        rule: "unknown_field",
+        message: "is not a field of this request",
+      }));
+    }
+    const limit =
+      issue.code === "too_big" ? issue.maximum : issue.code === "too_small" ? issue.minimum : undefined;
+    return [
+      {
+        field,
+        rule: ruleOf(issue),
+        message: issue.message,
+        ...(limit !== undefined && { limit: Number(limit) }),
+      },
+    ];
+  });
+}
+
+function ruleOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_type") return issue.expected;
+  if (issue.code === "invalid_value") return "one_of";
+  return issue.code;
+}
+
+function fieldName(prefix: string, path: PropertyKey[]): string {
+  return path.reduce<string>((name, part) => {
+    if (typeof part === "number") return `${name}[${part}]`;
+    return name === "" ? String(part) : `${name}.${String(part)}`;
+  }, prefix);
+}

@@ -1,0 +1,220 @@
+import type { Command } from "../domain/command.ts";
+import { type Decision, decide } from "../domain/decide.ts";
+import type { Context } from "../domain/draft.ts";
+import { type Outcome, recall } from "../domain/outcome.ts";
+import type { Refusal } from "../domain/refusals.ts";
+import type { Task } from "../protocol/task.ts";
+import { LeaseTokens } from "./lease-tokens.ts";
+import type { RunState } from "./run-state.ts";
+import type { RowCounts, Sql } from "./storage/sql.ts";
+
+/** A command on its way into a run. */
+export interface Submission {
+  command: Command;
+  /** Idempotency key; remembered for the life of the run. */
+  commandId?: string | undefined;
+  /** Digest of the request, to tell a repeat from another request under the same key. */
+  fingerprint?: string | undefined;
+  /** What the answer shall echo, as it is right after this command. */
+  echo?: "run" | "blackboard" | undefined;
+}
+
+/** What became of a submission. */
+export type Answer =
+  | { ok: false; refusal: Refusal; rows: RowCounts }
+  | {
+      ok: true;
+      /** Null only for a repeat under another kind of command. */
+      outcome: Outcome | null;
+      /** Set when the command id was used before: nothing was done now. `same` tells whether the request was the same. */
+      repeat: { same: boolean; currentTask: Task | null } | null;
+      /** JSON text; null when it is over the echo limit; absent when none was asked for. */
+      echo?: string | null;
+      rows: RowCounts;
+    };
+
+interface Waiting {
+  submission: Submission;
+  resolve(answer: Answer): void;
+  reject(error: unknown): void;
+}
+
+/** One transaction stays short enough not to delay reads. */
+const MAX_GROUP = 128;
+
+/** What the engine tells the object after a group of commands was made durable. */
+export interface CommitListener {
+  /** In the same turn as the commit, before it is flushed: the place to arm the alarm. */
+  committed(statusChanged: boolean): void;
+  /** Storage refused the flush: memory is ahead of what is durable, and the object must start afresh. */
+  flushFailed(error: unknown): void;
+}
+
+/**
+ * The one write path of a run.
+ *
+ * For each command: answer a repeat from its receipt; requeue stale leases before a claim; decide; append the commits
+ * and apply what they mean. Then, for the group: tell the object, wait for the flush, answer.
+ *
+ * G1 A flush is the price of a commit, so commands that arrive while one is pending share the next transaction. The
+ *    first command never waits for others: it leads.
+ * G2 Each command has a nested transaction of its own: its refusal or fault undoes it alone.
+ * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
+ */
+export class Engine {
+  readonly #sql: Sql;
+  readonly #storage: DurableObjectStorage;
+  readonly #state: RunState;
+  readonly #tokens: LeaseTokens;
+  readonly #listener: CommitListener;
+  readonly #clock: () => number;
+  #queue: Waiting[] = [];
+  #isLeading = false;
+
+  constructor(
+    storage: DurableObjectStorage,
+    sql: Sql,
+    state: RunState,
+    listener: CommitListener,
+    clock: () => number,
+  ) {
+    this.#storage = storage;
+    this.#sql = sql;
+    this.#state = state;
+    this.#tokens = new LeaseTokens(state.row.leaseKey);
+    this.#listener = listener;
+    this.#clock = clock;
+  }
+
+  /** Takes a command in; resolves once it is durable, or refused. Rejects only for a fault, which undid it. */
+  submit(submission: Submission): Promise<Answer> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    this.#queue.push({ submission, resolve, reject });
+    if (!this.#isLeading) void this.#lead();
+    return promise;
+  }
+
+  async #lead(): Promise<void> {
+    this.#isLeading = true;
+    while (this.#queue.length > 0) {
+      const group = this.#queue.splice(0, MAX_GROUP);
+      const settle: (() => void)[] = [];
+      try {
+        this.#commitGroup(group, settle);
+      } catch (error) {
+        for (const waiting of group) waiting.reject(error);
+        continue;
+      }
+      try {
+        await this.#storage.sync();
+        for (const answer of settle) answer();
+      } catch (error) {
+        for (const waiting of group) waiting.reject(error);
+        this.#listener.flushFailed(error);
+      }
+    }
+    this.#isLeading = false;
+  }
+
+  #commitGroup(group: Waiting[], settle: (() => void)[]): void {
+    const savepoint = this.#state.savepoint();
+    try {
+      this.#sql.transaction(() => {
+        for (const { submission, resolve, reject } of group) {
+          try {
+            const answer = this.#inTransaction(() => this.#execute(submission));
+            settle.push(() => resolve(answer));
+          } catch (error) {
+            settle.push(() => reject(error));
+          }
+        }
+        if (this.#state.isSaveDue()) this.#state.save();
+      });
+    } catch (error) {
+      this.#state.restore(savepoint);
+      throw error;
+    }
+    const { run } = this.#state.head();
+    if (run.last_event_seq > savepoint.head.run.last_event_seq) {
+      this.#listener.committed(run.status !== savepoint.head.run.status);
+    }
+  }
+
+  #inTransaction<T>(body: () => T): T {
+    const savepoint = this.#state.savepoint();
+    try {
+      return this.#sql.transaction(body);
+    } catch (error) {
+      this.#state.restore(savepoint);
+      throw error;
+    }
+  }
+
+  #execute(submission: Submission): Answer {
+    const before = this.#sql.counts();
+    const rows = (): RowCounts => {
+      const after = this.#sql.counts();
+      return { read: after.read - before.read, written: after.written - before.written };
+    };
+    const answer = this.#repeated(submission) ?? this.#decideAndAppend(submission);
+    if (!answer.ok) return { ...answer, rows: rows() };
+    const { echo } = submission;
+    return {
+      ...answer,
+      ...(echo !== undefined && { echo: this.#state.texts.echo(echo) }),
+      rows: rows(),
+    };
+  }
+
+  /** The answer to a command whose id was used before, from the log; null when it is new. */
+  #repeated({ command, commandId, fingerprint }: Submission): Unpriced | null {
+    const known = commandId === undefined ? null : this.#state.commits.byCommand(commandId);
+    if (known === null) return null;
+    const { receipt, commits } = known;
+    const sameKind = receipt.op === command.op;
+    const currentTask = command.op === "transition_task" ? this.#state.task(command.task_id) : null;
+    return {
+      ok: true,
+      outcome: sameKind ? recall(command, commits, receipt, this.#tokens) : null,
+      repeat: { same: sameKind && receipt.fingerprint === (fingerprint ?? null), currentTask },
+    };
+  }
+
+  #decideAndAppend({ command, commandId, fingerprint }: Submission): Unpriced {
+    const context = this.#context();
+    if (command.op === "claim_task") this.#append(decide({ op: "requeue_stale" }, this.#state, context));
+    const decision = decide(command, this.#state, context, commandId);
+    if (!decision.ok) return decision;
+    this.#append(decision, { command, commandId, fingerprint });
+    return { ok: true, outcome: decision.outcome, repeat: null };
+  }
+
+  #append(decision: Decision, origin?: Submission): void {
+    if (!decision.ok) return;
+    const { commits, outcome } = decision;
+    if (origin?.commandId === undefined) {
+      this.#state.append(commits, null, null);
+      return;
+    }
+    const deduped = outcome.op === "create_tasks" && outcome.deduped.length > 0 ? outcome.deduped : undefined;
+    this.#state.append(commits, origin.commandId, {
+      op: origin.command.op,
+      fingerprint: origin.fingerprint ?? null,
+      commits: commits.length,
+      ...(deduped !== undefined && { deduped }),
+    });
+  }
+
+  #context(): Context {
+    const tokens = this.#tokens;
+    return {
+      // Time in a run never goes back (contract 07 D107).
+      nowMs: Math.max(this.#state.head().run.updated_at_ms, this.#clock()),
+      newId: () => crypto.randomUUID(),
+      leaseToken: (eventId) => tokens.leaseToken(eventId),
+      maskToken: (token) => tokens.maskToken(token),
+    };
+  }
+}
+
+type Unpriced = { ok: false; refusal: Refusal } | Omit<Extract<Answer, { ok: true }>, "echo" | "rows">;

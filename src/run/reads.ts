@@ -1,0 +1,123 @@
+import type { Summaries } from "../protocol/blackboard.ts";
+import type { RunHeader, TaskCounts, WorkStatus } from "../protocol/run.ts";
+import type { Task } from "../protocol/task.ts";
+import type { RunState } from "./run-state.ts";
+import type { LogColumn } from "./storage/commits.ts";
+import { type Text, toText } from "./text.ts";
+
+/** Which part of the log a list shows. */
+export interface LogQuery {
+  column: LogColumn;
+  /** Only what is newer than this seq. */
+  sinceSeq: number;
+  /** Of that, only the last so many. */
+  tail: number | null;
+  /** At most so many, oldest first. */
+  limit: number | null;
+}
+
+/** A stretch of the log, with where to go on. */
+export interface LogPage {
+  /** JSON array of records, ascending by seq. */
+  items: Text;
+  /** Seq of the last record; null when the log ends here. */
+  nextSeq: number | null;
+}
+
+export interface TaskPage {
+  /** JSON array of tasks, in list order. */
+  items: Text;
+  /** Position to go on after; null when there are no more. */
+  nextPos: number | null;
+}
+
+/** A run as `/v1` shows it. */
+export interface RunOverview extends RunHeader {
+  task_counts: TaskCounts;
+  blackboard_revision: number;
+  summaries?: Summaries;
+}
+
+/** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
+const MAX_TASKS_SCANNED = 2_000;
+
+/** Events or patches, ascending (contract 02 §3.1, §5.2). A page is read at once; a whole list as it is sent. */
+export function readLog(state: RunState, query: LogQuery): LogPage {
+  const { last_event_seq: lastSeq } = state.head().run;
+  const after = query.tail === null ? query.sinceSeq : startOfTail(state, query, query.tail, lastSeq);
+  if (query.limit === null) {
+    const texts = state.commits.texts(query.column, after, lastSeq, Number.MAX_SAFE_INTEGER);
+    return { items: toText(jsonArray(map(texts, (row) => row.text))), nextSeq: null };
+  }
+  const rows = [...state.commits.texts(query.column, after, lastSeq, query.limit + 1)];
+  const page = rows.slice(0, query.limit);
+  const nextSeq = rows.length > page.length ? (page.at(-1)?.seq ?? null) : null;
+  return { items: toText(jsonArray(page.map((row) => row.text))), nextSeq };
+}
+
+/** Tasks in list order, from after a position; with a status, only those that have it. */
+export function readTasks(
+  state: RunState,
+  query: { status: WorkStatus | null; afterPos: number; limit: number },
+): TaskPage {
+  const scan = query.status === null ? query.limit + 1 : MAX_TASKS_SCANNED + 1;
+  const rows = state.tasks.page(query.afterPos, scan);
+  const items: string[] = [];
+  for (const [index, row] of rows.entries()) {
+    const isFull = items.length === query.limit || index === scan - 1;
+    const previous = rows[index - 1];
+    if (isFull && previous !== undefined) {
+      return { items: toText(jsonArray(items)), nextPos: previous.pos };
+    }
+    if (query.status === null || row.status === query.status) items.push(row.doc);
+  }
+  return { items: toText(jsonArray(items)), nextPos: null };
+}
+
+/** One task, and why it can or cannot be claimed. */
+export interface TaskView {
+  task: Task;
+  claimable: boolean;
+  open_dependency_ids: string[];
+  attempts_exhausted: boolean;
+}
+
+export function readTask(state: RunState, id: string, nowMs: number): TaskView | null {
+  const task = state.task(id);
+  if (task === null) return null;
+  const { claimable, openDependencyIds } = state.tasks.standing(task, nowMs);
+  return {
+    task,
+    claimable,
+    open_dependency_ids: openDependencyIds,
+    attempts_exhausted: task.attempt >= task.max_attempts,
+  };
+}
+
+export function overview(state: RunState): RunOverview {
+  const head = state.head();
+  return {
+    ...head.run,
+    task_counts: state.taskCounts(),
+    blackboard_revision: head.blackboard_revision,
+  };
+}
+
+function startOfTail(state: RunState, query: LogQuery, tail: number, lastSeq: number): number {
+  // Event seqs have no gaps (I1), so the tail of the events needs no search; patches do (I4).
+  if (query.column === "event") return Math.max(query.sinceSeq, lastSeq - tail);
+  return state.commits.beforeLastPatches(tail, query.sinceSeq, lastSeq);
+}
+
+function* jsonArray(texts: Iterable<string>): Generator<string> {
+  let separator = "[";
+  for (const text of texts) {
+    yield `${separator}${text}`;
+    separator = ",";
+  }
+  yield separator === "[" ? "[]" : "]";
+}
+
+function* map<A, B>(items: Iterable<A>, change: (item: A) => B): Generator<B> {
+  for (const item of items) yield change(item);
+}

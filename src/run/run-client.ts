@@ -1,0 +1,26 @@
+import type { RunObject } from "./run-object.ts";
+
+/**
+ * A run's object as callers see it: its RPC methods, typed as they are declared. (The platform's own stub types cannot
+ * express free JSON and turn every result that holds some into `never`.)
+ */
+export type RunClient = Pick<
+  RunObject,
+  | "create"
+  | "submit"
+  | "readRun"
+  | "readOverview"
+  | "readBlackboard"
+  | "readLog"
+  | "readTasks"
+  | "readTask"
+  | "createCheckpoint"
+  | "readLatestCheckpoint"
+  | "replay"
+  | "sweep"
+>;
+
+/** The object of that name. It is made when first called; it stores nothing until a run is created in it. */
+export function runClient(runs: DurableObjectNamespace<RunObject>, name: string): RunClient {
+  return runs.getByName(name) as unknown as RunClient;
+}

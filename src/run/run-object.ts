@@ -1,0 +1,270 @@
+import { DurableObject } from "cloudflare:workers";
+import { type Refusal, runNotFound } from "../domain/refusals.ts";
+import { newRun, type RunDraft } from "../domain/run.ts";
+import { earliestWakeup } from "../domain/wakeups.ts";
+import type { Env } from "../env.ts";
+import { tenantKey } from "../identity/tenant.ts";
+import type { Tenant, WorkStatus } from "../protocol/run.ts";
+import { AlarmClock } from "./alarm-clock.ts";
+import { type Answer, Engine, type Submission } from "./engine.ts";
+import { newLeaseKey } from "./lease-tokens.ts";
+import { Outbox } from "./outbox.ts";
+import {
+  type LogPage,
+  type LogQuery,
+  overview,
+  type RunOverview,
+  readLog,
+  readTask,
+  readTasks,
+  type TaskPage,
+  type TaskView,
+} from "./reads.ts";
+import { type ReplayQuery, type ReplayReport, replayReport } from "./replay-report.ts";
+import { RunState } from "./run-state.ts";
+import { type CheckpointHead, CheckpointTable } from "./storage/checkpoints.ts";
+import type { CreatedCommand } from "./storage/run-row.ts";
+import { migrate, storedVersion } from "./storage/schema.ts";
+import { type RowCounts, Sql } from "./storage/sql.ts";
+import { NO_TASKS } from "./storage/tasks.ts";
+import { type Text, toText } from "./text.ts";
+
+/** A result, or why there is none. Expected refusals are values: an exception would lose its type on the way. */
+export type Result<T> = { ok: true; value: T } | { ok: false; refusal: Refusal };
+
+export interface CreateRequest {
+  tenant: Tenant;
+  draft: RunDraft;
+  /** The caller's idempotency key, if it sent one. */
+  command: CreatedCommand | null;
+}
+
+export interface Created {
+  run: RunOverview;
+  /** Whether an earlier call with the same command made it. */
+  repeated: boolean;
+  rows: RowCounts;
+}
+
+/** A run that was created, with the parts that serve it. */
+interface Loaded {
+  state: RunState;
+  engine: Engine;
+  outbox: Outbox;
+  checkpoints: CheckpointTable;
+}
+
+/**
+ * The object of one run: the only writer of that run. A thin shell: every method answers from the parts below it.
+ * Methods are reachable over RPC, so everything that is not meant to be is `#private`.
+ */
+export class RunObject extends DurableObject<Env> {
+  readonly #sql: Sql;
+  readonly #alarm: AlarmClock;
+  /** Null until the run is created: an object that was only asked about stores nothing. */
+  #loaded: Loaded | null = null;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#sql = new Sql(ctx.storage);
+    this.#alarm = new AlarmClock(ctx.storage);
+    if (storedVersion(this.#sql) === 0) return;
+    void ctx.blockConcurrencyWhile(async () => {
+      migrate(this.#sql);
+      const state = RunState.open(this.#sql);
+      if (state === null) return;
+      this.#load(state);
+      await this.#alarm.load();
+      this.#arm();
+    });
+  }
+
+  /** Creates the run, once (contract 02 §2.1, 07 D46), and waits until the directory lists it. */
+  async create(request: CreateRequest): Promise<Result<Created>> {
+    if (this.#loaded !== null) return this.#createdBefore(this.#loaded, request);
+    const before = this.#sql.counts();
+    const run = newRun(request.draft, request.tenant, Date.now());
+    const state = this.#sql.transaction(() => {
+      migrate(this.#sql);
+      return RunState.create(this.#sql, run, newLeaseKey(), request.command);
+    });
+    const after = this.#sql.counts();
+    const loaded = this.#load(state);
+    this.#arm();
+    await this.ctx.storage.sync();
+    await loaded.outbox.flush(Date.now());
+    return {
+      ok: true,
+      value: {
+        run: overview(loaded.state),
+        repeated: false,
+        rows: { read: after.read - before.read, written: after.written - before.written },
+      },
+    };
+  }
+
+  /** Runs one command through the engine. */
+  async submit(submission: Submission): Promise<Answer> {
+    if (this.#loaded === null) return { ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } };
+    return this.#loaded.engine.submit(submission);
+  }
+
+  /** The run in full, as `/context` shows it. */
+  async readRun(): Promise<Result<Text>> {
+    return this.#read(({ state }) => toText(state.texts.run()));
+  }
+
+  /** The run without its tasks, as `/v1` shows it. */
+  async readOverview(): Promise<Result<RunOverview>> {
+    return this.#read(({ state }) => overview(state));
+  }
+
+  /** The blackboard; with or without the tasks. */
+  async readBlackboard(withTasks: boolean): Promise<Result<Text>> {
+    return this.#read(({ state }) => (withTasks ? toText(state.texts.blackboard()) : state.texts.notes()));
+  }
+
+  async readLog(query: LogQuery): Promise<Result<LogPage>> {
+    return this.#read(({ state }) => readLog(state, query));
+  }
+
+  async readTasks(query: {
+    status: WorkStatus | null;
+    afterPos: number;
+    limit: number;
+  }): Promise<Result<TaskPage>> {
+    return this.#read(({ state }) => readTasks(state, query));
+  }
+
+  /** One task; null when the run has none of that id. */
+  async readTask(id: string): Promise<Result<TaskView | null>> {
+    return this.#read(({ state }) => readTask(state, id, Date.now()));
+  }
+
+  /** Stores a checkpoint of this very moment. Not a commit: no event, no counters (contract 06 §1). */
+  async createCheckpoint(
+    reason: string,
+    request: { commandId: string; fingerprint: string } | null,
+  ): Promise<Result<{ head: CheckpointHead; repeated: boolean }>> {
+    const loaded = this.#loaded;
+    if (loaded === null) return { ok: false, refusal: runNotFound };
+    const { state, checkpoints } = loaded;
+    const known = request === null ? null : checkpoints.byCommand(request.commandId);
+    if (known !== null && known.fingerprint !== request?.fingerprint) {
+      const error = "the command id was used for another request";
+      return { ok: false, refusal: { code: "COMMAND_ID_CONFLICT", error } };
+    }
+    if (known !== null) return { ok: true, value: { head: known.head, repeated: true } };
+    const { run } = state.head();
+    const head: CheckpointHead = {
+      checkpoint_id: `cp-${crypto.randomUUID()}`,
+      run_id: run.run_id,
+      seq: run.last_event_seq,
+      ts_ms: Math.max(run.updated_at_ms, Date.now()),
+      reason,
+    };
+    this.#sql.transaction(() =>
+      checkpoints.put(head, { run_state: state.texts.run(), blackboard: state.texts.blackboard() }, request),
+    );
+    return { ok: true, value: { head, repeated: false } };
+  }
+
+  /** The newest checkpoint: its head, or in full; null when there is none. */
+  async readLatestCheckpoint(whole: boolean): Promise<Result<Text | null>> {
+    return this.#read(({ checkpoints }) => {
+      const head = checkpoints.latest(Number.MAX_SAFE_INTEGER);
+      if (head === null) return null;
+      return whole ? toText(checkpoints.text(head)) : JSON.stringify(head);
+    });
+  }
+
+  /** Recomputes the run from its log (contract 06 §3). */
+  async replay(query: ReplayQuery): Promise<Result<ReplayReport>> {
+    return this.#read(({ state, checkpoints }) => replayReport(state, checkpoints, query));
+  }
+
+  /**
+   * Requeues stale leases and brings the directory up to date, for the cron net. Doing it twice changes nothing.
+   * @returns how many tasks were requeued; null when there is no run.
+   */
+  async sweep(): Promise<number | null> {
+    const loaded = this.#loaded;
+    if (loaded === null) return null;
+    const requeued = await this.#requeueStale(loaded);
+    loaded.outbox.owe(Date.now());
+    await loaded.outbox.flush(Date.now());
+    this.#arm();
+    return requeued;
+  }
+
+  /** May fire early, late or twice: derives anew what is due, and does that. */
+  override async alarm(): Promise<void> {
+    this.#alarm.fired();
+    const loaded = this.#loaded;
+    if (loaded === null) return;
+    const { state, outbox } = loaded;
+    const leaseDueAtMs = state.leaseDueAtMs();
+    if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
+    const dueAtMs = outbox.dueAtMs();
+    if (dueAtMs !== null && dueAtMs <= Date.now()) await outbox.flush(Date.now());
+    this.#arm();
+  }
+
+  async #requeueStale({ engine }: Loaded): Promise<number> {
+    const answer = await engine.submit({ command: { op: "requeue_stale" } });
+    return answer.ok && answer.outcome?.op === "requeue_stale" ? answer.outcome.requeued : 0;
+  }
+
+  #read<T>(read: (loaded: Loaded) => T): Result<T> {
+    return this.#loaded === null
+      ? { ok: false, refusal: runNotFound }
+      : { ok: true, value: read(this.#loaded) };
+  }
+
+  #createdBefore({ state }: Loaded, { command, draft }: CreateRequest): Result<Created> {
+    const made = state.row.createdCommand;
+    const isSameId = command !== null && made?.command_id === command.command_id;
+    if (isSameId && made.fingerprint === command.fingerprint) {
+      const run = { ...state.row.initial, task_counts: { ...NO_TASKS }, blackboard_revision: 0 };
+      return { ok: true, value: { run, repeated: true, rows: { read: 0, written: 0 } } };
+    }
+    if (isSameId) {
+      const error = "the command id was used for another request";
+      return { ok: false, refusal: { code: "COMMAND_ID_CONFLICT", error } };
+    }
+    const refusal: Refusal = {
+      code: "CONTEXT_RUN_EXISTS",
+      error: "run already exists",
+      run_id: draft.run_id,
+    };
+    return { ok: false, refusal };
+  }
+
+  #load(state: RunState): Loaded {
+    const outbox = new Outbox(
+      this.env.DIRECTORY,
+      tenantKey(state.row.initial.tenant_context),
+      state,
+      Date.now(),
+    );
+    const listener = {
+      committed: (statusChanged: boolean) => {
+        outbox.owe(Date.now());
+        this.#arm();
+        if (statusChanged) this.ctx.waitUntil(outbox.flush(Date.now()));
+      },
+      flushFailed: (error: unknown) => this.ctx.abort(String(error)),
+    };
+    const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
+    this.#loaded = { state, engine, outbox, checkpoints: new CheckpointTable(this.#sql) };
+    return this.#loaded;
+  }
+
+  #arm(): void {
+    if (this.#loaded === null) return;
+    const { state, outbox } = this.#loaded;
+    this.#alarm.armFor(
+      earliestWakeup({ leaseDueAtMs: state.leaseDueAtMs(), directoryDueAtMs: outbox.dueAtMs() }),
+    );
+  }
+}

@@ -1,0 +1,233 @@
+import type { TaskFilter } from "../domain/command.ts";
+import type { Commit } from "../domain/commit.ts";
+import { type Change, evolve } from "../domain/evolve.ts";
+import { newHead, type RunHead } from "../domain/head.ts";
+import { isStale } from "../domain/lease.ts";
+import type { View } from "../domain/view.ts";
+import type { RunHeader, TaskCounts } from "../protocol/run.ts";
+import type { Task } from "../protocol/task.ts";
+import { RunTexts } from "./run-texts.ts";
+import { BoardTables } from "./storage/board.ts";
+import { CommitTable, type Receipt } from "./storage/commits.ts";
+import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
+import type { Sql } from "./storage/sql.ts";
+import { NO_TASKS, TaskTable } from "./storage/tasks.ts";
+
+/** Commits whose head lives in memory only; past this many it is saved, to bound what a wake must read. */
+const MAX_UNSAVED_COMMITS = 1_000;
+
+/** The values that a transaction changes in memory, to be put back if it is undone. */
+interface Savepoint {
+  head: RunHead;
+  taskCounts: TaskCounts;
+  leaseDueAtMs: number | null;
+  savedSeq: number;
+}
+
+/**
+ * A run in its object: the SQL interpreter of changes, and the view that decisions read.
+ *
+ * The head (everything but tasks and notes) lives in memory and is saved to its row now and then; a commit writes its
+ * own row and the rows of what it changed, nothing else. On waking, the head catches up from the log by `evolve`, which
+ * is also how the contract repairs a stale snapshot (contract 03 §8).
+ *
+ * R1 `append` runs inside a transaction; after an undone one the caller restores the savepoint.
+ * R2 `leaseDueAtMs` may be early, never late.
+ */
+export class RunState implements View {
+  readonly commits: CommitTable;
+  readonly tasks: TaskTable;
+  readonly board: BoardTables;
+  readonly texts: RunTexts;
+  readonly row: RunRow;
+  readonly #rowTable: RunRowTable;
+  #head: RunHead;
+  #taskCounts: TaskCounts;
+  #leaseDueAtMs: number | null;
+  #savedSeq: number;
+  #directorySeq: number;
+
+  private constructor(sql: Sql, row: RunRow) {
+    this.commits = new CommitTable(sql);
+    this.tasks = new TaskTable(sql);
+    this.board = new BoardTables(sql);
+    this.texts = new RunTexts(this);
+    this.row = row;
+    this.#rowTable = new RunRowTable(sql);
+    this.#head = row.head;
+    this.#taskCounts = row.taskCounts;
+    this.#savedSeq = row.headSeq;
+    this.#directorySeq = row.directorySeq;
+    this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
+    this.#catchUp();
+  }
+
+  /** The run stored here, or null when none was created. */
+  static open(sql: Sql): RunState | null {
+    const row = new RunRowTable(sql).read();
+    return row === null ? null : new RunState(sql, row);
+  }
+
+  /** Stores a new run; the caller has checked that there is none. */
+  static create(sql: Sql, run: RunHeader, leaseKey: string, createdCommand: CreatedCommand | null): RunState {
+    const row: RunRow = {
+      head: newHead(run),
+      headSeq: 0,
+      taskCounts: NO_TASKS,
+      initial: run,
+      leaseKey,
+      createdCommand,
+      directorySeq: -1,
+    };
+    new RunRowTable(sql).insert(row);
+    return new RunState(sql, row);
+  }
+
+  /** Stores commits, the first with the command's receipt, and applies what they mean. */
+  append(commits: Commit[], commandId: string | null, receipt: Receipt | null): void {
+    for (const [index, commit] of commits.entries()) {
+      const own = commit.event.command_id ?? null;
+      const id = index === 0 ? (commandId ?? own) : own;
+      this.commits.append(commit, id, id === null ? null : (receipt ?? rowReceipt()));
+      const { head, changes } = evolve(this.#head, commit);
+      this.#head = head;
+      for (const change of changes) this.#apply(change, commit.event.ts_ms);
+    }
+  }
+
+  savepoint(): Savepoint {
+    return {
+      head: this.#head,
+      taskCounts: this.#taskCounts,
+      leaseDueAtMs: this.#leaseDueAtMs,
+      savedSeq: this.#savedSeq,
+    };
+  }
+
+  restore(savepoint: Savepoint): void {
+    this.#head = savepoint.head;
+    this.#taskCounts = savepoint.taskCounts;
+    this.#leaseDueAtMs = savepoint.leaseDueAtMs;
+    this.#savedSeq = savepoint.savedSeq;
+    this.tasks.forgetCache();
+    this.texts.forget();
+  }
+
+  /** Whether so many commits are only in memory that the head should be saved. */
+  isSaveDue(): boolean {
+    return this.#head.run.last_event_seq - this.#savedSeq >= MAX_UNSAVED_COMMITS;
+  }
+
+  /** Writes the head to its row; `directorySeq` when the directory has followed up to there. */
+  save(directorySeq: number = this.#directorySeq): void {
+    this.#rowTable.saveHead(this.#head, this.#taskCounts, directorySeq);
+    this.#savedSeq = this.#head.run.last_event_seq;
+    this.#directorySeq = directorySeq;
+  }
+
+  /** Seq up to which the directory is known to have this run; -1 when it never had. */
+  directorySeq(): number {
+    return this.#directorySeq;
+  }
+
+  taskCounts(): TaskCounts {
+    return this.#taskCounts;
+  }
+
+  leaseDueAtMs(): number | null {
+    return this.#leaseDueAtMs;
+  }
+
+  head(): RunHead {
+    return this.#head;
+  }
+
+  taskCount(): number {
+    return this.#taskCounts.total;
+  }
+
+  task(id: string): Task | null {
+    return this.tasks.task(id);
+  }
+
+  nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
+    return this.tasks.nextClaimable(filter, nowMs);
+  }
+
+  /** Reads the leased tasks only when one may be due, and then learns when the next one is. */
+  staleLeases(nowMs: number): Task[] {
+    if (this.#leaseDueAtMs === null || this.#leaseDueAtMs > nowMs) return [];
+    const leased = this.tasks.leased();
+    const stale = leased.filter((task) => isStale(task, nowMs));
+    this.#leaseDueAtMs = earliestExpiry(leased.filter((task) => !isStale(task, nowMs)));
+    return stale;
+  }
+
+  dependentsOf(id: string): string[] {
+    return this.tasks.dependentsOf(id);
+  }
+
+  isCommandUsed(commandId: string): boolean {
+    return this.commits.hasCommand(commandId);
+  }
+
+  #apply(change: Change, nowMs: number): void {
+    switch (change.kind) {
+      case "put_task": {
+        const { task } = change;
+        const put = this.tasks.put(task, nowMs);
+        this.texts.putTask(put.pos, put.doc);
+        this.#taskCounts = recounted(this.#taskCounts, put.before, task.status);
+        this.#noteLease(task);
+        return;
+      }
+      case "replace_tasks":
+        this.tasks.replaceAll(change.tasks, nowMs);
+        this.texts.forget();
+        this.#taskCounts = this.tasks.count();
+        this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
+        this.save();
+        return;
+      case "add_note":
+        this.board.addNote(change.list, change.note);
+        this.texts.forgetNotes();
+        return;
+      case "add_artifact":
+        this.board.addArtifact(change.artifact);
+        this.texts.forgetNotes();
+        return;
+    }
+  }
+
+  #noteLease(task: Task): void {
+    if (task.status !== "in_progress" || task.lease_expires_at_ms === undefined) return;
+    this.#leaseDueAtMs = Math.min(this.#leaseDueAtMs ?? Number.POSITIVE_INFINITY, task.lease_expires_at_ms);
+  }
+
+  /** Takes in commits that are newer than the saved head. Tables need nothing: they were written with the commits. */
+  #catchUp(): void {
+    const last = this.commits.lastSeq();
+    if (last === this.#savedSeq) return;
+    for (const commit of this.commits.range(this.#savedSeq, last))
+      this.#head = evolve(this.#head, commit).head;
+    this.#taskCounts = this.tasks.count();
+  }
+}
+
+/** A row of a batch that brought its own command id. */
+function rowReceipt(): Receipt {
+  return { op: "create_tasks", fingerprint: null, commits: 1 };
+}
+
+function recounted(counts: TaskCounts, before: keyof TaskCounts | null, after: keyof TaskCounts): TaskCounts {
+  const next = { ...counts };
+  if (before === null) next.total += 1;
+  else next[before] -= 1;
+  next[after] += 1;
+  return next;
+}
+
+function earliestExpiry(tasks: Task[]): number | null {
+  const expiries = tasks.flatMap((task) => task.lease_expires_at_ms ?? []);
+  return expiries.length === 0 ? null : Math.min(...expiries);
+}

@@ -1,0 +1,98 @@
+import { MAX_ECHO_BYTES } from "../domain/limits.ts";
+import type { RunState } from "./run-state.ts";
+
+/**
+ * A run and its blackboard as JSON text, from parts that are serialised once and kept: task by task, and the notes as a
+ * whole. Answers that echo them cost no rows after the first. A board too large to echo is not kept in memory.
+ */
+export class RunTexts {
+  readonly #state: RunState;
+  /** Each task's JSON by position; "too_large" once it was found to be; null when not loaded. */
+  #tasks: Map<number, string> | "too_large" | null = null;
+  #tasksLength = 0;
+  /** The notes' members, `"facts":[…],…`; null when not loaded. */
+  #notes: string | null = null;
+
+  constructor(state: RunState) {
+    this.#state = state;
+  }
+
+  /** The full run (contract 01 §4.1), in pieces. */
+  *run(): Generator<string> {
+    yield `${JSON.stringify(this.#state.head().run).slice(0, -1)},"tasks":[`;
+    yield* commaSeparated(this.#allTasks());
+    yield "]}";
+  }
+
+  /** The full blackboard (contract 01 §4.8), in pieces. */
+  *blackboard(): Generator<string> {
+    yield `{${this.#board()},"tasks":[`;
+    yield* commaSeparated(this.#allTasks());
+    yield "]}";
+  }
+
+  /** The blackboard without its tasks. */
+  notes(): string {
+    return `{${this.#board()}}`;
+  }
+
+  /** The run, or its blackboard, for echoing in a mutation's answer; null when it is over the echo limit. */
+  echo(what: "run" | "blackboard"): string | null {
+    if (!this.#fits()) return null;
+    const text = [...(what === "run" ? this.run() : this.blackboard())].join("");
+    return text.length > MAX_ECHO_BYTES ? null : text;
+  }
+
+  /** Follows a change to one task. New tasks come last, as in the table. */
+  putTask(pos: number, doc: string): void {
+    const docs = this.#tasks;
+    if (!(docs instanceof Map)) return;
+    this.#tasksLength += doc.length - (docs.get(pos)?.length ?? 0);
+    if (this.#tasksLength > MAX_ECHO_BYTES) this.#tasks = "too_large";
+    else docs.set(pos, doc);
+  }
+
+  forgetNotes(): void {
+    this.#notes = null;
+  }
+
+  forget(): void {
+    this.#tasks = null;
+    this.#notes = null;
+  }
+
+  #fits(): boolean {
+    if (this.#tasks === null) this.#allTasks();
+    return this.#tasks !== "too_large";
+  }
+
+  #allTasks(): Iterable<string> {
+    if (this.#tasks instanceof Map) return this.#tasks.values();
+    const rows = this.#state.tasks.docs();
+    const docs = new Map(rows.map((row) => [row.pos, row.doc]));
+    this.#tasksLength = rows.reduce((sum, row) => sum + row.doc.length, 0);
+    this.#tasks = this.#tasksLength > MAX_ECHO_BYTES ? "too_large" : docs;
+    return docs.values();
+  }
+
+  #board(): string {
+    const { summaries, blackboard_revision } = this.#state.head();
+    this.#notes ??= this.#readNotes();
+    return `${this.#notes},"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
+  }
+
+  #readNotes(): string {
+    const lists = { ...this.#state.board.noteDocs(), artifacts: this.#state.board.artifactDocs() };
+    return Object.entries(lists)
+      .map(([name, docs]) => `${JSON.stringify(name)}:[${docs.join(",")}]`)
+      .join(",");
+  }
+}
+
+function* commaSeparated(texts: Iterable<string>): Generator<string> {
+  let isFirst = true;
+  for (const text of texts) {
+    yield isFirst ? text : `,${text}`;
+    isFirst = false;
+  }
+}

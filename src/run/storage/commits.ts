@@ -1,0 +1,116 @@
+import type { CommandOp } from "../../domain/command.ts";
+import type { Commit } from "../../domain/commit.ts";
+import type { ReceiptFacts } from "../../domain/outcome.ts";
+import type { Sql } from "./sql.ts";
+
+/** What is kept with the first commit of a command, so that a repeat can be answered from the log. */
+export interface Receipt extends ReceiptFacts {
+  op: CommandOp;
+  /** Digest of the request; null when the id came with a row of a batch. */
+  fingerprint: string | null;
+  /** How many commits the command made, this one included. */
+  commits: number;
+}
+
+/** Which column of a commit a list shows. */
+export type LogColumn = "event" | "patch";
+
+interface CommitRow extends Record<string, SqlStorageValue> {
+  seq: number;
+  receipt: string | null;
+  event: string;
+  patch: string | null;
+}
+
+const PAGE = 500;
+
+/** The log table. */
+export class CommitTable {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  append(commit: Commit, commandId: string | null, receipt: Receipt | null): void {
+    this.#sql.run(
+      "INSERT INTO commits (seq, command_id, receipt, event, patch) VALUES (?, ?, ?, ?, ?)",
+      commit.event.seq,
+      commandId,
+      receipt === null ? null : JSON.stringify(receipt),
+      JSON.stringify(commit.event),
+      commit.patch === null ? null : JSON.stringify(commit.patch),
+    );
+  }
+
+  hasCommand(commandId: string): boolean {
+    return this.#sql.first("SELECT seq FROM commits WHERE command_id = ?", commandId) !== null;
+  }
+
+  /** The receipt of a command and the commits it made, or null when it was never accepted. */
+  byCommand(commandId: string): { receipt: Receipt; commits: Commit[] } | null {
+    const first = this.#sql.first<CommitRow>("SELECT * FROM commits WHERE command_id = ?", commandId);
+    if (first === null || first.receipt === null) return null;
+    const receipt = JSON.parse(first.receipt) as Receipt;
+    return { receipt, commits: [...this.range(first.seq - 1, first.seq - 1 + receipt.commits)] };
+  }
+
+  /** Seq of the newest commit; 0 when there is none. */
+  lastSeq(): number {
+    return this.#sql.first<{ seq: number | null }>("SELECT max(seq) AS seq FROM commits")?.seq ?? 0;
+  }
+
+  /** Commits with `after < seq <= upto`, ascending, read page by page. */
+  *range(after: number, upto: number): Generator<Commit> {
+    for (let cursor = after; cursor < upto; ) {
+      const rows = this.#sql.all<CommitRow>(
+        "SELECT seq, receipt, event, patch FROM commits WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        cursor,
+        upto,
+        PAGE,
+      );
+      for (const row of rows) {
+        yield { event: JSON.parse(row.event), patch: row.patch === null ? null : JSON.parse(row.patch) };
+      }
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      cursor = last.seq;
+    }
+  }
+
+  /** One column's JSON texts with `after < seq <= upto`, ascending; at most `limit` of them. */
+  *texts(
+    column: LogColumn,
+    after: number,
+    upto: number,
+    limit: number,
+  ): Generator<{ seq: number; text: string }> {
+    for (let cursor = after, left = limit; cursor < upto && left > 0; ) {
+      const rows = this.#sql.all<{ seq: number; text: string }>(
+        `SELECT seq, ${column} AS text FROM commits
+         WHERE seq > ? AND seq <= ? AND ${column} IS NOT NULL ORDER BY seq LIMIT ?`,
+        cursor,
+        upto,
+        Math.min(PAGE, left),
+      );
+      yield* rows;
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      cursor = last.seq;
+      left -= rows.length;
+    }
+  }
+
+  /** The seq before the last `count` patches, looking back from `upto` but not beyond `after`. */
+  beforeLastPatches(count: number, after: number, upto: number): number {
+    if (count === 0) return upto;
+    const row = this.#sql.first<{ seq: number }>(
+      `SELECT seq FROM commits WHERE patch IS NOT NULL AND seq > ? AND seq <= ?
+       ORDER BY seq DESC LIMIT 1 OFFSET ?`,
+      after,
+      upto,
+      count - 1,
+    );
+    return row === null ? after : row.seq - 1;
+  }
+}

@@ -1,0 +1,79 @@
+import type { RunHead } from "../../domain/head.ts";
+import type { RunHeader, TaskCounts } from "../../protocol/run.ts";
+import type { Sql } from "./sql.ts";
+
+/** The create call that made a run, for answering its repeats. */
+export interface CreatedCommand {
+  command_id: string;
+  fingerprint: string;
+}
+
+/** What the run row holds (schema.ts). */
+export interface RunRow {
+  head: RunHead;
+  headSeq: number;
+  taskCounts: TaskCounts;
+  initial: RunHeader;
+  leaseKey: string;
+  createdCommand: CreatedCommand | null;
+  directorySeq: number;
+}
+
+interface StoredRow extends Record<string, SqlStorageValue> {
+  head: string;
+  head_seq: number;
+  task_counts: string;
+  initial: string;
+  lease_key: string;
+  created_command: string | null;
+  directory_seq: number;
+}
+
+/** The single row of table `run`. */
+export class RunRowTable {
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  read(): RunRow | null {
+    const row = this.#sql.first<StoredRow>("SELECT * FROM run");
+    if (row === null) return null;
+    return {
+      head: JSON.parse(row.head) as RunHead,
+      headSeq: row.head_seq,
+      taskCounts: JSON.parse(row.task_counts) as TaskCounts,
+      initial: JSON.parse(row.initial) as RunHeader,
+      leaseKey: row.lease_key,
+      createdCommand:
+        row.created_command === null ? null : (JSON.parse(row.created_command) as CreatedCommand),
+      directorySeq: row.directory_seq,
+    };
+  }
+
+  insert(row: RunRow): void {
+    this.#sql.run(
+      `INSERT INTO run (only_row, head, head_seq, task_counts, initial, lease_key, created_command, directory_seq)
+       VALUES (1, ?, ?, ?, ?, ?, ?, ?)`,
+      JSON.stringify(row.head),
+      row.headSeq,
+      JSON.stringify(row.taskCounts),
+      JSON.stringify(row.initial),
+      row.leaseKey,
+      row.createdCommand === null ? null : JSON.stringify(row.createdCommand),
+      row.directorySeq,
+    );
+  }
+
+  /** Saves the head as of its newest commit, with how far the directory has followed. */
+  saveHead(head: RunHead, taskCounts: TaskCounts, directorySeq: number): void {
+    this.#sql.run(
+      "UPDATE run SET head = ?, head_seq = ?, task_counts = ?, directory_seq = ?",
+      JSON.stringify(head),
+      head.run.last_event_seq,
+      JSON.stringify(taskCounts),
+      directorySeq,
+    );
+  }
+}

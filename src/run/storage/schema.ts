@@ -1,0 +1,121 @@
+import type { Sql } from "./sql.ts";
+
+/**
+ * A run's tables. Append-only: a released migration is never edited, because objects that slept through several
+ * releases run them one after the other when they next wake.
+ */
+const MIGRATIONS: readonly (readonly string[])[] = [
+  [
+    // The log, and the truth. Writes: every commit, once. Everything else can be rebuilt from it.
+    `CREATE TABLE commits (
+      seq INTEGER PRIMARY KEY,    -- 1, 2, 3, … (I1)
+      command_id TEXT,            -- idempotency key of the command whose first commit this is; null when it had none
+      receipt TEXT,               -- JSON, see commits.ts; null when command_id is
+      event TEXT NOT NULL,        -- the event record as clients see it, JSON
+      patch TEXT                  -- the patch record as clients see it, JSON; null when the commit has none
+    ) STRICT`,
+    `CREATE UNIQUE INDEX commits_by_command ON commits (command_id) WHERE command_id IS NOT NULL`,
+
+    // One row. The head is written now and then, not per commit: what is newer is read from the log on waking.
+    `CREATE TABLE run (
+      only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+      head TEXT NOT NULL,             -- RunHead after commit head_seq, JSON
+      head_seq INTEGER NOT NULL,
+      task_counts TEXT NOT NULL,      -- TaskCounts after commit head_seq, JSON
+      initial TEXT NOT NULL,          -- RunHeader as created, JSON: where a replay starts
+      lease_key TEXT NOT NULL,        -- secret from which lease tokens are derived, hex; never leaves the object
+      created_command TEXT,           -- JSON {command_id, fingerprint} of the create call, or null
+      directory_seq INTEGER NOT NULL  -- seq up to which the directory has this run; -1 when it never had
+    ) STRICT`,
+
+    // Projection of the tasks. A row of queue 'ready' is claimable now, 'delayed' once next_retry_at_ms passes,
+    // 'leased' is in progress under an expiring lease; all other tasks have none.
+    `CREATE TABLE tasks (
+      pos INTEGER PRIMARY KEY,              -- list order (I20)
+      id TEXT NOT NULL UNIQUE,
+      task_type TEXT NOT NULL,
+      workflow_id TEXT NOT NULL,            -- '' when the task has none
+      priority INTEGER NOT NULL,
+      created_ts INTEGER NOT NULL,          -- epoch ms
+      status TEXT NOT NULL,
+      next_retry_at_ms INTEGER,             -- epoch ms
+      lease_expires_at_ms INTEGER,          -- epoch ms
+      open_dependencies INTEGER NOT NULL,   -- distinct dependencies that are missing or not done
+      queue TEXT CHECK (queue IN ('ready', 'delayed', 'leased')),
+      doc TEXT NOT NULL                     -- the task as clients see it, JSON
+    ) STRICT`,
+    // One lane per task type and workflow, best task first: filtered and unfiltered claims read lane heads only.
+    `CREATE INDEX ready_lanes ON tasks (task_type, workflow_id, priority DESC, created_ts, pos)
+      WHERE queue = 'ready'`,
+    `CREATE INDEX delayed_tasks ON tasks (next_retry_at_ms) WHERE queue = 'delayed'`,
+    // By position, not by expiry: a heartbeat then touches no index, and stale leases are found in list order.
+    `CREATE INDEX leased_tasks ON tasks (pos) WHERE queue = 'leased'`,
+    `CREATE TABLE task_edges (
+      dependency TEXT NOT NULL,   -- a task id, of a task that may not exist yet
+      dependent TEXT NOT NULL,    -- id of the task that waits
+      PRIMARY KEY (dependency, dependent)
+    ) STRICT, WITHOUT ROWID`,
+
+    // Blackboard entries in the order they were added.
+    `CREATE TABLE notes (
+      pos INTEGER PRIMARY KEY,
+      list TEXT NOT NULL,         -- facts, decisions or open_questions
+      doc TEXT NOT NULL           -- JSON
+    ) STRICT`,
+    `CREATE TABLE artifacts (
+      pos INTEGER PRIMARY KEY,
+      doc TEXT NOT NULL           -- JSON
+    ) STRICT`,
+  ],
+  [
+    // What was saved where. The content lies in parts, because a row ends at 2 MB.
+    `CREATE TABLE checkpoints (
+      seq INTEGER PRIMARY KEY,    -- position in the log; a second checkpoint there takes the place of the first
+      command_id TEXT,            -- idempotency key of the call, or null
+      request TEXT,               -- digest of the call; null when command_id is
+      head TEXT NOT NULL          -- CheckpointHead, JSON
+    ) STRICT`,
+    `CREATE UNIQUE INDEX checkpoints_by_command ON checkpoints (command_id) WHERE command_id IS NOT NULL`,
+    `CREATE TABLE checkpoint_parts (
+      seq INTEGER NOT NULL,
+      member TEXT NOT NULL,       -- run_state or blackboard
+      part INTEGER NOT NULL,      -- 0, 1, 2, …
+      text TEXT NOT NULL,         -- JSON, to be joined
+      PRIMARY KEY (seq, member, part)
+    ) STRICT, WITHOUT ROWID`,
+  ],
+];
+
+/** The schema version that this code writes. */
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/** The schema version of this object's storage; 0 when the run was never created. Writes nothing. */
+export function storedVersion(sql: Sql): number {
+  const table = sql.first("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'");
+  if (table === null) return 0;
+  return sql.first<{ version: number }>("SELECT version FROM schema_version")?.version ?? 0;
+}
+
+/**
+ * Brings the storage to this code's schema, in one transaction.
+ * @throws when the storage is newer than the code: an old release must not write what it does not understand.
+ */
+export function migrate(sql: Sql): void {
+  const from = storedVersion(sql);
+  if (from === SCHEMA_VERSION) return;
+  if (from > SCHEMA_VERSION) {
+    throw new Error(`run storage has schema ${from}, this release knows ${SCHEMA_VERSION}`);
+  }
+  sql.transaction(() => {
+    if (from === 0) {
+      sql.run(
+        "CREATE TABLE schema_version (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER) STRICT",
+      );
+    }
+    for (const statement of MIGRATIONS.slice(from).flat()) sql.run(statement);
+    sql.run(
+      "INSERT INTO schema_version VALUES (1, ?) ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
+      SCHEMA_VERSION,
+    );
+  });
+}
