@@ -57,5 +57,9 @@ export function limitExceeded(limitName: string, limit: number, actual: number):
   };
 }
 
+export const commandIdConflict: Refusal = {
+  code: "COMMAND_ID_CONFLICT",
+  error: "the command id was used for another request",
+};
 export const runNotFound: Refusal = { code: "RUN_NOT_FOUND", error: "run not found" };
 export const taskNotFound: Refusal = { code: "TASK_NOT_FOUND", error: "task not found" };

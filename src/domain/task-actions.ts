@@ -61,7 +61,7 @@ function heartbeat(task: Task, input: ActionInput, nowMs: number): ActionResult 
     return { ok: false, refusal: leaseRefusal(task, "TASK_LEASE_INVALID", "lease is held by another agent") };
   }
   const next: Task = {
-    ...revised(task, input),
+    ...revised(task, agent === "" ? {} : { agent_id: agent }),
     ...(owner !== undefined && { lease_owner: owner }),
     lease_expires_at_ms: nowMs + leaseMs(input.lease_ms),
   };

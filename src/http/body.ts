@@ -1,9 +1,12 @@
 import type * as z from "zod";
 import { MAX_BODY_BYTES } from "../domain/limits.ts";
+import { ID_RULE } from "../protocol/bodies.ts";
 import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
 import type { Issue } from "../protocol/issue.ts";
 import { issuesOf } from "../protocol/zod-issues.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
+
+const MAX_DRAINED_BYTES = 8 * MAX_BODY_BYTES;
 
 /**
  * Reads a request's JSON body and checks its shape. Checks in the contract's order: content type, size, encoding and
@@ -23,8 +26,11 @@ export async function readBody<Schema extends z.ZodType>(
     options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
   if (!parsed.ok) refuseJson(parsed.problem);
   const read = schema.safeParse(parsed.value);
-  if (!read.success) refuseIssues("BODY_INVALID", issuesOf(read.error));
-  return read.data;
+  if (read.success) return read.data;
+  const issues = issuesOf(read.error);
+  const malformedIds = issues.filter((issue) => issue.rule === ID_RULE);
+  if (malformedIds.length > 0) refuseIssues("ID_INVALID", malformedIds);
+  refuseIssues("BODY_INVALID", issues);
 }
 
 function checkContentType(request: Request): void {
@@ -36,17 +42,19 @@ function checkContentType(request: Request): void {
   });
 }
 
-/** Reads until the limit, so that no client can make the Worker hold more. */
+/**
+ * Reads until the limit, so that no client can make the Worker hold more. What is over it is read too, up to a bound,
+ * and thrown away: a client that is still sending does not see an answer that comes before it is done.
+ */
 async function readBytes(request: Request): Promise<Uint8Array> {
-  const announced = Number(request.headers.get("content-length") ?? 0);
-  if (announced > MAX_BODY_BYTES) refuseSize();
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
     length += chunk.length;
-    if (length > MAX_BODY_BYTES) refuseSize();
-    chunks.push(chunk);
+    if (length > MAX_DRAINED_BYTES) refuseSize();
+    if (length <= MAX_BODY_BYTES) chunks.push(chunk);
   }
+  if (length > MAX_BODY_BYTES) refuseSize();
   if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
   const bytes = new Uint8Array(length);
   let offset = 0;

@@ -2,7 +2,6 @@ import type * as z from "zod";
 import type { Env } from "../env.ts";
 import { runObjectName, tenantKey } from "../identity/tenant.ts";
 import { type BodyName, type BodyOf, contextBodies, nativeBodies } from "../protocol/bodies.ts";
-import { issueForId } from "../protocol/ids.ts";
 import { type QuerySpec, type QueryValues, readQuery } from "../protocol/query.ts";
 import type { Tenant } from "../protocol/run.ts";
 import { type RunClient, runClient } from "../run/run-client.ts";
@@ -20,7 +19,7 @@ export class Call {
   readonly url: URL;
   readonly tenant: Tenant;
   readonly door: Door;
-  readonly #params: Readonly<Record<string, string>>;
+  readonly #ids: Readonly<Record<string, string>>;
 
   constructor(
     request: Request,
@@ -28,21 +27,20 @@ export class Call {
     url: URL,
     tenant: Tenant,
     door: Door,
-    params: Readonly<Record<string, string>>,
+    ids: Readonly<Record<string, string>>,
   ) {
     this.request = request;
     this.env = env;
     this.url = url;
     this.tenant = tenant;
     this.door = door;
-    this.#params = params;
+    this.#ids = ids;
   }
 
-  /** A path parameter that is an id. @throws RequestRefused `ID_INVALID` */
+  /** An id in the path, checked; a route without it is a fault of the routing table. */
   id(name: "run_id" | "task_id"): string {
-    const id = this.#params[name] ?? "";
-    const issue = issueForId(name, id);
-    if (issue !== null) refuseIssues("ID_INVALID", [issue]);
+    const id = this.#ids[name];
+    if (id === undefined) throw new Error(`the route has no ${name}`);
     return id;
   }
 

@@ -1,5 +1,6 @@
 import type { Command, CommandOf, CommandOp } from "../domain/command.ts";
 import type { OutcomeOf } from "../domain/outcome.ts";
+import { commandIdConflict } from "../domain/refusals.ts";
 import type { BodyName, BodyOf } from "../protocol/bodies.ts";
 import type { Task } from "../protocol/task.ts";
 import type { RowCounts } from "../run/storage/sql.ts";
@@ -34,7 +35,7 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
   /** What `/context` echoes after it. */
   echo?: "run" | "blackboard";
   /** The members of the `/context` answer; always 200. */
-  context(done: Done<Op>): Record<string, unknown>;
+  context(done: Done<Op>, call: Call): Record<string, unknown>;
   /** The `/context` answer to a used command id; without it, the first answer is given again. */
   contextRepeated?(repeated: Repeated<Op>): Record<string, unknown>;
   /** The lean `/v1` answer; a refusal where the outcome is one there. */
@@ -70,12 +71,12 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
       const { currentTask } = answer.repeat;
       return jsonAnswer(mutation.contextRepeated({ command, outcome, currentTask, echo }), { headers });
     }
-    if (!answer.repeat.same) refuseConflict();
+    if (!answer.repeat.same) throw new RequestRefused(commandIdConflict);
     headers["idempotency-replayed"] = "true";
   }
-  if (outcome === null) refuseConflict();
+  if (outcome === null) throw new RequestRefused(commandIdConflict);
   const done: Done<Op> = { command, outcome, echo };
-  if (call.door === "context") return jsonAnswer(mutation.context(done), { headers });
+  if (call.door === "context") return jsonAnswer(mutation.context(done, call), { headers });
 
   const { members, ...init } = mutation.native(done, call);
   const representation = await represent(call, mutation.represents ?? []);
@@ -114,11 +115,4 @@ async function represent(
     if (board.ok) members.blackboard = new RawJson(board.value);
   }
   return { members, headers: { "preference-applied": "return=representation" } };
-}
-
-function refuseConflict(): never {
-  throw new RequestRefused({
-    code: "COMMAND_ID_CONFLICT",
-    error: "the command id was used for another request",
-  });
 }

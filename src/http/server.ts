@@ -3,6 +3,7 @@ import type { Env } from "../env.ts";
 import { credentialOf, isSameSecret } from "../identity/credential.ts";
 import { LOCAL_TENANT } from "../identity/tenant.ts";
 import { Call, type Door } from "./call.ts";
+import { pathIds } from "./path-ids.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
 import { describeProblem, health } from "./resources/system.ts";
 import { ROUTES, type Route } from "./routes.ts";
@@ -71,30 +72,12 @@ function authenticate(request: Request, env: Env): void {
 const router = Router<IRequestStrict, [Env, URL]>();
 for (const { method, path, door, handle } of ROUTES) {
   const handler: RequestHandler = (request, env, url) =>
-    handle(
-      new Call(request as unknown as Request, env, url, LOCAL_TENANT, door, decodeParams(request.params)),
-    );
+    handle(new Call(request as unknown as Request, env, url, LOCAL_TENANT, door, pathIds(request.params)));
   router[verbOf(method)](path, handler);
 }
 
 function verbOf(method: Route["method"]): "get" | "post" | "put" {
   return method === "GET" ? "get" : method === "POST" ? "post" : "put";
-}
-
-/** The router leaves parameters percent-encoded; they must decode to UTF-8 (contract 02 §1.3). */
-function decodeParams(params: Record<string, string>): Record<string, string> {
-  try {
-    return Object.fromEntries(
-      Object.entries(params).map(([name, value]) => [name, decodeURIComponent(value)]),
-    );
-  } catch {
-    const error = "path is not valid UTF-8 after percent-decoding";
-    throw new RequestRefused({
-      code: "ID_INVALID",
-      error,
-      issues: [{ field: "path", rule: "utf8", message: error }],
-    });
-  }
 }
 
 /** No route took the request: the path is unknown, or known for other methods. */
@@ -138,5 +121,5 @@ function problemAnswer(problem: Problem, url: URL, requestId: string): Response 
 }
 
 function doorOf(url: URL): Door {
-  return url.pathname.startsWith("/v1/") ? "native" : "context";
+  return /^\/v1(\/|$)/.test(url.pathname) ? "native" : "context";
 }

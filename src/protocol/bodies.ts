@@ -4,6 +4,9 @@ import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { isValidId } from "./ids.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./run.ts";
 
+/** The rule of issues about malformed ids, which are refused with a code of their own. */
+export const ID_RULE = "id";
+
 const MAX_I32 = 2 ** 31 - 1;
 const MAX_U32 = 2 ** 32 - 1;
 
@@ -28,14 +31,17 @@ const workStatus = z.enum(WORK_STATUSES);
 /** Client-chosen idempotency key; a blank one counts as absent (contract 07 D45). */
 const commandId = z
   .string()
-  .max(MAX_IDEMPOTENCY_KEY_LENGTH)
+  .refine((id) => id.length <= MAX_IDEMPOTENCY_KEY_LENGTH, {
+    message: `must be at most ${MAX_IDEMPOTENCY_KEY_LENGTH} characters`,
+    params: { rule: ID_RULE, limit: MAX_IDEMPOTENCY_KEY_LENGTH },
+  })
   .nullish()
   .transform((id) => (id == null || id.trim() === "" ? undefined : id));
 
 /** A task's id, or a reference to one: checked after trimming, because it is stored trimmed. */
 const taskId = z.string().refine((id) => id.trim() === "" || isValidId(id.trim()), {
   message: "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : - and not . or ..",
-  params: { rule: "id" },
+  params: { rule: ID_RULE },
 });
 
 /** Either spelling of a field, not both (contract 02 §1.3). */

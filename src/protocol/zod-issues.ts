@@ -12,23 +12,22 @@ export function issuesOf(error: z.ZodError, prefix = ""): Issue[] {
         message: "is not a field of this request",
       }));
     }
-    const limit =
-      issue.code === "too_big" ? issue.maximum : issue.code === "too_small" ? issue.minimum : undefined;
-    return [
-      {
-        field,
-        rule: ruleOf(issue),
-        message: issue.message,
-        ...(limit !== undefined && { limit: Number(limit) }),
-      },
-    ];
+    const limit = limitOf(issue);
+    return [{ field, rule: ruleOf(issue), message: issue.message, ...(limit !== null && { limit }) }];
   });
 }
 
 function ruleOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_type") return issue.expected;
   if (issue.code === "invalid_value") return "one_of";
+  if (issue.code === "custom" && typeof issue.params?.rule === "string") return issue.params.rule;
   return issue.code;
+}
+
+function limitOf(issue: z.core.$ZodIssue): number | null {
+  if (issue.code === "too_big") return Number(issue.maximum);
+  if (issue.code === "too_small") return Number(issue.minimum);
+  return issue.code === "custom" && typeof issue.params?.limit === "number" ? issue.params.limit : null;
 }
 
 function fieldName(prefix: string, path: PropertyKey[]): string {

@@ -168,15 +168,23 @@ export class Engine {
 
   /** The answer to a command whose id was used before, from the log; null when it is new. */
   #repeated({ command, commandId, fingerprint }: Submission): Unpriced | null {
-    const known = commandId === undefined ? null : this.#state.commits.byCommand(commandId);
-    if (known === null) return null;
+    if (commandId === undefined) return null;
+    const currentTask = () => (command.op === "transition_task" ? this.#state.task(command.task_id) : null);
+    const known = this.#state.commits.byCommand(commandId);
+    if (known === null) {
+      // Checkpoints are no commits, but share the run's one namespace of command ids (contract 04 §5).
+      if (this.#state.checkpoints.byCommand(commandId) === null) return null;
+      return { ok: true, outcome: null, repeat: { same: false, currentTask: currentTask() } };
+    }
     const { receipt, commits } = known;
     const sameKind = receipt.op === command.op;
-    const currentTask = command.op === "transition_task" ? this.#state.task(command.task_id) : null;
     return {
       ok: true,
       outcome: sameKind ? recall(command, commits, receipt, this.#tokens) : null,
-      repeat: { same: sameKind && receipt.fingerprint === (fingerprint ?? null), currentTask },
+      repeat: {
+        same: sameKind && receipt.fingerprint === (fingerprint ?? null),
+        currentTask: currentTask(),
+      },
     };
   }
 

@@ -32,14 +32,10 @@ export interface ReplayReport {
 }
 
 /** Recomputes a run from its log and compares it with what is stored. Reads the whole log; changes nothing. */
-export function replayReport(
-  state: RunState,
-  checkpoints: CheckpointTable,
-  query: ReplayQuery,
-): ReplayReport {
+export function replayReport(state: RunState, query: ReplayQuery): ReplayReport {
   const lastSeq = state.commits.lastSeq();
   const uptoSeq = Math.min(query.uptoSeq ?? lastSeq, lastSeq);
-  const checkpoint = query.fromCheckpoint ? readCheckpoint(checkpoints, uptoSeq) : null;
+  const checkpoint = query.fromCheckpoint ? readCheckpoint(state.checkpoints, uptoSeq) : null;
   const base = checkpoint === null ? new MemoryRun(newHead(state.row.initial)) : fromCheckpoint(checkpoint);
   const commits: Iterable<Commit> = state.commits.range(checkpoint?.seq ?? 0, uptoSeq);
   const { state: replayed, eventsApplied, patchesApplied } = replay(base, commits);

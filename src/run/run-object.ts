@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import { type Refusal, runNotFound } from "../domain/refusals.ts";
+import { commandIdConflict, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
@@ -22,7 +22,7 @@ import {
 } from "./reads.ts";
 import { type ReplayQuery, type ReplayReport, replayReport } from "./replay-report.ts";
 import { RunState } from "./run-state.ts";
-import { type CheckpointHead, CheckpointTable } from "./storage/checkpoints.ts";
+import type { CheckpointHead } from "./storage/checkpoints.ts";
 import type { CreatedCommand } from "./storage/run-row.ts";
 import { migrate, storedVersion } from "./storage/schema.ts";
 import { type RowCounts, Sql } from "./storage/sql.ts";
@@ -51,7 +51,6 @@ interface Loaded {
   state: RunState;
   engine: Engine;
   outbox: Outbox;
-  checkpoints: CheckpointTable;
 }
 
 /**
@@ -148,11 +147,13 @@ export class RunObject extends DurableObject<Env> {
   ): Promise<Result<{ head: CheckpointHead; repeated: boolean }>> {
     const loaded = this.#loaded;
     if (loaded === null) return { ok: false, refusal: runNotFound };
-    const { state, checkpoints } = loaded;
+    const { state } = loaded;
+    const { checkpoints } = state;
+    if (request !== null && state.isCommandUsed(request.commandId))
+      return { ok: false, refusal: commandIdConflict };
     const known = request === null ? null : checkpoints.byCommand(request.commandId);
     if (known !== null && known.fingerprint !== request?.fingerprint) {
-      const error = "the command id was used for another request";
-      return { ok: false, refusal: { code: "COMMAND_ID_CONFLICT", error } };
+      return { ok: false, refusal: commandIdConflict };
     }
     if (known !== null) return { ok: true, value: { head: known.head, repeated: true } };
     const { run } = state.head();
@@ -171,7 +172,7 @@ export class RunObject extends DurableObject<Env> {
 
   /** The newest checkpoint: its head, or in full; null when there is none. */
   async readLatestCheckpoint(whole: boolean): Promise<Result<Text | null>> {
-    return this.#read(({ checkpoints }) => {
+    return this.#read(({ state: { checkpoints } }) => {
       const head = checkpoints.latest(Number.MAX_SAFE_INTEGER);
       if (head === null) return null;
       return whole ? toText(checkpoints.text(head)) : JSON.stringify(head);
@@ -180,7 +181,7 @@ export class RunObject extends DurableObject<Env> {
 
   /** Recomputes the run from its log (contract 06 §3). */
   async replay(query: ReplayQuery): Promise<Result<ReplayReport>> {
-    return this.#read(({ state, checkpoints }) => replayReport(state, checkpoints, query));
+    return this.#read(({ state }) => replayReport(state, query));
   }
 
   /**
@@ -228,10 +229,7 @@ export class RunObject extends DurableObject<Env> {
       const run = { ...state.row.initial, task_counts: { ...NO_TASKS }, blackboard_revision: 0 };
       return { ok: true, value: { run, repeated: true, rows: { read: 0, written: 0 } } };
     }
-    if (isSameId) {
-      const error = "the command id was used for another request";
-      return { ok: false, refusal: { code: "COMMAND_ID_CONFLICT", error } };
-    }
+    if (isSameId) return { ok: false, refusal: commandIdConflict };
     const refusal: Refusal = {
       code: "CONTEXT_RUN_EXISTS",
       error: "run already exists",
@@ -256,7 +254,7 @@ export class RunObject extends DurableObject<Env> {
       flushFailed: (error: unknown) => this.ctx.abort(String(error)),
     };
     const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
-    this.#loaded = { state, engine, outbox, checkpoints: new CheckpointTable(this.#sql) };
+    this.#loaded = { state, engine, outbox };
     return this.#loaded;
   }
 

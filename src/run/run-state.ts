@@ -8,6 +8,7 @@ import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
+import { CheckpointTable } from "./storage/checkpoints.ts";
 import { CommitTable, type Receipt } from "./storage/commits.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
@@ -38,6 +39,7 @@ export class RunState implements View {
   readonly commits: CommitTable;
   readonly tasks: TaskTable;
   readonly board: BoardTables;
+  readonly checkpoints: CheckpointTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
   readonly #rowTable: RunRowTable;
@@ -51,6 +53,7 @@ export class RunState implements View {
     this.commits = new CommitTable(sql);
     this.tasks = new TaskTable(sql);
     this.board = new BoardTables(sql);
+    this.checkpoints = new CheckpointTable(sql);
     this.texts = new RunTexts(this);
     this.row = row;
     this.#rowTable = new RunRowTable(sql);

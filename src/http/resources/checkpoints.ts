@@ -37,7 +37,8 @@ async function latestCheckpoint(call: Call, whole: boolean): Promise<Response> {
 
 /** `GET /context/…/replay` (contract 06 §3). */
 export async function replayContext(call: Call): Promise<Response> {
-  return jsonAnswer({ ok: true, ...(await replay(call)) });
+  const { upto_seq: _upto, ...report } = await replay(call);
+  return jsonAnswer({ ok: true, ...report });
 }
 
 /** `GET /v1/…/replay`: the drift; with `Prefer: return=representation` both states too. */

@@ -25,8 +25,9 @@ const driver: Mutation<"select_next_step", "selectNextStep"> = {
   bodyMayBeEmpty: true,
   command: (body) => ({ op: "select_next_step", dry_run: body.dry_run ?? false }),
   echo: "run",
-  context: ({ outcome: { op: _op, event: _event, ...selection }, echo }) => ({
+  context: ({ outcome: { op: _op, event: _event, ...selection }, echo }, call) => ({
     ok: true,
+    run_id: call.id("run_id"),
     ...selection,
     ...echo,
   }),

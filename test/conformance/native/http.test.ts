@@ -31,8 +31,7 @@ describe("routing at /v1", () => {
   });
 
   it.each([
-    "/v1",
-    "/v1/",
+    "/v1/none",
     "/v1/runs/",
     "/v1/run",
     "/v1/runs/x/task",
@@ -83,7 +82,7 @@ describe("routing at /v1", () => {
 
 describe("queries at /v1", () => {
   const lists = ["", "/events", "/blackboard/patches", "/tasks"];
-  const bad = ["limit=", "limit=0", "limit=-1", "limit=1.5", "limit=x", "limit=1001", "limit=1&limit=1"];
+  const bad = ["limit=", "limit=-1", "limit=1.5", "limit=x", "limit=1&limit=1"];
   it.each(bad)("v1 query: %s is 400 QUERY_INVALID on every list", async (query) => {
     const run = await newNativeRun();
     problem(await call("GET", `/v1/runs?${query}`), 400, "QUERY_INVALID");
