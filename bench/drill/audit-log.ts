@@ -18,6 +18,8 @@ export interface History {
   /** By the command id of the claim that opened the lease. */
   readonly leaseEnds: ReadonlyMap<string, LeaseEnd>;
   readonly eventsByCommand: ReadonlyMap<string, readonly AuditEvent[]>;
+  /** How long after the end of its lease each task was given free, in milliseconds. */
+  readonly requeueDelaysMs: readonly number[];
 }
 
 /** The log by itself: numbered without a gap, in order of time, each change with its patch. */
@@ -70,6 +72,7 @@ export function readHistory({ plan, events }: AuditInput, flag: Flag): History {
   const tasks = new Map<string, TaskHistory>();
   const leaseEnds = new Map<string, LeaseEnd>();
   const eventsByCommand = new Map<string, AuditEvent[]>();
+  const requeueDelaysMs: number[] = [];
 
   for (const event of events) {
     const { seq, type, command_id } = event;
@@ -114,6 +117,9 @@ export function readHistory({ plan, events }: AuditInput, flag: Flag): History {
       const detail = `${type} took ${task.id} from revision ${state.task.task_rev} to ${task.task_rev}`;
       flag("sequence", "task_rev_gap", detail, { seq, task_id: task.id });
     }
+    if (type === "context.task.stale_requeued" && state.lease !== undefined) {
+      requeueDelaysMs.push(event.ts_ms - state.lease.expiresAtMs);
+    }
     followTask(event, task, state, leaseEnds, flag);
     if (type === "context.task.claimed" || type === "context.task.completed") {
       const open = planTask.depends_on_task_ids.filter((id) => tasks.get(id)?.done !== true);
@@ -125,7 +131,7 @@ export function readHistory({ plan, events }: AuditInput, flag: Flag): History {
     }
     state.task = task;
   }
-  return { tasks, leaseEnds, eventsByCommand };
+  return { tasks, leaseEnds, eventsByCommand, requeueDelaysMs };
 }
 
 /** Applies one event to what is known of its task. `state.task` is still the task before the event. */

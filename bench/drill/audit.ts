@@ -30,6 +30,8 @@ export interface AuditReport {
   /** How many things each check looked at; a check that looked at nothing proves nothing. */
   readonly examined: Readonly<Record<Check, number>>;
   readonly violations: readonly Violation[];
+  /** How long after the end of its lease each abandoned task was given free, in milliseconds. */
+  readonly requeueDelaysMs: readonly number[];
 }
 
 /** Runs every check. Never throws, whatever the log holds. */
@@ -47,6 +49,7 @@ export function audit(input: AuditInput): AuditReport {
 
   return {
     violations,
+    requeueDelaysMs: history.requeueDelaysMs,
     examined: {
       done_once: input.plan.length,
       dependencies: input.plan.reduce((sum, task) => sum + task.depends_on_task_ids.length, 0),

@@ -58,6 +58,8 @@ export interface DrillResult {
   /** Milliseconds per request, by what was asked. */
   readonly latencies: ReadonlyMap<string, readonly number[]>;
   readonly examined: AuditReport["examined"] | undefined;
+  /** How long after the end of its lease each abandoned task was given free, in milliseconds. */
+  readonly requeueDelaysMs: readonly number[];
   /** Empty when the server did everything it promises. */
   readonly violations: readonly Violation[];
 }
@@ -110,6 +112,8 @@ class Drill {
     let createdMs = startedMs;
     let workedMs = startedMs;
     let report: Audited | undefined;
+    // Without a server at all there is nothing to insist on.
+    await this.#api.send({ method: "GET", path: "/global/health" });
     try {
       await this.#create();
       createdMs = performance.now();
@@ -134,6 +138,7 @@ class Drill {
       counts: this.#journal.counts,
       latencies: this.#journal.latencies,
       examined: report?.report.examined,
+      requeueDelaysMs: report?.report.requeueDelaysMs ?? [],
       violations: [...this.#journal.violations, ...(report?.report.violations ?? [])],
     };
   }

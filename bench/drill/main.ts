@@ -194,7 +194,7 @@ async function drill(args: Arguments, plan: Plan, server: { url: string; token: 
       ...options,
       onProgress: (progress) => {
         if (bar)
-          process.stderr.write(`\r${progressLine(progress, (process.stderr.columns ?? 80) - 1)}\u001b[K`);
+          process.stderr.write(`\r${progressLine(progress, (process.stderr.columns || 80) - 1)}\u001b[K`);
       },
     });
     if (bar) process.stderr.write("\r\u001b[K");

@@ -121,7 +121,6 @@ export interface RunView {
 export interface ReplayView {
   readonly from_checkpoint: boolean;
   readonly checkpoint_seq: number;
-  readonly upto_seq: number;
   readonly events_applied: number;
   readonly patches_applied: number;
   /** The names of all drift flags that were set. */
@@ -199,7 +198,6 @@ export function toReplayView(value: unknown): ReplayView {
   return {
     from_checkpoint: asObject(value)?.from_checkpoint === true,
     checkpoint_seq: numberAt(value, "checkpoint_seq") ?? 0,
-    upto_seq: numberAt(value, "upto_seq") ?? 0,
     events_applied: numberAt(value, "events_applied") ?? -1,
     patches_applied: numberAt(value, "blackboard_patches_applied") ?? -1,
     // `compared: false` would make every other flag worthless, so it counts as drift too.

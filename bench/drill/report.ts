@@ -12,6 +12,9 @@ export interface DrillSetting {
 /** How many problems, and violations of one rule, the summary spells out; `--json` has all of them. */
 const shownExamples = 3;
 
+/** What agents ask while they work; a rate of anything else would mean nothing. */
+const agentRequests = new Set(["claim", "heartbeat", "fact", "complete"]);
+
 // --- progress ----------------------------------------------------------------------------------------------------------
 
 /** One line that says how far the drill is, at most `columns` characters wide. */
@@ -50,12 +53,19 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
       "repeats",
       `${counts.retries.twice} sent twice at once, ${counts.retries.repeated} after the answer was dropped, ${counts.retries.cut} after the connection was cut`,
     ),
+    line("requeued", requeueFigures(result.requeueDelaysMs)),
     line("no answer", `${counts.unanswered} requests failed or were put off, and were sent again`),
     "",
     ...latencyLines(result, workedSeconds),
     "",
     ...checkLines(result),
   ].join("\n");
+}
+
+function requeueFigures(delaysMs: readonly number[]): string {
+  if (delaysMs.length === 0) return "no lease ran out";
+  const { p50, max } = percentiles(delaysMs);
+  return `${delaysMs.length} leases ran out; their tasks were free after ${p50} ms (median), ${max} ms (longest)`;
 }
 
 function planLines(planFile: string, plan: Plan): string[] {
@@ -79,7 +89,7 @@ function planLines(planFile: string, plan: Plan): string[] {
 }
 
 /** A problem of the plan as one line. */
-export function describeProblem({ line, id, detail }: PlanProblem): string {
+function describeProblem({ line, id, detail }: PlanProblem): string {
   return `line ${line}${id === undefined ? "" : ` (${id})`}: ${detail}`;
 }
 
@@ -88,12 +98,10 @@ function latencyLines(result: DrillResult, workedSeconds: number): string[] {
     `${"ms".padEnd(12)}${["requests", "per s", "p50", "p95", "p99", "max"].map(column).join("")}`,
   ];
   for (const [name, values] of result.latencies) {
+    const perSecond = agentRequests.has(name) ? rate(values.length, workedSeconds) : "";
     const figures = percentiles(values);
     const shown = [figures.p50, figures.p95, figures.p99, figures.max].map((value) => value.toFixed(1));
-    lines.push(
-      name.padEnd(12) +
-        [String(values.length), rate(values.length, workedSeconds), ...shown].map(column).join(""),
-    );
+    lines.push(name.padEnd(12) + [String(values.length), perSecond, ...shown].map(column).join(""));
   }
   return lines;
 }
@@ -162,6 +170,7 @@ export function toJson({ planFile, options }: DrillSetting, result: DrillResult)
           ];
         }),
       ),
+      requeue_delays_ms: { count: result.requeueDelaysMs.length, ...percentiles(result.requeueDelaysMs) },
       examined: result.examined ?? null,
       violations: result.violations satisfies readonly Violation[],
     },

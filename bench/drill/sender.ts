@@ -153,15 +153,15 @@ export class Sender {
 
   #fail(command: Command, rule: string, detail: string): never {
     const { commandId, taskId, path, body } = command;
-    const asked = `POST ${path} ${JSON.stringify(body).slice(0, 300)}`;
+    const told = `${detail}, to POST ${path} ${JSON.stringify(body).slice(0, 300)}`;
     this.#journal.violations.push({
       check: "answers",
       rule,
-      detail: `${asked}: ${detail}`,
+      detail: told,
       command_id: commandId,
       ...(taskId === undefined ? {} : { task_id: taskId }),
     });
-    throw new CommandFailed(`${asked}: ${detail}`);
+    throw new CommandFailed(told);
   }
 
   #pause(range: { readonly min: number; readonly max: number }): Promise<void> {

@@ -49,15 +49,19 @@ export function driftBetween(replayed: Sides, stored: Sides): Drift {
       (task) => replayedStatus.get(task.id) !== task.status,
     ),
     revision_mismatch: replayed.run.revision !== stored.run.revision,
-    content_mismatch: canonical(replayed) !== canonical(stored),
+    content_mismatch: !isSameJson(replayed, stored),
   };
   return { mismatch: Object.values(flags).some(Boolean), ...flags, compared: true };
 }
 
-/** JSON with sorted keys: equal texts mean equal values, whatever order the members were written in. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, member: unknown) => {
-    if (typeof member !== "object" || member === null || Array.isArray(member)) return member;
-    return Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)));
-  });
+/** Whether two JSON values are equal, whatever order members were written in. */
+function isSameJson(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
+  if (Array.isArray(a) !== Array.isArray(b)) return false;
+  const names = Object.keys(a);
+  if (names.length !== Object.keys(b).length) return false;
+  const left = a as Record<string, unknown>;
+  const right = b as Record<string, unknown>;
+  return names.every((name) => Object.hasOwn(right, name) && isSameJson(left[name], right[name]));
 }

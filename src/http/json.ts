@@ -16,7 +16,6 @@ export interface AnswerInit {
 
 /** An answer of these members. Undefined ones are left out; long raw ones are streamed. */
 export function jsonAnswer(members: Record<string, unknown>, init: AnswerInit = {}): Response {
-  const headers = { "content-type": "application/json", ...init.headers };
   const pieces: Text[] = [];
   for (const [name, value] of Object.entries(members)) {
     if (value === undefined) continue;
@@ -25,8 +24,13 @@ export function jsonAnswer(members: Record<string, unknown>, init: AnswerInit = 
     else pieces.push(key + JSON.stringify(value));
   }
   pieces.push(pieces.length === 0 ? "{}" : "}");
-  const status = init.status ?? 200;
-  return new Response(bodyOf(pieces), { status, headers });
+  return jsonText(pieces, init);
+}
+
+/** An answer of JSON text in pieces. */
+export function jsonText(pieces: Text[], init: AnswerInit = {}): Response {
+  const headers = { "content-type": "application/json", ...init.headers };
+  return new Response(bodyOf(pieces), { status: init.status ?? 200, headers });
 }
 
 /** One string if it can be, else a stream of the pieces in order. */

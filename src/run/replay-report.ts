@@ -14,25 +14,25 @@ export interface ReplayQuery {
   uptoSeq: number | null;
   /** Start from the newest checkpoint that is not newer than `uptoSeq`, if there is one. */
   fromCheckpoint: boolean;
+  /** Whether the report shows the replayed and the stored state, or only where they differ. */
+  withStates: boolean;
 }
 
-/** A replay and what it found (contract 06 §3.4). */
-export interface ReplayReport {
+/** What a replay found (contract 06 §3.4). */
+interface ReplayReport {
   run_id: string;
   from_checkpoint: boolean;
   checkpoint_seq: number | null;
-  upto_seq: number;
   events_applied: number;
   blackboard_patches_applied: number;
-  replay: Run;
-  replay_blackboard: Blackboard;
-  persisted: Run;
-  persisted_blackboard: Blackboard;
   drift: Drift;
 }
 
-/** Recomputes a run from its log and compares it with what is stored. Reads the whole log; changes nothing. */
-export function replayReport(state: RunState, query: ReplayQuery): ReplayReport {
+/**
+ * Recomputes a run from its log and compares it with what is stored. Reads the whole log; changes nothing.
+ * @returns the members of the report as JSON text without braces, in pieces: the states of a large run do not fit into one message.
+ */
+export function* replayReport(state: RunState, query: ReplayQuery): Generator<string> {
   const lastSeq = state.commits.lastSeq();
   const uptoSeq = Math.min(query.uptoSeq ?? lastSeq, lastSeq);
   const checkpoint = query.fromCheckpoint ? readCheckpoint(state.checkpoints, uptoSeq) : null;
@@ -45,19 +45,21 @@ export function replayReport(state: RunState, query: ReplayQuery): ReplayReport 
     run: JSON.parse([...state.texts.run()].join("")) as Run,
     blackboard: JSON.parse([...state.texts.blackboard()].join("")) as Blackboard,
   };
-  return {
+  const report: ReplayReport = {
     run_id: state.head().run.run_id,
     from_checkpoint: checkpoint !== null,
     checkpoint_seq: checkpoint?.seq ?? null,
-    upto_seq: uptoSeq,
     events_applied: eventsApplied,
     blackboard_patches_applied: patchesApplied,
-    replay: replayedSides.run,
-    replay_blackboard: replayedSides.blackboard,
-    persisted: storedSides.run,
-    persisted_blackboard: storedSides.blackboard,
     drift: uptoSeq === lastSeq ? driftBetween(replayedSides, storedSides) : NOT_COMPARED,
   };
+  yield JSON.stringify(report).slice(1, -1);
+  if (query.withStates) {
+    yield `,"replay":${JSON.stringify(replayedSides.run)}`;
+    yield `,"replay_blackboard":${JSON.stringify(replayedSides.blackboard)}`;
+    yield `,"persisted":${JSON.stringify(storedSides.run)}`;
+    yield `,"persisted_blackboard":${JSON.stringify(storedSides.blackboard)}`;
+  }
 }
 
 function readCheckpoint(checkpoints: CheckpointTable, uptoSeq: number): Checkpoint | null {

@@ -15,7 +15,7 @@ export type RunClient = Pick<
   | "readTasks"
   | "readTask"
   | "createCheckpoint"
-  | "readLatestCheckpoint"
+  | "readCheckpoint"
   | "replay"
   | "sweep"
 >;

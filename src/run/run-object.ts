@@ -20,7 +20,7 @@ import {
   type TaskPage,
   type TaskView,
 } from "./reads.ts";
-import { type ReplayQuery, type ReplayReport, replayReport } from "./replay-report.ts";
+import { type ReplayQuery, replayReport } from "./replay-report.ts";
 import { RunState } from "./run-state.ts";
 import type { CheckpointHead } from "./storage/checkpoints.ts";
 import type { CreatedCommand } from "./storage/run-row.ts";
@@ -44,6 +44,12 @@ export interface Created {
   /** Whether an earlier call with the same command made it. */
   repeated: boolean;
   rows: RowCounts;
+}
+
+/** A run with all its tasks, as JSON text. */
+export interface WholeRun {
+  updated_at_ms: number;
+  text: Text;
 }
 
 /** A run that was created, with the parts that serve it. */
@@ -109,8 +115,11 @@ export class RunObject extends DurableObject<Env> {
   }
 
   /** The run in full, as `/context` shows it. */
-  async readRun(): Promise<Result<Text>> {
-    return this.#read(({ state }) => toText(state.texts.run()));
+  async readRun(): Promise<Result<WholeRun>> {
+    return this.#read(({ state }) => ({
+      updated_at_ms: state.head().run.updated_at_ms,
+      text: toText(state.texts.run()),
+    }));
   }
 
   /** The run without its tasks, as `/v1` shows it. */
@@ -170,18 +179,18 @@ export class RunObject extends DurableObject<Env> {
     return { ok: true, value: { head, repeated: false } };
   }
 
-  /** The newest checkpoint: its head, or in full; null when there is none. */
-  async readLatestCheckpoint(whole: boolean): Promise<Result<Text | null>> {
+  /** The newest checkpoint at or before a seq: its head, or in full; null when there is none. */
+  async readCheckpoint(uptoSeq: number, whole: boolean): Promise<Result<Text | null>> {
     return this.#read(({ state: { checkpoints } }) => {
-      const head = checkpoints.latest(Number.MAX_SAFE_INTEGER);
+      const head = checkpoints.latest(uptoSeq);
       if (head === null) return null;
       return whole ? toText(checkpoints.text(head)) : JSON.stringify(head);
     });
   }
 
-  /** Recomputes the run from its log (contract 06 §3). */
-  async replay(query: ReplayQuery): Promise<Result<ReplayReport>> {
-    return this.#read(({ state }) => replayReport(state, query));
+  /** Recomputes the run from its log (contract 06 §3); the report's members as JSON text without braces. */
+  async replay(query: ReplayQuery): Promise<Result<Text>> {
+    return this.#read(({ state }) => toText(replayReport(state, query)));
   }
 
   /**

@@ -1,11 +1,12 @@
+import type { Text } from "../../run/text.ts";
 import { type Call, unwrap } from "../call.ts";
 import { identify } from "../idempotency.ts";
-import { jsonAnswer, RawJson } from "../json.ts";
+import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 
 /** `POST /context/…/checkpoints`: answers with the whole checkpoint (contract 06 §1). */
 export async function createCheckpointContext(call: Call): Promise<Response> {
-  await createCheckpoint(call);
-  const checkpoint = unwrap(await call.run().readLatestCheckpoint(true));
+  const { head } = await createCheckpoint(call);
+  const checkpoint = unwrap(await call.run().readCheckpoint(head.seq, true));
   return jsonAnswer({ ok: true, checkpoint: checkpoint === null ? null : new RawJson(checkpoint) });
 }
 
@@ -31,29 +32,27 @@ export const latestCheckpointNative = (call: Call) =>
   latestCheckpoint(call, call.preferredReturn() === "representation");
 
 async function latestCheckpoint(call: Call, whole: boolean): Promise<Response> {
-  const checkpoint = unwrap(await call.run().readLatestCheckpoint(whole));
+  const checkpoint = unwrap(await call.run().readCheckpoint(Number.MAX_SAFE_INTEGER, whole));
   return jsonAnswer({ checkpoint: checkpoint === null ? null : new RawJson(checkpoint) });
 }
 
 /** `GET /context/…/replay` (contract 06 §3). */
 export async function replayContext(call: Call): Promise<Response> {
-  const { upto_seq: _upto, ...report } = await replay(call);
-  return jsonAnswer({ ok: true, ...report });
+  return jsonText(['{"ok":true,', await replay(call, true), "}"]);
 }
 
 /** `GET /v1/…/replay`: the drift; with `Prefer: return=representation` both states too. */
 export async function replayNative(call: Call): Promise<Response> {
-  const { replay: state, replay_blackboard, persisted, persisted_blackboard, ...report } = await replay(call);
-  if (call.preferredReturn() !== "representation") return jsonAnswer(report);
+  if (call.preferredReturn() !== "representation") {
+    return jsonText(["{", await replay(call, false), "}"]);
+  }
   const headers = { "preference-applied": "return=representation" };
-  return jsonAnswer(
-    { ...report, replay: state, replay_blackboard, persisted, persisted_blackboard },
-    { headers },
-  );
+  return jsonText(["{", await replay(call, true), "}"], { headers });
 }
 
-async function replay(call: Call) {
+async function replay(call: Call, withStates: boolean): Promise<Text> {
   const run = call.run();
   const { upto_seq, from_checkpoint } = call.query({ upto_seq: "uint", from_checkpoint: "bool" });
-  return unwrap(await run.replay({ uptoSeq: upto_seq ?? null, fromCheckpoint: from_checkpoint ?? true }));
+  const query = { uptoSeq: upto_seq ?? null, fromCheckpoint: from_checkpoint ?? true, withStates };
+  return unwrap(await run.replay(query));
 }

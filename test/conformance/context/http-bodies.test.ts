@@ -93,27 +93,4 @@ describe("request bodies", () => {
     const answer = await run.post("/events", raw(`{"type":"note","status":"running","payload":${payload}}`));
     expect(must(answer).event.payload).toEqual(JSON.parse(payload));
   });
-
-  it("02§1 a payload over 256 KiB is 413 LIMIT_EXCEEDED, one below is stored", async () => {
-    const run = await newRun();
-    const before = await everything(run);
-    const text = "x".repeat(300 * 1024);
-    for (const answer of [
-      await run.post("/events", { type: "note", status: "running", payload: { text } }),
-      await run.post("/tasks", { tasks: [{ task_type: "t", payload: { text } }] }),
-      await run.post("/blackboard/patches", { op: "set_rolling_summary", payload: text }),
-    ]) {
-      expect([answer.status, answer.body.code]).toEqual([413, "LIMIT_EXCEEDED"]);
-      expect(answer.body).toMatchObject({
-        limit_name: expect.any(String),
-        limit: 262_144,
-        actual: expect.any(Number),
-      });
-    }
-    expect(await everything(run)).toEqual(before);
-    const payload = { text: "x".repeat(250 * 1024) };
-    expect(
-      must(await run.post("/events", { type: "note", status: "running", payload })).event.payload,
-    ).toEqual(payload);
-  });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   addTasks,
+  arrange,
   claim,
   everything,
   FINGERPRINT,
@@ -151,6 +152,42 @@ describe("the lease token of a transition", () => {
     expect(again.lease_token).not.toBe(token);
     expect(must(await go(run, { action: "complete", lease_token: token })).code).toBe("TASK_LEASE_INVALID");
     expect(must(await go(run, { action: "complete", lease_token: again.lease_token })).ok).toBe(true);
+  });
+});
+
+describe("leases brought in by PUT", () => {
+  /** A run with a blocked task whose lease "brought-in" ran out long ago, or has an hour left. */
+  async function broughtIn(lease_expires_at_ms: number, status = "blocked"): Promise<RunRoutes> {
+    const run = await newRun();
+    const lease = { lease_owner: "me", lease_token: "brought-in", lease_expires_at_ms };
+    const task = { id: "t", task_type: "t", status, created_ts: 1, updated_ts: 1, task_rev: 1, ...lease };
+    await arrange(run, { tasks: [task] });
+    return run;
+  }
+  const anHour = () => Date.now() + 3_600_000;
+
+  it("02§2.4 the token of a PUT is masked in every view and proves the lease", async () => {
+    const run = await broughtIn(anHour(), "in_progress");
+    expect((await taskOf(run, "t")).lease_token).toMatch(FINGERPRINT);
+    expect(JSON.stringify(await everything(run))).not.toContain("brought-in");
+    expect(must(await go(run, { action: "complete" })).code).toBe("TASK_LEASE_REQUIRED");
+    expect(must(await go(run, { action: "complete", lease_token: "brought-in" })).ok).toBe(true);
+  });
+
+  const requests: [Record<string, unknown>, boolean][] = [
+    [{ action: "retry" }, false],
+    [{ action: "status", status: "runnable" }, false],
+    [{ action: "status", status: "blocked" }, true],
+    [{ action: "status", status: "failed" }, true],
+    [{ action: "fail" }, true],
+    [{ action: "release" }, true],
+  ];
+  it.each(requests)("D55 after expiry a blocked task's %j needs the token: %s", async (request, needed) => {
+    const run = await broughtIn(5);
+    const body = must(await go(run, request));
+    expect(body.code).toBe(needed ? "TASK_LEASE_REQUIRED" : undefined);
+    expect(must(await go(await broughtIn(anHour()), request)).code).toBe("TASK_LEASE_REQUIRED");
+    if (needed) expect(must(await go(run, { ...request, lease_token: "brought-in" })).ok).toBe(true);
   });
 });
 

@@ -1,5 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { addTasks, arrange, claim, must, newRun, type RunRoutes, TASK_STATUSES, taskOf } from "../support.ts";
+import {
+  addTasks,
+  arrange,
+  claim,
+  must,
+  newRun,
+  type RunRoutes,
+  runOf,
+  TASK_STATUSES,
+  taskOf,
+} from "../support.ts";
 
 /** Ids in the order they are claimed until nothing is left. */
 async function claimOrder(run: RunRoutes, fields: Record<string, unknown> = {}): Promise<string[]> {
@@ -120,6 +130,37 @@ describe("POST …/tasks/claim: which task", () => {
     expect(await claimOrder(run)).toEqual([]);
     await addTasks(run, { id: "v", status: "done" });
     expect(await claimOrder(run)).toEqual(["u"]);
+  });
+
+  it("04§4 a PUT that removes, reopens or finishes a dependency counts", async () => {
+    const run = await newRun();
+    await addTasks(
+      run,
+      { id: "a", status: "done" },
+      { id: "t", task_type: "mine", depends_on_task_ids: ["a"] },
+    );
+    const [a, t] = (await runOf(run)).tasks;
+    for (const tasks of [[t], [{ ...a, status: "blocked" }, t]]) {
+      await arrange(run, { tasks });
+      expect(await claimOrder(run)).toEqual([]);
+    }
+    await arrange(run, { tasks: [t, a] });
+    expect(await claimOrder(run)).toEqual(["t"]);
+  });
+
+  it("04§4 a dependency that is finished by action status opens its dependents", async () => {
+    const run = await newRun();
+    await addTasks(run, { id: "a", status: "in_progress" }, { id: "t", depends_on_task_ids: ["a"] });
+    expect(await claimOrder(run)).toEqual([]);
+    must(await run.post("/tasks/a/transition", { action: "status", status: "done" }));
+    expect(await claimOrder(run)).toEqual(["t"]);
+  });
+
+  it("04§4 a replaced task has the dependencies of its new row only", async () => {
+    const run = await newRun();
+    await addTasks(run, { id: "t", depends_on_task_ids: ["nobody"] });
+    await addTasks(run, { id: "t" });
+    expect(await claimOrder(run)).toEqual(["t"]);
   });
 
   const retries: [string, number | undefined, boolean][] = [

@@ -128,6 +128,20 @@ describe("refused requests leave no trace", () => {
     expect((await runOf(run)).revision).toBe(1);
   });
 
+  it("v1 body: an unknown field deep inside is named by its path", async () => {
+    const workspace = { workspace_id: "w", canonical_path: "/srv/ws", lease_epoch: 0, colour: "red" };
+    const create = await call("POST", "/v1/runs", { objective: "o", workspace });
+    expect(problem(create, 422, "BODY_INVALID").issues.map((issue) => issue.field)).toEqual([
+      "workspace.colour",
+    ]);
+    const run = await newNativeRun();
+    const tasks = [{ task_type: "t" }, { task_type: "t", prioriti: 1 }];
+    const rows = await run.post("/tasks", { tasks });
+    expect(problem(rows, 422, "BODY_INVALID").issues.map((issue) => issue.field)).toEqual([
+      "tasks[1].prioriti",
+    ]);
+  });
+
   for (const [sub, body, status, code] of refused) {
     it(`v1 refusal: ${sub} ${JSON.stringify(body).slice(0, 100)} is ${status} ${code}`, async () => {
       const run = await busyRun();

@@ -102,6 +102,21 @@ describe("PUT /v1/runs/{id}", () => {
     good(await run.put({ ...body, objective: "c" }));
   });
 
+  it("v1 put: of 10 concurrent replacements of one revision exactly one passes", async () => {
+    const run = await newNativeRun();
+    const body = await runOf(run);
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, n) => run.put({ ...body, objective: `o${n}` }, { "if-match": '"1"' })),
+    );
+    expect(answers.map((answer) => answer.status).sort()).toEqual([200, ...Array(9).fill(409)]);
+    expect((await runOf(run)).revision).toBe(2);
+  });
+
+  it("v1 put: If-Match: * passes", async () => {
+    const run = await newNativeRun();
+    good(await run.put(await runOf(run), { "if-match": "*" }));
+  });
+
   it("v1 put: another run_id in the body is 400 FIELD_INVALID", async () => {
     const run = await newNativeRun();
     const answer = await run.put({ ...(await runOf(run)), run_id: freshId() });
