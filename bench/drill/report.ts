@@ -65,7 +65,8 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
 function requeueFigures(delaysMs: readonly number[]): string {
   if (delaysMs.length === 0) return "no lease ran out";
   const { p50, max } = percentiles(delaysMs);
-  return `${delaysMs.length} leases ran out; their tasks were free after ${p50} ms (median), ${max} ms (longest)`;
+  const leases = delaysMs.length === 1 ? "1 lease" : `${delaysMs.length} leases`;
+  return `${leases} ran out; free for others after ${p50} ms (median), ${max} ms (longest)`;
 }
 
 function planLines(planFile: string, plan: Plan): string[] {

@@ -1,5 +1,6 @@
 import { normalisePath } from "../domain/workspace.ts";
-import type { RunHeader, RunStatus, RunSummary, TaskCounts, Workspace } from "../protocol/run.ts";
+import type { RunHeader, RunSummary, TaskCounts, Workspace } from "../protocol/run.ts";
+import type { RunStatus } from "../protocol/status.ts";
 
 /** What a run's object tells the directory. */
 export interface DirectoryEntry {

@@ -1,5 +1,6 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
-import type { Run, RunStatus, WorkStatus } from "../protocol/run.ts";
+import type { Run } from "../protocol/run.ts";
+import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import type { Todo } from "./todos.ts";
 
 /** One row of a task batch, as sent (contract 04 §2). */

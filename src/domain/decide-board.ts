@@ -1,6 +1,6 @@
 import { isTaskOp, readPatch } from "./blackboard.ts";
 import type { CommandOf } from "./command.ts";
-import type { Decision } from "./decide.ts";
+import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { MAX_PAYLOAD_BYTES } from "./limits.ts";
 import { payloadTooLarge } from "./payload-size.ts";

@@ -2,7 +2,7 @@ import { isEngineEventType } from "../protocol/event.ts";
 import type { Run, RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { CommandOf } from "./command.ts";
-import type { Decision } from "./decide.ts";
+import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { DRIVER, selectNextStep } from "./driver.ts";
 import { adoptWorkspace } from "./evolve.ts";

@@ -1,7 +1,7 @@
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
-import type { Decision } from "./decide.ts";
+import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph } from "./graph.ts";
 import { leaseMs, needsToken } from "./lease.ts";

@@ -1,15 +1,10 @@
 import type { Command } from "./command.ts";
-import type { Commit } from "./commit.ts";
 import { decideBoard } from "./decide-board.ts";
 import { decideAppend, decideReplace, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
 import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
+import type { Decision } from "./decision.ts";
 import type { Context } from "./draft.ts";
-import type { Outcome } from "./outcome.ts";
-import type { Refusal } from "./refusals.ts";
 import type { View } from "./view.ts";
-
-/** What a command comes to: a refusal that changes nothing, or commits (perhaps none) with the outcome they make. */
-export type Decision = { ok: true; commits: Commit[]; outcome: Outcome } | { ok: false; refusal: Refusal };
 
 /**
  * Decides one command against the run as it stands. Pure: reads the view, writes nothing, knows no clock.

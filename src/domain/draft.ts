@@ -1,6 +1,6 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
-import type { RunStatus } from "../protocol/run.ts";
+import type { RunStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import type { Commit } from "./commit.ts";
 import { evolve } from "./evolve.ts";

@@ -1,4 +1,5 @@
-import type { RunHeader, RunStatus, Step, WorkStatus } from "../protocol/run.ts";
+import type { RunHeader, Step } from "../protocol/run.ts";
+import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import { isTerminal } from "./run.ts";
 
 /** Names the chooser in the events it writes (contract 01 §2). */

@@ -1,4 +1,4 @@
-import type { WorkStatus } from "../protocol/run.ts";
+import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
 import { DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS } from "./limits.ts";
 

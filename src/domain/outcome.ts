@@ -1,6 +1,6 @@
 import type { PatchRecord } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
-import type { RunStatus } from "../protocol/run.ts";
+import type { RunStatus } from "../protocol/status.ts";
 import type { Lease, Task } from "../protocol/task.ts";
 import type { Command, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";

@@ -1,5 +1,5 @@
 import type { Issue } from "../protocol/issue.ts";
-import type { RunStatus, WorkStatus } from "../protocol/run.ts";
+import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
 /**
  * Why the engine declined a command, with the data a caller needs to act. Knows nothing of HTTP: each door writes it its

@@ -1,4 +1,5 @@
-import type { RunHeader, RunStatus, Step, Tenant, WorkStatus, Workspace } from "../protocol/run.ts";
+import type { RunHeader, Step, Tenant, Workspace } from "../protocol/run.ts";
+import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
 const TERMINAL: ReadonlySet<RunStatus> = new Set(["failed", "completed", "cancelled"]);
 

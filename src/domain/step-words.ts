@@ -1,4 +1,4 @@
-import type { WorkStatus } from "../protocol/run.ts";
+import type { WorkStatus } from "../protocol/status.ts";
 
 const EVENT_WORDS: Readonly<Record<string, WorkStatus>> = {
   pending: "pending",

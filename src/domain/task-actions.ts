@@ -1,5 +1,5 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
-import type { WorkStatus } from "../protocol/run.ts";
+import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
 import { leaseMs, withoutLease } from "./lease.ts";
 import { fieldInvalid, type Refusal } from "./refusals.ts";

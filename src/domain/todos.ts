@@ -1,4 +1,5 @@
-import type { RunHeader, RunStatus, Step } from "../protocol/run.ts";
+import type { RunHeader, Step } from "../protocol/run.ts";
+import type { RunStatus } from "../protocol/status.ts";
 import { isTerminal } from "./run.ts";
 import { stepStatusOfTodoWord } from "./step-words.ts";
 

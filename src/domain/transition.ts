@@ -1,4 +1,5 @@
-import type { RunHeader, RunStatus, WorkStatus } from "../protocol/run.ts";
+import type { RunHeader } from "../protocol/run.ts";
+import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import { planFromObjective } from "./plan.ts";
 import { isTerminal, withStepStatus } from "./run.ts";
 import { stepStatusOfEventWord } from "./step-words.ts";

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { isValidId } from "./ids.ts";
-import { RUN_STATUSES, WORK_STATUSES } from "./run.ts";
+import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
 export const ID_RULE = "id";

@@ -1,4 +1,4 @@
-import type { RunStatus } from "./run.ts";
+import type { RunStatus } from "./status.ts";
 
 /** One immutable record of the run's log (contract 01 §4.6). */
 export interface EventRecord {

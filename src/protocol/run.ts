@@ -1,22 +1,5 @@
+import type { RunStatus, WorkStatus } from "./status.ts";
 import type { Task } from "./task.ts";
-
-/** Run statuses, exact wire strings (contract 01 §3). */
-export const RUN_STATUSES = [
-  "queued",
-  "planning",
-  "running",
-  "awaiting_approval",
-  "paused",
-  "blocked",
-  "failed",
-  "completed",
-  "cancelled",
-] as const;
-export type RunStatus = (typeof RUN_STATUSES)[number];
-
-/** Step and task statuses share one set of wire strings (contract 01 §3). */
-export const WORK_STATUSES = ["pending", "runnable", "in_progress", "blocked", "done", "failed"] as const;
-export type WorkStatus = (typeof WORK_STATUSES)[number];
 
 /** Where a run's files live, as the client names it. `lease_epoch` counts adoptions, from 0 (contract 01 §4.2). */
 export interface Workspace {

@@ -1,4 +1,4 @@
-import type { WorkStatus } from "./run.ts";
+import type { WorkStatus } from "./status.ts";
 
 /**
  * A work item on the board (contract 04 §1). Times are epoch milliseconds.

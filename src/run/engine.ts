@@ -1,5 +1,6 @@
 import type { Command } from "../domain/command.ts";
-import { type Decision, decide } from "../domain/decide.ts";
+import { decide } from "../domain/decide.ts";
+import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
 import type { Refusal } from "../domain/refusals.ts";

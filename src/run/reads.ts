@@ -1,5 +1,6 @@
 import type { Summaries } from "../protocol/blackboard.ts";
-import type { RunHeader, TaskCounts, WorkStatus } from "../protocol/run.ts";
+import type { RunHeader, TaskCounts } from "../protocol/run.ts";
+import type { WorkStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import type { RunState } from "./run-state.ts";
 import type { LogColumn } from "./storage/commits.ts";

@@ -1,25 +1,34 @@
+import type { RunHead } from "../domain/head.ts";
 import { MAX_ECHO_BYTES } from "../domain/limits.ts";
-import type { RunState } from "./run-state.ts";
+import type { BoardTables } from "./storage/board.ts";
+import type { TaskTable } from "./storage/tasks.ts";
+
+/** Where the texts come from. */
+export interface TextSource {
+  head(): RunHead;
+  readonly tasks: TaskTable;
+  readonly board: BoardTables;
+}
 
 /**
  * A run and its blackboard as JSON text, from parts that are serialised once and kept: task by task, and the notes as a
  * whole. Answers that echo them cost no rows after the first. A board too large to echo is not kept in memory.
  */
 export class RunTexts {
-  readonly #state: RunState;
+  readonly #source: TextSource;
   /** Each task's JSON by position; "too_large" once it was found to be; null when not loaded. */
   #tasks: Map<number, string> | "too_large" | null = null;
   #tasksLength = 0;
   /** The notes' members, `"facts":[…],…`; null when not loaded. */
   #notes: string | null = null;
 
-  constructor(state: RunState) {
-    this.#state = state;
+  constructor(source: TextSource) {
+    this.#source = source;
   }
 
   /** The full run (contract 01 §4.1), in pieces. */
   *run(): Generator<string> {
-    yield `${JSON.stringify(this.#state.head().run).slice(0, -1)},"tasks":[`;
+    yield `${JSON.stringify(this.#source.head().run).slice(0, -1)},"tasks":[`;
     yield* commaSeparated(this.#allTasks());
     yield "]}";
   }
@@ -68,7 +77,7 @@ export class RunTexts {
 
   #allTasks(): Iterable<string> {
     if (this.#tasks instanceof Map) return this.#tasks.values();
-    const rows = this.#state.tasks.docs();
+    const rows = this.#source.tasks.docs();
     const docs = new Map(rows.map((row) => [row.pos, row.doc]));
     this.#tasksLength = rows.reduce((sum, row) => sum + row.doc.length, 0);
     this.#tasks = this.#tasksLength > MAX_ECHO_BYTES ? "too_large" : docs;
@@ -76,13 +85,13 @@ export class RunTexts {
   }
 
   #board(): string {
-    const { summaries, blackboard_revision } = this.#state.head();
+    const { summaries, blackboard_revision } = this.#source.head();
     this.#notes ??= this.#readNotes();
     return `${this.#notes},"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
   }
 
   #readNotes(): string {
-    const lists = { ...this.#state.board.noteDocs(), artifacts: this.#state.board.artifactDocs() };
+    const lists = { ...this.#source.board.noteDocs(), artifacts: this.#source.board.artifactDocs() };
     return Object.entries(lists)
       .map(([name, docs]) => `${JSON.stringify(name)}:[${docs.join(",")}]`)
       .join(",");

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { isTerminal } from "../../src/domain/run.ts";
 import { applyRunEvent, type TransitionInput } from "../../src/domain/transition.ts";
-import { RUN_STATUSES, type RunHeader, type RunStatus, type WorkStatus } from "../../src/protocol/run.ts";
+import type { RunHeader } from "../../src/protocol/run.ts";
+import { RUN_STATUSES, type RunStatus, type WorkStatus } from "../../src/protocol/status.ts";
 import { aRun, NOW, stepsOf } from "../support/builders.ts";
 
 /** One row of the table in 03 §2: the columns that do not depend on steps or payload texts. */
@@ -170,11 +171,14 @@ describe("columns that hold whatever the step and the payload", () => {
   });
 });
 
+/** Steps by id and the status they get. */
+type Changes = Record<string, WorkStatus>;
+
 describe("steps and why_next_step", () => {
   const w = { why_next_step: " w " };
   const doing = { step_status: "working" };
   /** Type, step id, payload; then the steps that change and the reason; null: as before. */
-  const rows: [string, string | null, unknown, Partial<typeof STEPS>, string | null][] = [
+  const rows: [string, string | null, unknown, Changes, string | null][] = [
     ["session_run_started", "s1", null, { s1: "in_progress" }, "session run in progress"],
     ["session_run_started", null, w, { "session-run": "in_progress" }, "w"],
     ["session_run_started", " \t", null, { "session-run": "in_progress" }, "session run in progress"],
@@ -214,7 +218,7 @@ describe("steps and why_next_step", () => {
         ["step_failed", "failed"],
         ["task_failed", "failed"],
       ] as const
-    ).flatMap(([type, status]): [string, string | null, unknown, Partial<typeof STEPS>, string | null][] => [
+    ).flatMap(([type, status]): [string, string | null, unknown, Changes, string | null][] => [
       [type, "s1", null, { s1: status }, null],
       [type, " s1 ", w, { s1: status }, "w"],
       [type, "s1", { step_status: "BLOCKED" }, { s1: "blocked" }, null],

@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, inject, test } from "vitest";
 
 /** The shell blocks of a section of the README, in order. */
 async function shellBlocks(section: string): Promise<string[]> {
-  const readme = await readFile(new URL("../../README.md", import.meta.url), "utf8");
+  const readme = await readFile(join(import.meta.dirname, "../../README.md"), "utf8");
   const start = readme.indexOf(`## ${section}`);
   if (start === -1) throw new Error(`the README has no section ${section}`);
   const text = readme.slice(start, readme.indexOf("\n## ", start + 1));

@@ -5,7 +5,8 @@ import { newHead, type RunHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
 import type { Refusal } from "../../src/domain/refusals.ts";
 import { newRun } from "../../src/domain/run.ts";
-import type { RunHeader, Step, WorkStatus } from "../../src/protocol/run.ts";
+import type { RunHeader, Step } from "../../src/protocol/run.ts";
+import type { WorkStatus } from "../../src/protocol/status.ts";
 import type { Task } from "../../src/protocol/task.ts";
 
 /** The time at which the runs and tasks of these builders were made, epoch ms. */

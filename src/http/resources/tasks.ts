@@ -1,4 +1,4 @@
-import { WORK_STATUSES } from "../../protocol/run.ts";
+import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease } from "../../protocol/task.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";

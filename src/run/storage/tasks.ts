@@ -1,5 +1,6 @@
 import type { TaskFilter } from "../../domain/command.ts";
-import type { TaskCounts, WorkStatus } from "../../protocol/run.ts";
+import type { TaskCounts } from "../../protocol/run.ts";
+import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
 import { type LaneHead, ReadyLanes } from "./lanes.ts";
 import type { Sql } from "./sql.ts";

@@ -69,6 +69,18 @@ describe("command ids", () => {
     expect(await everything(run)).toEqual(before);
   });
 
+  it("D40 claim: deduped_task is the task as it was claimed, whatever happened to it since", async () => {
+    const run = await newRun();
+    await addTasks(run, { id: "a" });
+    const { task } = must(await run.post("/tasks/claim", { agent_id: "me", command_id: "c" }));
+    const { lease_token } = task;
+    must(await run.post("/tasks/a/transition", { action: "heartbeat", lease_token }));
+    must(await run.post("/tasks/a/transition", { action: "complete", lease_token }));
+    const again = must(await run.post("/tasks/claim", { agent_id: "me", command_id: "c" }));
+    expect(again).toMatchObject({ ok: true, deduped: true, task: null });
+    expect(again.deduped_task).toEqual(task);
+  });
+
   it("I12 concurrent repeats of one claim take one task", async () => {
     const run = await newRun();
     await addTasks(run, ...Array.from({ length: 5 }, (_, n) => ({ id: `t${n}` })));

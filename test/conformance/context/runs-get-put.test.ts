@@ -199,6 +199,9 @@ describe("PUT /context/runs/{run_id}", () => {
     const { lease_token } = await claim(run);
     must(await run.put({ ...(await runOf(run)), objective: "changed" }));
     expect((await taskOf(run, "a")).lease_token).toMatch(FINGERPRINT);
+    expect((await lastEvent(run)).payload).toMatchObject({
+      run: { tasks: [{ id: "a", lease_owner: "agent-1", lease_token: expect.stringMatching(FINGERPRINT) }] },
+    });
     expect(JSON.stringify(await eventsOf(run))).not.toContain(lease_token);
     const done = must(await run.post("/tasks/a/transition", { action: "complete", lease_token }));
     expect(done).toMatchObject({ ok: true, task: { status: "done" } });

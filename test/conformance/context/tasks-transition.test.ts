@@ -274,6 +274,19 @@ describe("POST …/tasks/{task_id}/transition: the other actions", () => {
     expect((await lastEvent(run)).payload).toMatchObject({ error: null });
   });
 
+  it("D35 Prefer: return=minimal leaves out the blackboard", async () => {
+    const run = await runWith("failed");
+    const body = must(
+      await run.post("/tasks/t/transition", { action: "retry" }, { prefer: "return=minimal" }),
+    );
+    expect(body).toMatchObject({
+      ok: true,
+      task: { status: "runnable" },
+      patch: { op: "update_task_state" },
+    });
+    expect(body).not.toHaveProperty("blackboard");
+  });
+
   it.each([" COMPLETE ", "Complete"])("04§6 the action %j is trimmed and lower-cased", async (action) => {
     expect((await go(await runWith("in_progress"), { action })).task.status).toBe("done");
   });
