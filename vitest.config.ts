@@ -34,6 +34,8 @@ export default defineConfig({
           include: overHttp,
           globalSetup: ["./test/support/local-server.ts"],
           testTimeout: 30_000,
+          // These tests wait for answers more than they compute.
+          maxWorkers: 4,
         },
       },
     ],

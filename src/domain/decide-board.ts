@@ -1,9 +1,9 @@
+import { MAX_PAYLOAD_BYTES } from "../protocol/limits.ts";
 import { isTaskOp, readPatch } from "./blackboard.ts";
 import type { CommandOf } from "./command.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
-import { MAX_PAYLOAD_BYTES } from "./limits.ts";
-import { payloadTooLarge } from "./payload-size.ts";
+import { jsonTooLarge } from "./json-size.ts";
 import type { View } from "./view.ts";
 
 /** A blackboard patch: refused before anything is written when its payload does not fit (contract 05 §2). */
@@ -22,7 +22,7 @@ export function decideBoard(
       },
     };
   }
-  const tooLarge = payloadTooLarge("patch_payload_bytes", command.payload, MAX_PAYLOAD_BYTES);
+  const tooLarge = jsonTooLarge("patch_payload_bytes", command.payload, MAX_PAYLOAD_BYTES);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
   const read = readPatch(command.patch_op, command.payload);
   if (!read.ok) {

@@ -1,4 +1,13 @@
 import { isEngineEventType } from "../protocol/event.ts";
+import {
+  MAX_PAYLOAD_BYTES,
+  MAX_REPLACED_RUN_BYTES,
+  MAX_RUN_HEADER_BYTES,
+  MAX_STEPS_BYTES,
+  MAX_STEPS_PER_RUN,
+  MAX_TASK_BYTES,
+  MAX_TASKS_PER_RUN,
+} from "../protocol/limits.ts";
 import type { Run, RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { CommandOf } from "./command.ts";
@@ -6,10 +15,9 @@ import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { DRIVER, selectNextStep } from "./driver.ts";
 import { adoptWorkspace } from "./evolve.ts";
-import { MAX_PAYLOAD_BYTES, MAX_REPLACED_RUN_BYTES, MAX_STEPS_PER_RUN, MAX_TASKS_PER_RUN } from "./limits.ts";
+import { jsonTooLarge } from "./json-size.ts";
 import { selectionRecorded, validationRecorded } from "./outcome.ts";
-import { payloadTooLarge } from "./payload-size.ts";
-import { fieldInvalid, limitExceeded } from "./refusals.ts";
+import { fieldInvalid, limitExceeded, type Refusal } from "./refusals.ts";
 import { isTerminal, withStatus, withStepStatus } from "./run.ts";
 import { mergeTodos, statusAfterTodos, whyAfterTodos } from "./todos.ts";
 import type { View } from "./view.ts";
@@ -31,7 +39,7 @@ export function decideAppend(
       },
     };
   }
-  const tooLarge = payloadTooLarge("event_payload_bytes", command.payload, MAX_PAYLOAD_BYTES);
+  const tooLarge = jsonTooLarge("event_payload_bytes", command.payload, MAX_PAYLOAD_BYTES);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
   const draft = new Draft(view.head(), context, commandId);
   const event = draft.event({
@@ -83,7 +91,11 @@ export function decideReplace(
     tasks: run.tasks.map((task) => maskTask(task, context)),
   };
   if (isTerminal(run.status)) replacement.ended_at_ms ??= context.nowMs;
-  const tooLarge = payloadTooLarge("replaced_run_bytes", replacement, MAX_REPLACED_RUN_BYTES);
+  const { tasks, ...header } = replacement;
+  const tooLarge =
+    jsonTooLarge("replaced_run_bytes", replacement, MAX_REPLACED_RUN_BYTES) ??
+    jsonTooLarge("run_header_bytes", header, MAX_RUN_HEADER_BYTES) ??
+    firstTooLarge(tasks);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
 
   const draft = new Draft(head, context, commandId);
@@ -105,6 +117,8 @@ export function decideTodos(
   const head = view.head();
   const steps = mergeTodos(head.run.steps, command.todos, command.replace);
   if (steps.length > MAX_STEPS_PER_RUN) return tooManySteps(steps.length);
+  const tooLarge = jsonTooLarge("steps_bytes", steps, MAX_STEPS_BYTES);
+  if (tooLarge !== null) return { ok: false, refusal: tooLarge };
   const why_next_step = whyAfterTodos(steps);
   const after = {
     ...withStatus(head.run, statusAfterTodos(head.run, steps), context.nowMs),
@@ -253,6 +267,14 @@ function maskTask(task: Task, context: Context): Task {
 
 function tooManySteps(count: number): Decision {
   return { ok: false, refusal: limitExceeded("steps_per_run", MAX_STEPS_PER_RUN, count) };
+}
+
+function firstTooLarge(tasks: Task[]): Refusal | null {
+  for (const task of tasks) {
+    const refusal = jsonTooLarge("task_bytes", task, MAX_TASK_BYTES);
+    if (refusal !== null) return refusal;
+  }
+  return null;
 }
 
 function firstDuplicate(ids: string[]): string | null {

@@ -1,14 +1,14 @@
+import { MAX_PAYLOAD_BYTES, MAX_TASKS_PER_BATCH, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph } from "./graph.ts";
+import { jsonTooLarge } from "./json-size.ts";
 import { leaseMs, needsToken } from "./lease.ts";
-import { MAX_PAYLOAD_BYTES, MAX_TASKS_PER_BATCH, MAX_TASKS_PER_RUN } from "./limits.ts";
 import { createTask, dependenciesOf, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
-import { payloadTooLarge } from "./payload-size.ts";
 import { fieldInvalid, limitExceeded, type Refusal, taskNotFound } from "./refusals.ts";
 import { applyAction, claim, leaseRefusal, requeueStale } from "./task-actions.ts";
 import type { View } from "./view.ts";
@@ -49,7 +49,7 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
     if (!contracted.ok) return contracted;
     const id = requestedId(row) ?? `task-${context.newId()}`;
     const refusal =
-      payloadTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
+      jsonTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
       board.refusalOf(id, row, command.replace_existing);
     if (refusal !== null) return { ok: false, refusal };
     board.put(draft.task(createTask(row, id, contracted, context.nowMs), { commandId }));

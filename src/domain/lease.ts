@@ -1,6 +1,6 @@
+import { DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS } from "../protocol/limits.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
-import { DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS } from "./limits.ts";
 
 /** A requested lease length in ms, clamped (contract 04 §4). */
 export function leaseMs(requestedMs: number | null | undefined): number {

@@ -1,8 +1,9 @@
 import type * as z from "zod";
-import { MAX_BODY_BYTES } from "../domain/limits.ts";
-import { ID_RULE } from "../protocol/bodies.ts";
+import { limitExceeded } from "../domain/refusals.ts";
+import { ID_RULE, LENGTH_RULE } from "../protocol/bodies.ts";
 import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
 import type { Issue } from "../protocol/issue.ts";
+import { MAX_BODY_BYTES } from "../protocol/limits.ts";
 import { issuesOf } from "../protocol/zod-issues.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 
@@ -30,6 +31,7 @@ export async function readBody<Schema extends z.ZodType>(
   const issues = issuesOf(read.error);
   const malformedIds = issues.filter((issue) => issue.rule === ID_RULE);
   if (malformedIds.length > 0) refuseIssues("ID_INVALID", malformedIds);
+  refuseLength(read.error, issues);
   refuseIssues("BODY_INVALID", issues);
 }
 
@@ -79,6 +81,15 @@ function decode(bytes: Uint8Array): string {
   } catch {
     throw new RequestRefused({ code: "BODY_MALFORMED", error: "body is not UTF-8" });
   }
+}
+
+/** A body whose only fault is a text over a limit crosses that limit; it is not of the wrong shape. */
+function refuseLength(error: z.ZodError, issues: Issue[]): void {
+  const [issue] = issues;
+  const [fault] = error.issues;
+  if (issue?.limit === undefined || issues.some(({ rule }) => rule !== LENGTH_RULE)) return;
+  const actual = fault?.code === "custom" ? Number(fault.params?.actual) : Number.NaN;
+  throw new RequestRefused(limitExceeded(issue.field, issue.limit, actual));
 }
 
 function refuseJson(problem: IJsonProblem): never {

@@ -1,4 +1,4 @@
-import { DEFAULT_PAGE, MAX_PAGE } from "../domain/limits.ts";
+import { DEFAULT_PAGE, MAX_PAGE } from "../protocol/limits.ts";
 import type { Call } from "./call.ts";
 import { RequestRefused } from "./problem.ts";
 

@@ -2,10 +2,13 @@ import * as z from "zod";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { isValidId } from "./ids.ts";
+import { MAX_ERROR_LENGTH, MAX_LABEL_LENGTH, MAX_PATH_LENGTH } from "./limits.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
 export const ID_RULE = "id";
+/** The rule of issues about texts over a limit of the engine; they carry the `limit` and the `actual` length. */
+export const LENGTH_RULE = "max_length";
 
 const MAX_I32 = 2 ** 31 - 1;
 const MAX_U32 = 2 ** 32 - 1;
@@ -19,7 +22,21 @@ const i32 = z
 
 /** An optional field also takes null, as "absent" (contract 02 §1.3). */
 const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
-const text = optional(z.string());
+
+/** A text of at most so many UTF-16 units. */
+const upTo = (limit: number) =>
+  z.string().check((context) => {
+    const actual = context.value.length;
+    if (actual <= limit) return;
+    const message = `must have at most ${limit} characters`;
+    const params = { rule: LENGTH_RULE, limit, actual };
+    context.issues.push({ code: "custom", input: context.value, message, params });
+  });
+const label = upTo(MAX_LABEL_LENGTH);
+const path = upTo(MAX_PATH_LENGTH);
+const optionalLabel = optional(label);
+const optionalText = optional(z.string());
+const optionalError = optional(upTo(MAX_ERROR_LENGTH));
 /** Free JSON; absent counts as null. */
 const json = z
   .unknown()
@@ -61,30 +78,30 @@ function eitherOf<T>(
 type ObjectMaker = typeof z.object;
 
 function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boolean }) {
-  const workspace = object({ workspace_id: z.string(), canonical_path: z.string(), lease_epoch: uint });
-  const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
+  const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
+  const step = object({ step_id: label, title: z.string(), status: workStatus });
   const idList = z.array(taskId).default([]);
   const textList = z.array(z.string()).default([]);
 
   const task = object({
     id: taskId,
-    task_type: z.string(),
+    task_type: label,
     payload: json,
     status: workStatus,
-    workflow_id: text,
-    workflow_node_id: text,
-    parent_task_id: text,
+    workflow_id: optionalLabel,
+    workflow_node_id: optionalLabel,
+    parent_task_id: optionalLabel,
     depends_on_task_ids: idList,
     decision_ids: textList,
     artifact_ids: textList,
-    assigned_agent: text,
+    assigned_agent: optionalLabel,
     priority: i32.default(0),
     attempt: u32.default(0),
     max_attempts: u32.default(0),
-    last_error: text,
+    last_error: optionalError,
     next_retry_at_ms: optional(uint),
-    lease_owner: text,
-    lease_token: text,
+    lease_owner: optionalLabel,
+    lease_token: optionalLabel,
     lease_expires_at_ms: optional(uint),
     task_rev: uint.default(0),
     created_ts: uint,
@@ -95,14 +112,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
     /** Contract 02 §2.1. */
     createRun: object({
       objective: z.string(),
-      run_id: text,
-      run_type: text,
+      run_id: optionalText,
+      run_type: optionalLabel,
       workspace: optional(workspace),
-      source_client: text,
-      model_provider: text,
-      modelProvider: text,
-      model_id: text,
-      modelId: text,
+      source_client: optionalLabel,
+      model_provider: optionalLabel,
+      modelProvider: optionalLabel,
+      model_id: optionalLabel,
+      modelId: optionalLabel,
       mcp_servers: optional(z.array(z.string())),
       mcpServers: optional(z.array(z.string())),
       command_id: commandId,
@@ -116,11 +133,11 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
     /** Contract 02 §2.4. Tenant and counters are the engine's and are not read. */
     replaceRun: object({
       run_id: z.string(),
-      run_type: z.string(),
+      run_type: label,
       tenant_context: z.unknown().optional(),
-      source_client: text,
-      model_provider: text,
-      model_id: text,
+      source_client: optionalLabel,
+      model_provider: optionalLabel,
+      model_id: optionalLabel,
       mcp_servers: textList,
       status: runStatus,
       objective: z.string(),
@@ -133,7 +150,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       created_at_ms: uint,
       started_at_ms: optional(uint),
       ended_at_ms: optional(uint),
-      last_error: text,
+      last_error: optionalError,
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
       // What `/v1` shows beside a run, so that what was read can be put back.
@@ -144,19 +161,19 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 02 §3.2. */
     appendEvent: object({
-      type: z.string(),
+      type: label,
       status: runStatus,
-      step_id: text,
+      step_id: optionalLabel,
       payload: json,
       command_id: commandId,
     }),
 
     /** Contract 02 §4.1. */
     syncTodos: object({
-      todos: z.array(object({ id: text, content: z.string(), status: text })),
+      todos: z.array(object({ id: optionalText, content: z.string(), status: optionalText })),
       replace: optional(z.boolean()),
-      source_session_id: text,
-      source_run_id: text,
+      source_session_id: optionalLabel,
+      source_run_id: optionalLabel,
       command_id: commandId,
     }),
 
@@ -165,9 +182,9 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 02 §4.3. */
     validateWorkspace: object({
-      phase: z.string(),
-      current_path: z.string(),
-      step_id: text,
+      phase: label,
+      current_path: path,
+      step_id: optionalLabel,
       command_id: commandId,
     }),
 
@@ -182,14 +199,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
     createTasks: object({
       tasks: z.array(
         object({
-          task_type: z.string(),
+          task_type: label,
           id: optional(taskId),
           command_id: commandId,
           payload: json,
           status: optional(workStatus),
-          workflow_id: text,
-          workflow_node_id: text,
-          parent_task_id: text,
+          workflow_id: optionalLabel,
+          workflow_node_id: optionalLabel,
+          parent_task_id: optionalLabel,
           depends_on_task_ids: idList,
           decision_ids: textList,
           artifact_ids: textList,
@@ -201,27 +218,27 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 02 §5.5. */
     claimTask: object({
-      agent_id: z.string(),
+      agent_id: label,
       command_id: commandId,
-      task_type: text,
-      workflow_id: text,
+      task_type: optionalLabel,
+      workflow_id: optionalLabel,
       lease_ms: optional(uint),
     }),
 
     /** Contract 02 §5.6. */
     transitionTask: object({
-      action: z.string(),
+      action: label,
       command_id: commandId,
       expected_task_rev: optional(uint),
-      lease_token: text,
-      agent_id: text,
+      lease_token: optionalLabel,
+      agent_id: optionalLabel,
       status: optional(workStatus),
-      error: text,
+      error: optionalError,
       lease_ms: optional(uint),
     }),
 
     /** Contract 06 §1. */
-    createCheckpoint: object({ reason: z.string(), command_id: commandId }),
+    createCheckpoint: object({ reason: upTo(MAX_ERROR_LENGTH), command_id: commandId }),
   };
 }
 

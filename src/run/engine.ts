@@ -3,10 +3,12 @@ import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
-import type { Refusal } from "../domain/refusals.ts";
+import { limitExceeded, type Refusal } from "../domain/refusals.ts";
+import { MAX_COMMIT_BYTES } from "../protocol/limits.ts";
 import type { Task } from "../protocol/task.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import type { RunState } from "./run-state.ts";
+import { CommitTooLarge } from "./storage/commits.ts";
 import type { RowCounts, Sql } from "./storage/sql.ts";
 
 /** A command on its way into a run. */
@@ -126,7 +128,12 @@ export class Engine {
             const answer = this.#inTransaction(() => this.#execute(submission));
             settle.push(() => resolve(answer));
           } catch (error) {
-            settle.push(() => reject(error));
+            if (error instanceof CommitTooLarge) {
+              const refusal = limitExceeded("commit_bytes", MAX_COMMIT_BYTES, error.bytes);
+              settle.push(() => resolve({ ok: false, refusal, rows: { read: 0, written: 0 } }));
+            } else {
+              settle.push(() => reject(error));
+            }
           }
         }
         if (this.#state.isSaveDue()) this.#state.save();

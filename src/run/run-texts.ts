@@ -1,5 +1,5 @@
 import type { RunHead } from "../domain/head.ts";
-import { MAX_ECHO_BYTES } from "../domain/limits.ts";
+import { MAX_ECHO_BYTES } from "../protocol/limits.ts";
 import type { BoardTables } from "./storage/board.ts";
 import type { TaskTable } from "./storage/tasks.ts";
 

@@ -35,3 +35,9 @@ test("README: the five requests work as they stand, in order", async () => {
     "context.task.completed",
   ]);
 });
+
+test("README: the drill finishes its plan without a violation", { timeout: 120_000 }, async () => {
+  const [command] = await shellBlocks("Watch a fleet finish a plan");
+  const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", command ?? "false"]);
+  expect(stdout).toContain("No violation.");
+});

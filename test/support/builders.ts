@@ -1,5 +1,5 @@
 import type { Command, CommandOf, TaskRow } from "../../src/domain/command.ts";
-import { type Decision, decide } from "../../src/domain/decide.ts";
+import { decide } from "../../src/domain/decide.ts";
 import type { Context } from "../../src/domain/draft.ts";
 import { newHead, type RunHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
@@ -138,7 +138,7 @@ export function committed(command: Command, view: MemoryRun, context = aContext(
 
 /** The refusal of a command; throws when it is accepted. */
 export function refused(command: Command, view: MemoryRun, context = aContext()): Refusal {
-  const decision: Decision = decide(command, view, context);
+  const decision = decide(command, view, context);
   if (decision.ok) throw new Error(`accepted: ${JSON.stringify(decision.commits)}`);
   return decision.refusal;
 }

@@ -1,10 +1,12 @@
 import { listRuns, type RunCursor, type RunFilter } from "../../directory/runs.ts";
+import { jsonTooLarge } from "../../domain/json-size.ts";
 import type { RunDraft } from "../../domain/run.ts";
 import { isAbsolutePath } from "../../domain/workspace.ts";
 import { tenantKey } from "../../identity/tenant.ts";
 import type { BodyOf } from "../../protocol/bodies.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import { readIfMatch } from "../../protocol/if-match.ts";
+import { MAX_NEW_RUN_BYTES } from "../../protocol/limits.ts";
 import type { Run } from "../../protocol/run.ts";
 import { RUN_STATUSES } from "../../protocol/status.ts";
 import type { Created, WholeRun } from "../../run/run-object.ts";
@@ -13,7 +15,7 @@ import { type Mutation, mutate, rowHeaders } from "../command.ts";
 import { digest, type Identified, identify } from "../idempotency.ts";
 import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
-import { refuseIssues } from "../problem.ts";
+import { RequestRefused, refuseIssues } from "../problem.ts";
 
 const DEFAULT_RUN_TYPE = "interactive";
 const NO_WORKSPACE = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
@@ -56,7 +58,7 @@ async function draftOf(
   const run_id = body.run_id ?? (await generatedId(call, identified));
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
-  return {
+  const draft: RunDraft = {
     run_id,
     objective: body.objective,
     run_type: body.run_type ?? DEFAULT_RUN_TYPE,
@@ -66,6 +68,9 @@ async function draftOf(
     ...nonBlank("model_id", body.model_id),
     mcp_servers: (body.mcp_servers ?? []).map((name) => name.trim()).filter((name) => name !== ""),
   };
+  const tooLarge = jsonTooLarge("new_run_bytes", draft, MAX_NEW_RUN_BYTES);
+  if (tooLarge !== null) throw new RequestRefused(tooLarge);
+  return draft;
 }
 
 /** A fresh id; for a request with a key always the same one, so that its repeat finds the run it made. */

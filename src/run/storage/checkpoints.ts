@@ -1,3 +1,4 @@
+import { inParts } from "./parts.ts";
 import type { Sql } from "./sql.ts";
 
 /** A checkpoint without its content. */
@@ -94,22 +95,4 @@ export class CheckpointTable {
       yield row.text;
     }
   }
-}
-
-/** At most this many UTF-16 units per part: at three bytes each they stay under 2 MB. */
-const PART_LENGTH = 600_000;
-
-/** Cuts text into parts, never inside a surrogate pair: half a pair cannot be stored as UTF-8. */
-function* inParts(pieces: Iterable<string>): Generator<string> {
-  let pending = "";
-  for (const piece of pieces) {
-    pending += piece;
-    while (pending.length > PART_LENGTH) {
-      const splitsPair = /[\uD800-\uDBFF]/.test(pending.charAt(PART_LENGTH - 1));
-      const end = splitsPair ? PART_LENGTH - 1 : PART_LENGTH;
-      yield pending.slice(0, end);
-      pending = pending.slice(end);
-    }
-  }
-  if (pending !== "") yield pending;
 }

@@ -1,6 +1,8 @@
 import type { CommandOp } from "../../domain/command.ts";
 import type { Commit } from "../../domain/commit.ts";
+import { bytesOver } from "../../domain/json-size.ts";
 import type { ReceiptFacts } from "../../domain/outcome.ts";
+import { MAX_COMMIT_BYTES } from "../../protocol/limits.ts";
 import type { Sql } from "./sql.ts";
 
 /** What is kept with the first commit of a command, so that a repeat can be answered from the log. */
@@ -24,6 +26,16 @@ interface CommitRow extends Record<string, SqlStorageValue> {
 
 const PAGE = 500;
 
+/** Thrown inside a command's transaction, which it undoes; the engine turns it into a refusal. */
+export class CommitTooLarge extends Error {
+  readonly bytes: number;
+
+  constructor(bytes: number) {
+    super(`a commit of ${bytes} bytes does not fit into a row`);
+    this.bytes = bytes;
+  }
+}
+
 /** The log table. */
 export class CommitTable {
   readonly #sql: Sql;
@@ -32,14 +44,19 @@ export class CommitTable {
     this.#sql = sql;
   }
 
+  /** @throws CommitTooLarge when the commit does not fit into a row. */
   append(commit: Commit, commandId: string | null, receipt: Receipt | null): void {
+    const event = JSON.stringify(commit.event);
+    const patch = commit.patch === null ? null : JSON.stringify(commit.patch);
+    const bytes = bytesOver(event + (patch ?? ""), MAX_COMMIT_BYTES);
+    if (bytes !== null) throw new CommitTooLarge(bytes);
     this.#sql.run(
       "INSERT INTO commits (seq, command_id, receipt, event, patch) VALUES (?, ?, ?, ?, ?)",
       commit.event.seq,
       commandId,
       receipt === null ? null : JSON.stringify(receipt),
-      JSON.stringify(commit.event),
-      commit.patch === null ? null : JSON.stringify(commit.patch),
+      event,
+      patch,
     );
   }
 

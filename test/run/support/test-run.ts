@@ -2,16 +2,19 @@ import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import type { Command, CommandOf, CommandOp, TaskRow } from "../../../src/domain/command.ts";
+import type { Commit } from "../../../src/domain/commit.ts";
+import type { Drift } from "../../../src/domain/drift.ts";
 import type { OutcomeOf } from "../../../src/domain/outcome.ts";
 import type { RunDraft } from "../../../src/domain/run.ts";
 import { LOCAL_TENANT, runObjectName, tenantKey } from "../../../src/identity/tenant.ts";
-import type { Blackboard } from "../../../src/protocol/blackboard.ts";
+import type { Blackboard, PatchRecord } from "../../../src/protocol/blackboard.ts";
+import type { Checkpoint } from "../../../src/protocol/checkpoint.ts";
 import type { EventRecord } from "../../../src/protocol/event.ts";
-import type { Run } from "../../../src/protocol/run.ts";
+import type { Run, RunSummary, TaskCounts } from "../../../src/protocol/run.ts";
 import type { Answer } from "../../../src/run/engine.ts";
+import type { RunOverview } from "../../../src/run/reads.ts";
 import { type RunClient, runClient } from "../../../src/run/run-client.ts";
 import type { RunObject } from "../../../src/run/run-object.ts";
-import type { Text } from "../../../src/run/text.ts";
 
 /** The directory key of the tenant that test runs belong to. */
 export const TENANT = tenantKey(LOCAL_TENANT);
@@ -101,6 +104,11 @@ export async function claimed(
   return { id: task.id, token: lease.token, expiresAtMs: lease.expires_at_ms };
 }
 
+/** Runs code in the object: what it calls there at once arrives at once. */
+export function inObject<R>(run: TestRun, body: (object: RunObject) => R | Promise<R>): Promise<R> {
+  return runInDurableObject(run.stub, (object: RunObject) => body(object));
+}
+
 /** Runs code with the object's storage, inside the object. */
 export function inStorage<R>(
   run: TestRun,
@@ -116,43 +124,6 @@ export function rowsOf<Row extends Record<string, SqlStorageValue>>(
   ...bindings: SqlStorageValue[]
 ): Promise<Row[]> {
   return inStorage(run, (sql) => sql.exec<Row>(query, ...bindings).toArray());
-}
-
-/** The value of JSON text, streamed or not. */
-export async function parsed<T>(text: Text): Promise<T> {
-  return (await new Response(text).json()) as T;
-}
-
-/** The value of a result that must be there. */
-export function valueOf<T>(result: { ok: true; value: T } | { ok: false }): T {
-  expect(result).toMatchObject({ ok: true });
-  return (result as { ok: true; value: T }).value;
-}
-
-/** The whole run as it is now. */
-export async function wholeRun({ client }: TestRun): Promise<Run> {
-  return parsed(valueOf(await client.readRun()));
-}
-
-/** The whole blackboard as it is now. */
-export async function wholeBlackboard({ client }: TestRun): Promise<Blackboard> {
-  return parsed(valueOf(await client.readBlackboard(true)));
-}
-
-/** Every event of the run. */
-export async function eventsOf({ client }: TestRun): Promise<EventRecord[]> {
-  const query = { column: "event", sinceSeq: 0, tail: null, limit: null } as const;
-  return parsed(valueOf(await client.readLog(query)).items);
-}
-
-/** Everything a client can read of a run. */
-export async function everything(run: TestRun): Promise<unknown> {
-  return {
-    run: await wholeRun(run),
-    blackboard: await wholeBlackboard(run),
-    overview: valueOf(await run.client.readOverview()),
-    events: await eventsOf(run),
-  };
 }
 
 /** One request to the Worker, which must be answered with this status. */
@@ -172,6 +143,80 @@ export async function http<T>(
   const text = await response.text();
   expect(response.status, text).toBe(status);
   return JSON.parse(text) as T;
+}
+
+/** The whole run as it is now. */
+export async function wholeRun({ id }: TestRun): Promise<Run> {
+  return (await http<{ run: Run }>("GET", `/context/runs/${id}`)).run;
+}
+
+/** The run without its tasks, with what is counted of them. */
+export async function overviewOf({ id }: TestRun): Promise<RunOverview> {
+  return (await http<{ run: RunOverview }>("GET", `/v1/runs/${id}`)).run;
+}
+
+/** The whole blackboard as it is now. */
+export async function wholeBlackboard({ id }: TestRun): Promise<Blackboard> {
+  return (await http<{ blackboard: Blackboard }>("GET", `/context/runs/${id}/blackboard`)).blackboard;
+}
+
+/** Events after a seq, ascending. */
+export async function eventsOf({ id }: TestRun, sinceSeq = 0): Promise<EventRecord[]> {
+  const path = `/context/runs/${id}/events?since_seq=${sinceSeq}`;
+  return (await http<{ events: EventRecord[] }>("GET", path)).events;
+}
+
+/** Commits after a seq, ascending. */
+export async function commitsOf(run: TestRun, sinceSeq = 0): Promise<Commit[]> {
+  const path = `/context/runs/${run.id}/blackboard/patches?since_seq=${sinceSeq}`;
+  const { patches } = await http<{ patches: PatchRecord[] }>("GET", path);
+  const patchOf = new Map(patches.map((patch) => [patch.seq, patch]));
+  const events = await eventsOf(run, sinceSeq);
+  return events.map((event) => ({ event, patch: patchOf.get(event.seq) ?? null }));
+}
+
+/** The directory's row of the run; null when it has none. */
+export async function listed({
+  id,
+}: TestRun): Promise<(RunSummary & { lease_due_at_ms: number | null }) | null> {
+  const row = await env.DIRECTORY.prepare("SELECT * FROM runs WHERE tenant = ? AND run_id = ?")
+    .bind(TENANT, id)
+    .first<RunSummary & { lease_due_at_ms: number | null; task_counts: string }>();
+  return row === null ? null : { ...row, task_counts: JSON.parse(row.task_counts) as TaskCounts };
+}
+
+/** Everything a client can read of a run. */
+export async function everything(run: TestRun): Promise<unknown> {
+  return {
+    run: await wholeRun(run),
+    overview: await overviewOf(run),
+    blackboard: await wholeBlackboard(run),
+    commits: await commitsOf(run),
+  };
+}
+
+/** What a replay found. */
+export interface Replay {
+  from_checkpoint: boolean;
+  checkpoint_seq: number | null;
+  events_applied: number;
+  blackboard_patches_applied: number;
+  replay: Run;
+  replay_blackboard: Blackboard;
+  persisted: Run;
+  persisted_blackboard: Blackboard;
+  drift: Drift;
+}
+
+/** Recomputes a run from its log. `query`: `upto_seq`, `from_checkpoint`. */
+export function replayOf({ id }: TestRun, query = ""): Promise<Replay> {
+  return http("GET", `/context/runs/${id}/replay${query}`);
+}
+
+/** Stores a checkpoint of this moment and gives it back whole. */
+export async function checkpointed({ id }: TestRun, reason = "test"): Promise<Checkpoint> {
+  const path = `/context/runs/${id}/checkpoints`;
+  return (await http<{ checkpoint: Checkpoint }>("POST", path, { body: { reason } })).checkpoint;
 }
 
 /** Asks again until it is so, at most for so many milliseconds of real time. */

@@ -1,0 +1,55 @@
+/** Every bound of the engine, each with its reason. Crossing one is a refusal that names it, never a truncation. */
+
+/** Keeps a commit (event, its patch, the task in both) well under the platform's 2 MB row. */
+export const MAX_PAYLOAD_BYTES = 256 * 1024;
+
+/** One row holds a commit, event and patch; the platform's rows end at 2 MB. */
+export const MAX_COMMIT_BYTES = 1_950_000;
+
+/** A task is in its event and in its first patch: twice this, and the growth of later commits, fit into a commit. */
+export const MAX_TASK_BYTES = 900_000;
+
+/** One commit row holds a replaced run whole, and the event adds its own members. */
+export const MAX_REPLACED_RUN_BYTES = 1_900_000;
+
+/** A run without tasks and steps, as created: objective, workspace and names. One row holds the header with all below. */
+export const MAX_NEW_RUN_BYTES = 256 * 1024;
+
+/** A replaced run without its tasks: with both summaries it still fits into one row. */
+export const MAX_RUN_HEADER_BYTES = 1024 * 1024;
+
+/** Steps are in their event twice, with the todos they came from. */
+export const MAX_STEPS_BYTES = 512 * 1024;
+
+/** Names, types and other short texts, in UTF-16 units: they repeat in every commit of a task. */
+export const MAX_LABEL_LENGTH = 1_000;
+
+/** Paths, in UTF-16 units: as long as file systems allow. */
+export const MAX_PATH_LENGTH = 4_096;
+
+/** A task's error or a checkpoint's reason, in UTF-16 units: an error stays on the task and repeats in its commits. */
+export const MAX_ERROR_LENGTH = 64 * 1024;
+
+/** A request body, as the reference engine has it (contract 02 §1.3). */
+export const MAX_BODY_BYTES = 2 * 1024 * 1024;
+
+/** One batch is one transaction; this bounds how long it holds the run. */
+export const MAX_TASKS_PER_BATCH = 500;
+
+/** A run's board stays within one object's storage and memory. */
+export const MAX_TASKS_PER_RUN = 200_000;
+
+/** Steps travel whole with every change of the run's header. */
+export const MAX_STEPS_PER_RUN = 1_000;
+
+/** Longest list page (contract 02 §2.2). */
+export const MAX_PAGE = 1_000;
+export const DEFAULT_PAGE = 100;
+
+/** Above this a mutation's answer leaves out the blackboard or run it would echo, and says so. */
+export const MAX_ECHO_BYTES = 8 * 1024 * 1024;
+
+/** Lease length bounds and default (contract 04 §4). */
+export const MIN_LEASE_MS = 5_000;
+export const MAX_LEASE_MS = 300_000;
+export const DEFAULT_LEASE_MS = 30_000;

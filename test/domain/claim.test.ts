@@ -1,0 +1,302 @@
+import { describe, expect, it } from "vitest";
+import type { CommandOf } from "../../src/domain/command.ts";
+import type { Task } from "../../src/protocol/task.ts";
+import {
+  aContext,
+  accepted,
+  aTask,
+  committed,
+  FINGERPRINT,
+  leasedTo,
+  maskToken,
+  memoryRun,
+  NOW,
+  refused,
+} from "../support/builders.ts";
+
+const claim = (members: Partial<CommandOf<"claim_task">> = {}): CommandOf<"claim_task"> => ({
+  op: "claim_task",
+  agent_id: "ann",
+  ...members,
+});
+
+/** The id of the task that a claim takes of these, or null. */
+function taken(tasks: Task[], members: Partial<CommandOf<"claim_task">> = {}): string | null {
+  const { outcome } = accepted(claim(members), memoryRun({}, tasks));
+  return outcome.op === "claim_task" ? (outcome.task?.id ?? null) : null;
+}
+
+describe("candidates", () => {
+  it.each([
+    ["pending", true],
+    ["runnable", true],
+    ["in_progress", false],
+    ["blocked", false],
+    ["done", false],
+    ["failed", false],
+  ] as const)("04§4 D52 a task that is %s: claimable %s", (status, claimable) => {
+    expect(taken([aTask({ status })])).toBe(claimable ? "t" : null);
+  });
+
+  it.each([
+    "queued",
+    "planning",
+    "awaiting_approval",
+    "paused",
+    "blocked",
+    "failed",
+    "completed",
+    "cancelled",
+  ] as const)("D51 the run's status %s does not matter", (status) => {
+    const run = memoryRun({ status }, [aTask()]);
+    committed(claim(), run);
+    expect(run.task("t")?.status).toBe("in_progress");
+    expect(run.run().status).toBe(status);
+  });
+
+  const filters: [Partial<CommandOf<"claim_task">>, Partial<Task>, boolean][] = [
+    [{}, { task_type: "x", workflow_id: "w" }, true],
+    [{ task_type: "x" }, { task_type: "x" }, true],
+    [{ task_type: "x" }, { task_type: "X" }, false],
+    [{ task_type: " x" }, { task_type: "x" }, false],
+    [{ task_type: "" }, { task_type: "x" }, false],
+    [{ workflow_id: "w" }, { workflow_id: "w" }, true],
+    [{ workflow_id: "w" }, { workflow_id: "v" }, false],
+    [{ workflow_id: "w" }, {}, false],
+    [{ workflow_id: "" }, {}, false],
+    [{ task_type: "x", workflow_id: "w" }, { task_type: "x", workflow_id: "w" }, true],
+    [{ task_type: "x", workflow_id: "w" }, { task_type: "y", workflow_id: "w" }, false],
+  ];
+  it.each(filters)("04§4 the filter %j on %j: %s", (filter, members, matches) => {
+    expect(taken([aTask(members)], filter)).toBe(matches ? "t" : null);
+  });
+
+  it.each([
+    [undefined, true],
+    [0, true],
+    [NOW - 1, true],
+    [NOW, true],
+    [NOW + 1, false],
+  ])("04§4 a retry window from %s is open: %s", (next, isOpen) => {
+    const task = aTask(next === undefined ? {} : { next_retry_at_ms: next });
+    expect(taken([task])).toBe(isOpen ? "t" : null);
+  });
+
+  const waiting = aTask({ depends_on_task_ids: ["a", "b"] });
+  const done = (id: string) => aTask({ id, status: "done" });
+  const dependencies: [string, Task[], string | null][] = [
+    ["all done", [waiting, done("a"), done("b")], "t"],
+    ["one missing", [waiting, done("a")], null],
+    ["one failed", [waiting, done("a"), aTask({ id: "b", status: "failed" })], null],
+    ["one blocked", [waiting, done("a"), aTask({ id: "b", status: "blocked" })], null],
+    ["one still to do, itself claimable", [waiting, done("a"), aTask({ id: "b" })], "b"],
+    ["itself", [aTask({ depends_on_task_ids: ["t"] })], null],
+    ["one done, named twice", [aTask({ depends_on_task_ids: ["a", "a"] }), done("a")], "t"],
+  ];
+  it.each(dependencies)("04§4 dependencies: %s", (_, tasks, expected) => {
+    expect(taken(tasks)).toBe(expected);
+  });
+
+  const order: [string, Partial<Task>[], string][] = [
+    ["priority first", [{ id: "a" }, { id: "b", priority: 1 }, { id: "c", priority: -1 }], "b"],
+    [
+      "then age",
+      [
+        { id: "a", created_ts: 3 },
+        { id: "b", created_ts: 1 },
+        { id: "c", created_ts: 2 },
+      ],
+      "b",
+    ],
+    ["then list order", [{ id: "b" }, { id: "a" }], "b"],
+    ["pending and runnable alike", [{ id: "a" }, { id: "b", status: "runnable" }], "a"],
+    [
+      "priority over age",
+      [
+        { id: "a", created_ts: 1 },
+        { id: "b", created_ts: 2, priority: 1 },
+      ],
+      "b",
+    ],
+    [
+      "negative priorities",
+      [
+        { id: "a", priority: -5 },
+        { id: "b", priority: -4 },
+      ],
+      "b",
+    ],
+  ];
+  it.each(order)("04§4 order: %s", (_, tasks, first) => {
+    expect(taken(tasks.map((members) => aTask(members)))).toBe(first);
+  });
+});
+
+describe("the claim", () => {
+  it("04§4 D05 exact task, event, patch and answer: the token is the claimer's alone", () => {
+    const before = aTask({
+      workflow_id: "wf",
+      attempt: 2,
+      last_error: "e",
+      next_retry_at_ms: 7,
+      task_rev: 4,
+    });
+    const run = memoryRun({ status: "paused" }, [before]);
+    const decision = accepted(claim({ agent_id: " ann ", lease_ms: 6_000 }), run, aContext(), "c1");
+    const [commit, ...others] = decision.commits;
+    if (commit === undefined) throw new Error("no commit");
+    const token = `lease-${commit.event.event_id.replace("evt-", "")}`;
+    const expires = NOW + 6_000;
+    const task = {
+      ...before,
+      status: "in_progress",
+      ...leasedTo("ann", token, expires),
+      task_rev: 5,
+      updated_ts: NOW,
+    };
+    expect(others).toEqual([]);
+    expect(maskToken(token)).toMatch(FINGERPRINT);
+    expect(decision.outcome).toEqual({
+      op: "claim_task",
+      task: { ...task, lease_token: token },
+      lease: { token, owner: "ann", expires_at_ms: expires },
+    });
+    expect(commit.event).toStrictEqual({
+      event_id: expect.stringMatching(/^evt-[0-9a-f-]{36}$/),
+      run_id: "r",
+      seq: 1,
+      ts_ms: NOW,
+      type: "context.task.claimed",
+      status: "paused",
+      run_status: "paused",
+      revision: 2,
+      step_id: "t",
+      task_id: "t",
+      command_id: "c1",
+      payload: { task_id: "t", agent_id: "ann", task_rev: 5, workflow_id: "wf", task, patch_seq: 1 },
+    });
+    expect(commit.patch).toMatchObject({ op: "update_task_state", seq: 1, source_event_seq: 1, ts_ms: NOW });
+    expect(commit.patch?.payload).toStrictEqual({
+      task_id: "t",
+      status: "in_progress",
+      ...leasedTo("ann", token, expires),
+      task_rev: 5,
+      command_id: "c1",
+    });
+    expect(JSON.stringify(decision.commits)).not.toContain(token);
+    run.apply(commit);
+    expect(run.run().tasks).toStrictEqual([task]);
+  });
+
+  it("04§4 no workflow: null in the event; no lease length: 30 s; two claims, two tokens", () => {
+    const run = memoryRun({}, [aTask({ id: "a" }), aTask({ id: "b" })]);
+    const context = aContext();
+    const [first] = committed(claim(), run, context);
+    const [second] = committed(claim(), run, context);
+    expect(first?.event.payload).toMatchObject({ task_id: "a", workflow_id: null });
+    expect(run.task("a")?.lease_expires_at_ms).toBe(NOW + 30_000);
+    expect(second?.event.payload).toMatchObject({ task_id: "b" });
+    expect(run.task("a")?.lease_token).not.toBe(run.task("b")?.lease_token);
+  });
+
+  it("04§4 nothing claimable: no task, no commit", () => {
+    expect(accepted(claim(), memoryRun())).toEqual({
+      ok: true,
+      commits: [],
+      outcome: { op: "claim_task", task: null, lease: null },
+    });
+  });
+
+  it.each(["", " \n"])("04§4 the agent %j is blank", (agent_id) => {
+    const refusal = refused(claim({ agent_id }), memoryRun({}, [aTask()]));
+    expect(refusal).toMatchObject({
+      code: "FIELD_INVALID",
+      issues: [{ field: "agent_id", rule: "non_blank" }],
+    });
+  });
+});
+
+describe("stale requeue", () => {
+  /** The lease's owner, the assigned agent, and who the error names. */
+  const names: [string | undefined, string | undefined, string][] = [
+    ["ann", "bob", "ann"],
+    [undefined, "bob", "bob"],
+    [undefined, undefined, "unknown-agent"],
+  ];
+  it.each(names)("04§9 owner %s, agent %s: exact task, event and patch", (owner, agent, who) => {
+    const rest = {
+      attempt: 2,
+      priority: 3,
+      task_rev: 4,
+      ...(agent !== undefined && { assigned_agent: agent }),
+    };
+    const lease = { lease_token: maskToken("lease-1"), lease_expires_at_ms: NOW };
+    const held = owner === undefined ? lease : { ...lease, lease_owner: owner };
+    const run = memoryRun({ status: "blocked" }, [aTask({ status: "in_progress", ...rest, ...held })]);
+    const { commits, outcome } = accepted({ op: "requeue_stale" }, run, aContext());
+    const error = `task lease expired while assigned to ${who}`;
+    const task = aTask({
+      ...rest,
+      status: "runnable",
+      last_error: error,
+      next_retry_at_ms: NOW,
+      task_rev: 5,
+      updated_ts: NOW,
+    });
+    expect(outcome).toEqual({ op: "requeue_stale", requeued: 1 });
+    expect(commits).toHaveLength(1);
+    expect(commits[0]?.event).toMatchObject({
+      type: "context.task.stale_requeued",
+      status: "blocked",
+      task_id: "t",
+    });
+    expect(commits[0]?.event).not.toHaveProperty("command_id");
+    expect(commits[0]?.event.payload).toStrictEqual({
+      task_id: "t",
+      workflow_id: null,
+      lease_owner: who,
+      stale_requeue: true,
+      task,
+      patch_seq: 1,
+    });
+    expect(commits[0]?.patch?.op).toBe("update_task_state");
+    expect(commits[0]?.patch?.payload).toStrictEqual({
+      task_id: "t",
+      status: "runnable",
+      lease_owner: null,
+      lease_token: null,
+      lease_expires_at_ms: null,
+      task_rev: 5,
+      error,
+      attempt: 2,
+      next_retry_at_ms: NOW,
+      stale_requeue: true,
+    });
+  });
+
+  it("04§9 all stale tasks, in list order, one commit each; then one of them can be claimed", () => {
+    const stale = (id: string, expires: number) =>
+      aTask({ id, status: "in_progress", ...leasedTo("bob", `lease-${id}`, expires) });
+    const tasks = [
+      stale("c", 1),
+      stale("live", NOW + 1),
+      stale("a", NOW),
+      aTask({ id: "x", status: "done" }),
+    ];
+    const run = memoryRun({}, tasks);
+    const commits = committed({ op: "requeue_stale" }, run);
+    expect(commits.map(({ event }) => [event.seq, event.task_id])).toEqual([
+      [1, "c"],
+      [2, "a"],
+    ]);
+    expect(run.run().tasks.map((task) => task.id)).toEqual(["c", "live", "a", "x"]);
+    committed(claim(), run);
+    expect(run.task("c")).toMatchObject({
+      status: "in_progress",
+      lease_owner: "ann",
+      last_error: "task lease expired while assigned to bob",
+      task_rev: 3,
+    });
+    expect(committed({ op: "requeue_stale" }, run)).toEqual([]);
+  });
+});

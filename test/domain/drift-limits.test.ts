@@ -1,0 +1,216 @@
+import { describe, expect, it } from "vitest";
+import { type Drift, driftBetween, NOT_COMPARED, type Sides } from "../../src/domain/drift.ts";
+import { jsonTooLarge } from "../../src/domain/json-size.ts";
+import { earliestWakeup } from "../../src/domain/wakeups.ts";
+import { aRow, aTask, batch, committed, memoryRun, stepsOf } from "../support/builders.ts";
+
+/** A run with a bit of everything, as one side of a comparison. Equal at every call. */
+function sides(): Sides {
+  const run = memoryRun({ steps: stepsOf({ a: "pending", b: "done" }), why_next_step: "because" }, [
+    aTask({ payload: { z: 1, a: [1, { y: null, b: 2 }] } }),
+  ]);
+  committed(batch(aRow({ id: "u", workflow_id: "w" })), run);
+  const fact = { id: "f", ts_ms: 1, text: "fact" };
+  committed({ op: "patch_blackboard", patch_op: "add_fact", payload: fact }, run);
+  return { run: run.run(), blackboard: run.blackboard() };
+}
+
+const NONE: Drift = { ...NOT_COMPARED, compared: true };
+
+/** Each damage to the stored side, and the flags it raises beside `mismatch` and `content_mismatch`. */
+const DAMAGES: [string, (stored: Sides) => void, (keyof Drift)[]][] = [
+  [
+    "the run's status",
+    ({ run }) => {
+      run.status = "failed";
+    },
+    ["status_mismatch"],
+  ],
+  [
+    "the reason",
+    ({ run }) => {
+      run.why_next_step = "other";
+    },
+    ["why_next_step_mismatch"],
+  ],
+  [
+    "the reason, lost",
+    ({ run }) => {
+      run.why_next_step = null;
+    },
+    ["why_next_step_mismatch"],
+  ],
+  [
+    "a step, lost",
+    ({ run }) => {
+      run.steps.pop();
+    },
+    ["step_count_mismatch"],
+  ],
+  [
+    "all steps, lost",
+    ({ run }) => {
+      run.steps = [];
+    },
+    ["step_count_mismatch"],
+  ],
+  [
+    "the revision",
+    ({ run }) => {
+      run.revision += 1;
+    },
+    ["revision_mismatch"],
+  ],
+  [
+    "the board's revision",
+    ({ blackboard }) => {
+      blackboard.revision -= 1;
+    },
+    ["blackboard_revision_mismatch"],
+  ],
+  [
+    "a task, lost",
+    ({ blackboard }) => {
+      blackboard.tasks.pop();
+    },
+    ["blackboard_task_count_mismatch"],
+  ],
+  [
+    "a task too many",
+    ({ blackboard }) => void blackboard.tasks.push(aTask({ id: "x" })),
+    ["blackboard_task_count_mismatch", "blackboard_task_status_mismatch"],
+  ],
+  [
+    "a task's status",
+    ({ blackboard: { tasks } }) => {
+      tasks[0] = aTask({ ...tasks[0], status: "done" });
+    },
+    ["blackboard_task_status_mismatch"],
+  ],
+  [
+    "a task's id",
+    ({ blackboard: { tasks } }) => {
+      tasks[0] = aTask({ ...tasks[0], id: "x" });
+    },
+    ["blackboard_task_status_mismatch"],
+  ],
+  [
+    "a step's title",
+    ({ run: { steps } }) => {
+      Object.assign(steps[0] ?? {}, { title: "x" });
+    },
+    [],
+  ],
+  [
+    "a task's payload",
+    ({ run: { tasks } }) => {
+      tasks[0] = aTask({ payload: { z: 1 } });
+    },
+    [],
+  ],
+  [
+    "the tasks' order",
+    ({ run }) => {
+      run.tasks.reverse();
+    },
+    [],
+  ],
+  [
+    "a fact's text",
+    ({ blackboard }) => {
+      blackboard.facts = [{ id: "f", ts_ms: 1, text: "x" }];
+    },
+    [],
+  ],
+  [
+    "a fact, lost",
+    ({ blackboard }) => {
+      blackboard.facts.pop();
+    },
+    [],
+  ],
+  [
+    "a summary",
+    ({ blackboard }) => {
+      blackboard.summaries.rolling = "x";
+    },
+    [],
+  ],
+  [
+    "a time",
+    ({ run }) => {
+      run.updated_at_ms += 1;
+    },
+    [],
+  ],
+  [
+    "a member too many",
+    ({ run }) => {
+      run.last_error = "";
+    },
+    [],
+  ],
+];
+
+describe("drift", () => {
+  it("06§3.5 equal sides do not drift, in whatever order members stand", () => {
+    expect(driftBetween(sides(), sides())).toEqual(NONE);
+    const reversed = JSON.parse(JSON.stringify(sides()), (_key, value: unknown) =>
+      typeof value === "object" && value !== null && !Array.isArray(value)
+        ? Object.fromEntries(Object.entries(value).toReversed())
+        : value,
+    );
+    expect(driftBetween(sides(), reversed)).toEqual(NONE);
+  });
+
+  it.each(DAMAGES)("06§3.4 damaged: %s", (_, damage, flags) => {
+    const stored = structuredClone(sides());
+    damage(stored);
+    const raised = Object.fromEntries([...flags, "mismatch", "content_mismatch"].map((flag) => [flag, true]));
+    expect(driftBetween(sides(), stored)).toEqual({ ...NONE, ...raised });
+    expect(driftBetween(stored, sides())).toMatchObject({ mismatch: true, content_mismatch: true });
+  });
+
+  it("06§3.4 every flag has a damage of its own", () => {
+    const raised = new Set(DAMAGES.flatMap(([, , flags]) => flags));
+    const flags = Object.keys(NONE).filter(
+      (name) => name.endsWith("_mismatch") && name !== "content_mismatch",
+    );
+    expect([...raised].toSorted()).toEqual(flags.toSorted());
+  });
+});
+
+describe("wakeups", () => {
+  it.each([
+    [null, null, null],
+    [5, null, 5],
+    [null, 7, 7],
+    [5, 7, 5],
+    [9, 7, 7],
+    [0, 7, 0],
+  ])("D53 lease due %s, directory due %s: wakes at %s", (leaseDueAtMs, directoryDueAtMs, at) => {
+    expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs })).toBe(at);
+  });
+});
+
+describe("payload size", () => {
+  const sizes: [string, unknown, number][] = [
+    ["nothing", undefined, 4],
+    ["null", null, 4],
+    ["ASCII", "abc", 5],
+    ["two bytes a character", "éé", 6],
+    ["four bytes a character", "📦", 6],
+    ["escapes", '"\n', 6],
+    ["an object", { a: [1, 2] }, 11],
+  ];
+  it.each(sizes)("01§5 %s counts its JSON in UTF-8", (_, payload, bytes) => {
+    expect(jsonTooLarge("some_bytes", payload, bytes)).toBeNull();
+    expect(jsonTooLarge("some_bytes", payload, bytes - 1)).toEqual({
+      code: "LIMIT_EXCEEDED",
+      error: `some_bytes is limited to ${bytes - 1}, got ${bytes}`,
+      limit_name: "some_bytes",
+      limit: bytes - 1,
+      actual: bytes,
+    });
+  });
+});

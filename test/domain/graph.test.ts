@@ -1,0 +1,158 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { findCycle, type Graph } from "../../src/domain/graph.ts";
+import { aRow, aTask, batch, committed, memoryRun, refused } from "../support/builders.ts";
+
+/** Who waits for whom: each id with the ids it depends on. */
+type Edges = Record<string, string[]>;
+
+function graphOf(edges: Edges): Graph {
+  return {
+    dependenciesOf: (id) => edges[id] ?? [],
+    dependentsOf: (id) => Object.keys(edges).filter((other) => edges[other]?.includes(id)),
+  };
+}
+
+/** The plain answer: whether `id` can be reached from the dependencies, depth first. */
+function isReachable(edges: Edges, id: string, dependencies: string[], seen = new Set<string>()): boolean {
+  return dependencies.some((dependency) => {
+    if (dependency === id) return true;
+    if (seen.has(dependency)) return false;
+    seen.add(dependency);
+    return isReachable(edges, id, edges[dependency] ?? [], seen);
+  });
+}
+
+/** That a cycle is one: from `id` back to it, each id waiting for the next, none twice. */
+function expectCycle(cycle: string[], edges: Edges, id: string): void {
+  expect(cycle.length).toBeGreaterThanOrEqual(2);
+  expect(cycle[0]).toBe(id);
+  expect(cycle.at(-1)).toBe(id);
+  for (const [index, node] of cycle.slice(0, -1).entries()) expect(edges[node]).toContain(cycle[index + 1]);
+  expect(new Set(cycle.slice(0, -1)).size).toBe(cycle.length - 1);
+}
+
+const nodes = ["a", "b", "c", "d", "e", "f", "g", "h"];
+const someNodes = (maxLength: number) => fc.array(fc.constantFrom(...nodes), { maxLength });
+
+/** Acyclic edges among the nodes: each waits only for nodes after it in a random order. */
+const acyclic: fc.Arbitrary<Edges> = fc
+  .tuple(
+    fc.shuffledSubarray(nodes, { minLength: nodes.length }),
+    fc.array(someNodes(3), { minLength: 8, maxLength: 8 }),
+  )
+  .map(([order, wishes]) =>
+    Object.fromEntries(
+      order.map((node, index) => [
+        node,
+        (wishes[index] ?? []).filter((other) => order.indexOf(other) > index),
+      ]),
+    ),
+  );
+
+/** Any edges, cycles and loops included. */
+const anyEdges: fc.Arbitrary<Edges> = fc
+  .array(someNodes(3), { minLength: 8, maxLength: 8 })
+  .map((lists) => Object.fromEntries(nodes.map((node, index) => [node, lists[index] ?? []])));
+
+describe("findCycle", () => {
+  const cases: [string, Edges, string, string[], string[] | null][] = [
+    ["no dependencies", {}, "x", [], null],
+    ["itself", {}, "x", ["x"], ["x", "x"]],
+    ["itself, among others", { a: [] }, "x", ["a", "x"], ["x", "x"]],
+    ["unknown ids", {}, "x", ["later", "never"], null],
+    ["a forward reference closed", { a: ["x"] }, "x", ["a"], ["x", "a", "x"]],
+    ["a longer way round", { a: ["b"], b: ["c"], c: ["x"] }, "x", ["a"], ["x", "a", "b", "c", "x"]],
+    ["only one of several", { a: ["x"], b: [] }, "x", ["b", "a"], ["x", "a", "x"]],
+    ["a diamond is none", { a: ["c"], b: ["c"], c: [] }, "x", ["a", "b"], null],
+    ["dependents beside the way", { a: ["x"], b: ["x"], c: ["b"] }, "x", ["d"], null],
+    ["somebody else's cycle", { a: ["b"], b: ["a"] }, "x", ["a"], null],
+    ["a cycle below", { a: ["x", "b"], b: ["a"] }, "x", [], null],
+  ];
+  it.each(cases)("D49 %s", (_, edges, id, dependencies, cycle) => {
+    expect(findCycle(graphOf(edges), id, dependencies)).toEqual(cycle);
+  });
+
+  it.each([
+    ["acyclic", acyclic],
+    ["any", anyEdges],
+  ] as const)(
+    "D49 on %s graphs it finds a cycle exactly when there is one, and what it finds is one",
+    (_, arbitrary) => {
+      const id = fc.constantFrom(...nodes, "new");
+      fc.assert(
+        fc.property(arbitrary, id, someNodes(4), (others, node, dependencies) => {
+          // The node gets new dependencies: those it had no longer count, as when a task is replaced.
+          const edges = { ...others, [node]: dependencies };
+          const cycle = findCycle(graphOf(others), node, dependencies);
+          expect(cycle !== null).toBe(isReachable(edges, node, dependencies));
+          if (cycle !== null) expectCycle(cycle, edges, node);
+        }),
+        { numRuns: 1_000 },
+      );
+    },
+  );
+
+  it("D49 a long chain, from either end, costs no more than the chain", () => {
+    const length = 20_000;
+    const before = new Map(Array.from({ length }, (_, index) => [`${index + 1}`, [`${index}`]]));
+    const after = new Map(Array.from({ length }, (_, index) => [`${index}`, [`${index + 1}`]]));
+    let reads = 0;
+    const read = (map: Map<string, string[]>) => (id: string) => {
+      reads += 1;
+      return map.get(id) ?? [];
+    };
+    const chain: Graph = { dependenciesOf: read(before), dependentsOf: read(after) };
+    expect(findCycle(chain, "new", [`${length}`])).toBeNull();
+    expect(findCycle(chain, "0", ["new"])).toBeNull();
+    expect(reads).toBeLessThan(10);
+    expect(findCycle(chain, "0", [`${length}`])).toHaveLength(length + 2);
+    expect(reads).toBeLessThan(3 * length);
+  });
+});
+
+describe("cycles in a batch", () => {
+  it("D49 against the board: the refusal shows the way round, and nothing is committed", () => {
+    const run = memoryRun({}, [aTask({ id: "a", depends_on_task_ids: ["b"] })]);
+    expect(refused(batch(aRow({ id: "b", depends_on_task_ids: ["a"] })), run)).toEqual({
+      code: "TASK_DEPENDENCY_CYCLE",
+      error: "task dependencies form a cycle",
+      task_id: "b",
+      cycle: ["b", "a", "b"],
+    });
+  });
+
+  it("D49 between rows of the batch, and across batch and board", () => {
+    const rows = [
+      aRow({ id: "a", depends_on_task_ids: ["b"] }),
+      aRow({ id: "b", depends_on_task_ids: ["c"] }),
+      aRow({ id: "c", depends_on_task_ids: ["a"] }),
+    ];
+    const refusal = { code: "TASK_DEPENDENCY_CYCLE", task_id: "c", cycle: ["c", "a", "b", "c"] };
+    expect(refused(batch(...rows), memoryRun())).toMatchObject(refusal);
+    const run = memoryRun();
+    committed(batch(...rows.slice(0, 1)), run);
+    expect(refused(batch(...rows.slice(1)), run)).toMatchObject(refusal);
+  });
+
+  it("D49 forward references are allowed, on the board and in the batch", () => {
+    const rows = [
+      aRow({ id: "a", depends_on_task_ids: ["b", "never"] }),
+      aRow({ id: "b", depends_on_task_ids: ["c"] }),
+      aRow({ id: "c" }),
+    ];
+    expect(committed(batch(...rows), memoryRun())).toHaveLength(3);
+  });
+
+  it("D49 a replaced task's old dependencies do not count", () => {
+    const board = () =>
+      memoryRun({}, [
+        aTask({ id: "a", depends_on_task_ids: ["b"] }),
+        aTask({ id: "c", depends_on_task_ids: ["a"] }),
+      ]);
+    const freed = aRow({ id: "a" });
+    expect(committed(batch(freed, aRow({ id: "b", depends_on_task_ids: ["c"] })), board())).toHaveLength(2);
+    const onItself = aRow({ id: "a", depends_on_task_ids: ["c"] });
+    expect(refused(batch(onItself), board())).toMatchObject({ cycle: ["a", "c", "a"] });
+  });
+});

@@ -1,0 +1,142 @@
+import { describe, expect, it } from "vitest";
+import type { CommandOf } from "../../src/domain/command.ts";
+import type { Run } from "../../src/protocol/run.ts";
+import { RUN_STATUSES } from "../../src/protocol/status.ts";
+import {
+  accepted,
+  aRun,
+  aTask,
+  committed,
+  leasedTo,
+  maskToken,
+  memoryRun,
+  NOW,
+  refused,
+  stepsOf,
+} from "../support/builders.ts";
+
+/** A replacement: the run as creation leaves it, with these members. */
+function put(
+  members: Partial<Run> = {},
+  options: { expected_revision?: number } = {},
+): CommandOf<"replace_run"> {
+  return { op: "replace_run", run: { ...aRun(), tasks: [], ...members }, ...options };
+}
+
+describe("replacing a run", () => {
+  it("02§2.4 everything is the body's but the counters and the tenant", () => {
+    const run = memoryRun({ revision: 5, last_event_seq: 4, status: "running", started_at_ms: 2 }, [aTask()]);
+    const body: Partial<Run> = {
+      run_type: "other",
+      tenant_context: { org_id: "evil", workspace_id: "evil", source: "explicit" },
+      status: "paused",
+      objective: "new",
+      workspace: { workspace_id: "", canonical_path: "/new", lease_epoch: 7 },
+      steps: stepsOf({ a: "done" }),
+      tasks: [aTask({ id: "x", task_rev: 40 })],
+      why_next_step: "because",
+      revision: 1_000,
+      last_event_seq: 2_000,
+      created_at_ms: 3,
+      updated_at_ms: NOW + 99,
+      last_error: "e",
+      source_metadata: { a: 1 },
+    };
+    const { commits, outcome } = accepted(put(body), run, undefined, "k");
+    const [commit] = commits;
+    const stored = { ...aRun(), ...body, tenant_context: aRun().tenant_context };
+    expect(commit?.patch).toBeNull();
+    expect(commit?.event).toMatchObject({
+      type: "context.run.replaced",
+      status: "paused",
+      run_status: "paused",
+      seq: 5,
+      revision: 6,
+      command_id: "k",
+    });
+    expect(commit?.event.payload).toEqual({ run: stored });
+    expect(outcome).toEqual({ op: "replace_run", event: commit?.event });
+    for (const each of commits) run.apply(each);
+    expect(run.run()).toEqual({ ...stored, revision: 6, last_event_seq: 5, updated_at_ms: NOW });
+  });
+
+  it("05§5 notes and their revision stay; the tasks of the board are the run's", () => {
+    const run = memoryRun({}, [aTask()]);
+    committed(
+      { op: "patch_blackboard", patch_op: "add_fact", payload: { id: "f", ts_ms: 1, text: "t" } },
+      run,
+    );
+    const board = run.blackboard();
+    committed(put({ tasks: [aTask({ id: "b" }), aTask({ id: "a" })] }), run);
+    expect(run.blackboard()).toEqual({ ...board, tasks: [aTask({ id: "b" }), aTask({ id: "a" })] });
+  });
+
+  it.each(RUN_STATUSES)("D66 a body that says %s: ended_at_ms only at an end, its own or now", (status) => {
+    const isOver = ["failed", "completed", "cancelled"].includes(status);
+    for (const before of ["running", "completed"] as const) {
+      const silent = memoryRun({ status: before });
+      committed(put({ status }), silent);
+      expect(silent.run().ended_at_ms).toBe(isOver ? NOW : undefined);
+      const own = memoryRun({ status: before });
+      committed(put({ status, ended_at_ms: 77 }), own);
+      expect(own.run().ended_at_ms).toBe(isOver ? 77 : undefined);
+    }
+  });
+
+  it("D17 an expected revision must be the current one; without it the last writer wins", () => {
+    const run = memoryRun({ revision: 5, last_event_seq: 4 });
+    const stale = { code: "RUN_REVISION_MISMATCH", error: "run is at revision 5, not 4", revision: 5 };
+    expect(refused(put({}, { expected_revision: 4 }), run)).toEqual(stale);
+    expect(refused(put({}, { expected_revision: 6 }), run)).toMatchObject({ code: "RUN_REVISION_MISMATCH" });
+    expect(committed(put({}, { expected_revision: 5 }), run)).toHaveLength(1);
+    expect(committed(put({ revision: 1 }), run)).toHaveLength(1);
+    expect(run.run().revision).toBe(7);
+  });
+
+  it("D05 tokens become fingerprints; fingerprints stay, so leases survive being put back", () => {
+    const held = aTask({ id: "a", status: "in_progress", ...leasedTo("ann", "lease-1") });
+    const run = memoryRun({}, [held]);
+    const clear = aTask({ id: "b", status: "in_progress", lease_token: "lease-2" });
+    const odd = aTask({ id: "c", lease_token: "sha256:short" });
+    const commits = committed(put({ tasks: [held, clear, odd] }), run);
+    expect(run.task("a")).toEqual(held);
+    expect(run.task("b")?.lease_token).toBe(maskToken("lease-2"));
+    expect(run.task("c")?.lease_token).toBe(maskToken("sha256:short"));
+    expect(JSON.stringify(commits)).not.toContain("lease-2");
+  });
+
+  const tooMany = Array.from({ length: 1_001 }, (_, index) => ({
+    step_id: `${index}`,
+    title: "",
+    status: "done" as const,
+  }));
+  const bad: [string, Partial<Run>, Record<string, unknown>][] = [
+    [
+      "another run's id",
+      { run_id: "other" },
+      { code: "FIELD_INVALID", issues: [{ field: "run_id", rule: "same_as_path" }] },
+    ],
+    [
+      "a task id twice",
+      { tasks: [aTask(), aTask({ id: "x" }), aTask()] },
+      { code: "FIELD_INVALID", issues: [{ field: "tasks", rule: "unique_ids" }] },
+    ],
+    [
+      "1,001 steps",
+      { steps: tooMany },
+      { code: "LIMIT_EXCEEDED", limit_name: "steps_per_run", limit: 1_000, actual: 1_001 },
+    ],
+    [
+      "more than a row holds",
+      { objective: "x".repeat(1_900_000) },
+      { code: "LIMIT_EXCEEDED", limit_name: "replaced_run_bytes", limit: 1_900_000 },
+    ],
+  ];
+  it.each(bad)("02§2.4 refuses %s", (_, members, refusal) => {
+    expect(refused(put(members), memoryRun())).toMatchObject(refusal);
+  });
+
+  it("02§2.4 1,000 steps are taken", () => {
+    expect(committed(put({ steps: tooMany.slice(1) }), memoryRun())).toHaveLength(1);
+  });
+});
