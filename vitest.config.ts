@@ -36,6 +36,7 @@ export default defineConfig({
           testTimeout: 30_000,
           // These tests wait for answers more than they compute.
           maxWorkers: 4,
+          sequence: { groupOrder: 1 },
         },
       },
     ],

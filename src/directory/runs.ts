@@ -45,6 +45,16 @@ interface StoredRun {
   task_counts: string;
 }
 
+/** Whether lists choose or show a run by something that has changed, so that its row should follow at once. */
+export function isListedAnew(before: RunHeader, after: RunHeader): boolean {
+  return (
+    before.status !== after.status ||
+    before.run_type !== after.run_type ||
+    before.source_client !== after.source_client ||
+    before.workspace.canonical_path !== after.workspace.canonical_path
+  );
+}
+
 const UPSERT = `
   INSERT INTO runs (tenant, run_id, run_type, run_type_key, source_client, source_key, workspace, workspace_key, status,
     objective, revision, last_event_seq, created_at_ms, updated_at_ms, task_counts, lease_due_at_ms)
@@ -53,7 +63,7 @@ const UPSERT = `
     run_type = excluded.run_type, run_type_key = excluded.run_type_key, source_client = excluded.source_client,
     source_key = excluded.source_key, workspace = excluded.workspace, workspace_key = excluded.workspace_key,
     status = excluded.status, objective = excluded.objective, revision = excluded.revision,
-    last_event_seq = excluded.last_event_seq, updated_at_ms = excluded.updated_at_ms,
+    last_event_seq = excluded.last_event_seq, created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
     task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms
   WHERE excluded.last_event_seq >= runs.last_event_seq`;
 

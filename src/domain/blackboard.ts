@@ -1,7 +1,8 @@
 import * as z from "zod";
+import { withoutAbsent } from "../protocol/absent.ts";
 import type { Artifact, Note, NoteList, PatchOp, Summaries } from "../protocol/blackboard.ts";
 import type { Issue } from "../protocol/issue.ts";
-import { issuesOf } from "../protocol/zod-issues.ts";
+import { readShape } from "../protocol/shape.ts";
 
 /** What a blackboard patch does, once its payload is known to fit (contract 05 §2). */
 export type BoardEffect =
@@ -43,9 +44,9 @@ export function readPatch(op: PatchOp, payload: unknown): ReadPatch {
     case "add_open_question":
       return readNote("open_questions", payload);
     case "add_artifact": {
-      const read = artifactSchema.safeParse(payload);
-      if (!read.success) return { ok: false, issues: issuesOf(read.error, "payload") };
-      return { ok: true, effect: { kind: "add_artifact", artifact: withoutAbsent(read.data) } };
+      const read = readShape(artifactSchema, payload, "payload");
+      if (!read.ok) return read;
+      return { ok: true, effect: { kind: "add_artifact", artifact: withoutAbsent(read.value) } };
     }
     case "set_rolling_summary":
       return readSummary("rolling", payload);
@@ -59,20 +60,13 @@ export function readPatch(op: PatchOp, payload: unknown): ReadPatch {
 }
 
 function readNote(list: NoteList, payload: unknown): ReadPatch {
-  const read = noteSchema.safeParse(payload);
-  if (!read.success) return { ok: false, issues: issuesOf(read.error, "payload") };
-  return { ok: true, effect: { kind: "add_note", list, note: withoutAbsent(read.data) } };
+  const read = readShape(noteSchema, payload, "payload");
+  if (!read.ok) return read;
+  return { ok: true, effect: { kind: "add_note", list, note: withoutAbsent(read.value) } };
 }
 
 function readSummary(name: keyof Summaries, payload: unknown): ReadPatch {
-  const read = z.string().safeParse(payload);
-  if (!read.success) return { ok: false, issues: issuesOf(read.error, "payload") };
-  return { ok: true, effect: { kind: "set_summary", name, text: read.data } };
-}
-
-/** Drops members that are undefined: on the wire an empty member is absent, and stored equals wire. */
-function withoutAbsent<T extends object>(entry: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(entry).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], undefined>;
-  };
+  const read = readShape(z.string(), payload, "payload");
+  if (!read.ok) return read;
+  return { ok: true, effect: { kind: "set_summary", name, text: read.value } };
 }

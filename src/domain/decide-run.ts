@@ -1,15 +1,7 @@
+import { asciiLowerCase } from "../protocol/ascii.ts";
 import { isEngineEventType } from "../protocol/event.ts";
-import {
-  MAX_PAYLOAD_BYTES,
-  MAX_REPLACED_RUN_BYTES,
-  MAX_RUN_HEADER_BYTES,
-  MAX_STEPS_BYTES,
-  MAX_STEPS_PER_RUN,
-  MAX_TASK_BYTES,
-  MAX_TASKS_PER_RUN,
-} from "../protocol/limits.ts";
+import { MAX_PAYLOAD_BYTES, MAX_STEPS_BYTES, MAX_STEPS_PER_RUN } from "../protocol/limits.ts";
 import type { Run, RunHeader } from "../protocol/run.ts";
-import type { Task } from "../protocol/task.ts";
 import type { CommandOf } from "./command.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
@@ -17,7 +9,7 @@ import { DRIVER, selectNextStep } from "./driver.ts";
 import { adoptWorkspace } from "./evolve.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import { selectionRecorded, validationRecorded } from "./outcome.ts";
-import { fieldInvalid, limitExceeded, type Refusal } from "./refusals.ts";
+import { fieldInvalid, limitExceeded } from "./refusals.ts";
 import { isTerminal, withStatus, withStepStatus } from "./run.ts";
 import { mergeTodos, statusAfterTodos, whyAfterTodos } from "./todos.ts";
 import type { View } from "./view.ts";
@@ -30,7 +22,7 @@ export function decideAppend(
   context: Context,
   commandId?: string,
 ): Decision {
-  if (command.type.trim().toLowerCase().startsWith("context.task.")) {
+  if (asciiLowerCase(command.type.trim()).startsWith("context.task.")) {
     return {
       ok: false,
       refusal: {
@@ -50,61 +42,6 @@ export function decideAppend(
     payload: command.payload,
   });
   return { ok: true, commits: draft.commits, outcome: { op: "append_event", event } };
-}
-
-/**
- * Replaces a run by a client's copy (contract 02 §2.4). The tenant and the counters stay the engine's, and lease tokens
- * become fingerprints, so that a copy read here and put back keeps its leases (07 D02, D05, D17, D66).
- */
-export function decideReplace(
-  command: CommandOf<"replace_run">,
-  view: View,
-  context: Context,
-  commandId?: string,
-): Decision {
-  const head = view.head();
-  const expected = command.expected_revision;
-  if (expected !== undefined && expected !== head.run.revision) {
-    const error = `run is at revision ${head.run.revision}, not ${expected}`;
-    return {
-      ok: false,
-      refusal: { code: "RUN_REVISION_MISMATCH", error, revision: head.run.revision },
-    };
-  }
-  const { run } = command;
-  if (run.run_id !== head.run.run_id) {
-    return { ok: false, refusal: fieldInvalid("run_id", "same_as_path", "must be the run id of the path") };
-  }
-  if (run.steps.length > MAX_STEPS_PER_RUN) return tooManySteps(run.steps.length);
-  if (run.tasks.length > MAX_TASKS_PER_RUN) {
-    return { ok: false, refusal: limitExceeded("tasks_per_run", MAX_TASKS_PER_RUN, run.tasks.length) };
-  }
-  const duplicate = firstDuplicate(run.tasks.map((task) => task.id));
-  if (duplicate !== null) {
-    return { ok: false, refusal: fieldInvalid("tasks", "unique_ids", `has the task id ${duplicate} twice`) };
-  }
-  const { ended_at_ms: _ended, ...body } = run;
-  const replacement: Run = {
-    ...body,
-    ...(run.ended_at_ms !== undefined && isTerminal(run.status) && { ended_at_ms: run.ended_at_ms }),
-    tenant_context: head.run.tenant_context,
-    tasks: run.tasks.map((task) => maskTask(task, context)),
-  };
-  if (isTerminal(run.status)) replacement.ended_at_ms ??= context.nowMs;
-  const { tasks, ...header } = replacement;
-  const tooLarge =
-    jsonTooLarge("replaced_run_bytes", replacement, MAX_REPLACED_RUN_BYTES) ??
-    jsonTooLarge("run_header_bytes", header, MAX_RUN_HEADER_BYTES) ??
-    firstTooLarge(tasks);
-  if (tooLarge !== null) return { ok: false, refusal: tooLarge };
-
-  const draft = new Draft(head, context, commandId);
-  const event = draft.event({
-    type: "context.run.replaced",
-    status: run.status,
-    payload: { run: replacement },
-  });
-  return { ok: true, commits: draft.commits, outcome: { op: "replace_run", event } };
 }
 
 /** Merges a todo list into the steps (contract 03 §5). */
@@ -241,6 +178,7 @@ export function decideWorkspace(
   const isRepeat =
     run.status === "paused" &&
     last !== null &&
+    last.expected_path === run.workspace.canonical_path &&
     last.phase === command.phase &&
     last.current_path === command.current_path &&
     last.step_id === (command.step_id ?? null);
@@ -260,24 +198,6 @@ function snapshot(run: RunHeader): Run {
   return { ...run, tasks: [] };
 }
 
-function maskTask(task: Task, context: Context): Task {
-  if (task.lease_token === undefined || /^sha256:[0-9a-f]{32}$/.test(task.lease_token)) return task;
-  return { ...task, lease_token: context.maskToken(task.lease_token) };
-}
-
 function tooManySteps(count: number): Decision {
   return { ok: false, refusal: limitExceeded("steps_per_run", MAX_STEPS_PER_RUN, count) };
-}
-
-function firstTooLarge(tasks: Task[]): Refusal | null {
-  for (const task of tasks) {
-    const refusal = jsonTooLarge("task_bytes", task, MAX_TASK_BYTES);
-    if (refusal !== null) return refusal;
-  }
-  return null;
-}
-
-function firstDuplicate(ids: string[]): string | null {
-  const seen = new Set<string>();
-  return ids.find((id) => seen.size === seen.add(id).size) ?? null;
 }

@@ -1,15 +1,28 @@
-import { MAX_PAYLOAD_BYTES, MAX_TASKS_PER_BATCH, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
+import { asciiLowerCase } from "../protocol/ascii.ts";
+import {
+  MAX_PAYLOAD_BYTES,
+  MAX_TASKS_PER_BATCH,
+  MAX_TASKS_PER_RUN,
+  MAX_TASKS_SEARCHED_PER_BATCH,
+} from "../protocol/limits.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
-import { findCycle, type Graph } from "./graph.ts";
+import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./graph.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import { leaseMs, needsToken } from "./lease.ts";
-import { createTask, dependenciesOf, requestedId } from "./new-task.ts";
+import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
-import { fieldInvalid, limitExceeded, type Refusal, taskNotFound } from "./refusals.ts";
+import {
+  agentBlank,
+  cycleRefusal,
+  fieldInvalid,
+  limitExceeded,
+  type Refusal,
+  taskNotFound,
+} from "./refusals.ts";
 import { applyAction, claim, leaseRefusal, requeueStale } from "./task-actions.ts";
 import type { View } from "./view.ts";
 
@@ -46,12 +59,12 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
       used.add(commandId);
     }
     const contracted = applyPayloadContract(row.task_type, row.payload, row.id ?? "");
-    if (!contracted.ok) return contracted;
+    if (!contracted.ok) return { ok: false, refusal: withRow(contracted.refusal, index) };
     const id = requestedId(row) ?? `task-${context.newId()}`;
     const refusal =
       jsonTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
       board.refusalOf(id, row, command.replace_existing);
-    if (refusal !== null) return { ok: false, refusal };
+    if (refusal !== null) return { ok: false, refusal: withRow(refusal, index) };
     board.put(draft.task(createTask(row, id, contracted, context.nowMs), { commandId }));
   }
   return { ok: true, commits: draft.commits, outcome: createdOutcome(draft.commits, deduped) };
@@ -65,9 +78,7 @@ export function decideClaim(
   commandId?: string,
 ): Decision {
   const agentId = command.agent_id.trim();
-  if (agentId === "") {
-    return { ok: false, refusal: fieldInvalid("agent_id", "non_blank", "must not be blank") };
-  }
+  if (agentId === "") return { ok: false, refusal: agentBlank };
   const task = view.nextClaimable(command, context.nowMs);
   if (task === null) {
     return { ok: true, commits: [], outcome: { op: "claim_task", task: null, lease: null } };
@@ -95,7 +106,7 @@ export function decideTransition(
     const error = "task revision mismatch";
     return { ok: false, refusal: { code: "TASK_REV_MISMATCH", error, task_rev: task.task_rev } };
   }
-  const word = command.action.trim().toLowerCase();
+  const word = asciiLowerCase(command.action.trim());
   const action = TASK_ACTIONS.find((known) => known === word) ?? null;
   const unproven = leaseProblem(task, action, command, context);
   if (unproven !== null) return { ok: false, refusal: unproven };
@@ -118,6 +129,11 @@ export function decideRequeue(view: View, context: Context): Decision {
   const stale = view.staleLeases(context.nowMs);
   for (const task of stale) draft.task(requeueStale(task, context.nowMs));
   return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
+}
+
+/** A refusal that says which row of the batch it is about. */
+function withRow(refusal: Refusal, row: number): Refusal {
+  return { ...refusal, row };
 }
 
 /** Contract 04 §7. */
@@ -146,6 +162,7 @@ class BoardInTheMaking implements Graph {
   readonly #view: View;
   readonly #added = new Map<string, Task>();
   readonly #dependents = new Map<string, string[]>();
+  readonly #allowance: SearchAllowance = { nodes: MAX_TASKS_SEARCHED_PER_BATCH };
   #count: number;
 
   constructor(view: View) {
@@ -162,13 +179,32 @@ class BoardInTheMaking implements Graph {
     if (existing === null && this.#count >= MAX_TASKS_PER_RUN) {
       return limitExceeded("tasks_per_run", MAX_TASKS_PER_RUN, this.#count + 1);
     }
-    const cycle = findCycle(this, id, dependenciesOf(row));
-    if (cycle === null) return null;
-    return { code: "TASK_DEPENDENCY_CYCLE", error: "task dependencies form a cycle", task_id: id, cycle };
+    const dependencies = normaliseDependencies(row.depends_on_task_ids);
+    // A task that keeps its edges, or loses some, closes no cycle.
+    const kept = existing?.depends_on_task_ids ?? [];
+    if (dependencies.every((dependency) => kept.includes(dependency))) return null;
+    try {
+      const cycle = findCycle(this, id, dependencies, this.#allowance);
+      return cycle === null ? null : cycleRefusal(id, cycle);
+    } catch (error) {
+      if (!(error instanceof SearchExhausted)) throw error;
+      const limit = MAX_TASKS_SEARCHED_PER_BATCH;
+      return limitExceeded("tasks_searched_for_cycles", limit, limit + 1);
+    }
   }
 
   put(task: Task): void {
-    if (this.#task(task.id) === null) this.#count += 1;
+    const before = this.#task(task.id);
+    if (before === null) this.#count += 1;
+    for (const dependency of before?.depends_on_task_ids ?? []) {
+      const dependents = this.#dependents.get(dependency);
+      if (dependents !== undefined) {
+        this.#dependents.set(
+          dependency,
+          dependents.filter((id) => id !== task.id),
+        );
+      }
+    }
     this.#added.set(task.id, task);
     for (const dependency of task.depends_on_task_ids) {
       const dependents = this.#dependents.get(dependency);

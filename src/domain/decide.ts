@@ -1,6 +1,7 @@
 import type { Command } from "./command.ts";
 import { decideBoard } from "./decide-board.ts";
-import { decideAppend, decideReplace, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
+import { decideReplace } from "./decide-replace.ts";
+import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
 import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
 import type { Decision } from "./decision.ts";
 import type { Context } from "./draft.ts";

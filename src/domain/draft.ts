@@ -41,10 +41,6 @@ export class Draft {
     this.#commandId = commandId;
   }
 
-  get head(): RunHead {
-    return this.#head;
-  }
-
   /** A run event or snapshot commit: no patch (contract 01 §5). */
   event(draft: EventDraft): EventRecord {
     return this.#commit(this.#record(draft), null).event;

@@ -29,11 +29,11 @@ export interface Evolution {
  */
 export function evolve(head: RunHead, commit: Commit): Evolution {
   const { event } = commit;
-  const { run, changes, ...rest } = meaningOf(head, commit);
+  const { run, changes, summaries, last_mismatch } = meaningOf(head, commit);
   return {
     head: {
-      ...head,
-      ...rest,
+      summaries: summaries ?? head.summaries,
+      last_mismatch: run.status === "paused" ? (last_mismatch ?? head.last_mismatch) : null,
       run: {
         ...run,
         revision: Math.max(event.revision, head.run.revision),
@@ -82,6 +82,7 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
       return { run: adoptWorkspace(head.run, member<string>(event, "actual_path") ?? ""), changes: [] };
     case "workspace_mismatch": {
       const probe = {
+        expected_path: member<string>(event, "expected_path") ?? "",
         phase: member<string>(event, "phase") ?? "",
         current_path: member<string>(event, "actual_path") ?? "",
         step_id: event.step_id ?? null,

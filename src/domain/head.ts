@@ -7,12 +7,14 @@ export interface RunHead {
   /** Seq of the last patch; 0 when none (I6). */
   blackboard_revision: number;
   summaries: Summaries;
-  /** The workspace mismatch recorded last, so that repeats are not logged again (contract 07 D70). */
+  /** The workspace mismatch that paused the run, so that repeats are not logged again (contract 07 D70). */
   last_mismatch: WorkspaceProbe | null;
 }
 
 /** One question of an agent whether it works in the run's workspace. */
 export interface WorkspaceProbe {
+  /** The run's path at that moment. */
+  expected_path: string;
   phase: string;
   current_path: string;
   step_id: string | null;

@@ -1,3 +1,4 @@
+import { nonBlank, withoutAbsent } from "../protocol/absent.ts";
 import type { Task } from "../protocol/task.ts";
 import type { TaskRow } from "./command.ts";
 import type { TaskChange } from "./task-actions.ts";
@@ -9,9 +10,9 @@ export function requestedId(row: TaskRow): string | null {
   return row.id?.trim() || null;
 }
 
-/** A row's dependencies: trimmed, blanks dropped (contract 04 §1). */
-export function dependenciesOf(row: TaskRow): string[] {
-  return row.depends_on_task_ids.map((id) => id.trim()).filter((id) => id !== "");
+/** Dependencies as they are stored: trimmed, blanks dropped (contract 04 §1). */
+export function normaliseDependencies(ids: string[]): string[] {
+  return ids.map((id) => id.trim()).filter((id) => id !== "");
 }
 
 /** The task that a row becomes, with its commit (contract 04 §2). `contracted` comes from the payload contract. */
@@ -21,15 +22,15 @@ export function createTask(
   contracted: { task_type: string; payload: unknown },
   nowMs: number,
 ): TaskChange {
-  const task: Task = {
+  const task: Task = withoutAbsent({
     id,
     task_type: contracted.task_type,
     payload: contracted.payload,
     status: row.status ?? "pending",
-    ...optional("workflow_id", row.workflow_id),
-    ...optional("workflow_node_id", row.workflow_node_id),
-    ...optional("parent_task_id", row.parent_task_id),
-    depends_on_task_ids: dependenciesOf(row),
+    workflow_id: nonBlank(row.workflow_id),
+    workflow_node_id: nonBlank(row.workflow_node_id),
+    parent_task_id: nonBlank(row.parent_task_id),
+    depends_on_task_ids: normaliseDependencies(row.depends_on_task_ids),
     decision_ids: row.decision_ids,
     artifact_ids: row.artifact_ids,
     priority: row.priority ?? 0,
@@ -38,7 +39,7 @@ export function createTask(
     task_rev: 1,
     created_ts: nowMs,
     updated_ts: nowMs,
-  };
+  });
   return {
     task,
     eventType: "context.task.created",
@@ -51,9 +52,4 @@ export function createTask(
     patchOp: "add_task",
     patchPayload: { ...task },
   };
-}
-
-function optional<K extends string>(key: K, value: string | undefined): { [P in K]?: string } {
-  const text = value?.trim() ?? "";
-  return (text === "" ? {} : { [key]: text }) as { [P in K]?: string };
 }

@@ -1,11 +1,14 @@
 import type { Issue } from "../protocol/issue.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
+/** `row`: which row of a batch, counted from 0, where the refusal is about one. */
+export type Refusal = Reason & { row?: number };
+
 /**
  * Why the engine declined a command, with the data a caller needs to act. Knows nothing of HTTP: each door writes it its
  * own way. `error` is the contract's literal text where there is one (contract 02 §1.5, 04 §8).
  */
-export type Refusal =
+type Reason =
   | { code: "RUN_NOT_FOUND"; error: string }
   | { code: "TASK_NOT_FOUND"; error: string }
   | { code: "CONTEXT_RUN_EXISTS"; error: string; run_id: string }
@@ -46,6 +49,11 @@ export function fieldInvalid(field: string, rule: string, message: string): Refu
   return { code: "FIELD_INVALID", error: `${field}: ${message}`, issues: [{ field, rule, message }] };
 }
 
+/** The dependencies of a task would close a cycle, told as ids with the first repeated at the end (07 D49). */
+export function cycleRefusal(taskId: string, cycle: string[]): Refusal {
+  return { code: "TASK_DEPENDENCY_CYCLE", error: "task dependencies form a cycle", task_id: taskId, cycle };
+}
+
 /** A bound of the engine was crossed. `actual` is in the unit that the name tells. */
 export function limitExceeded(limitName: string, limit: number, actual: number): Refusal {
   return {
@@ -57,6 +65,7 @@ export function limitExceeded(limitName: string, limit: number, actual: number):
   };
 }
 
+export const agentBlank: Refusal = fieldInvalid("agent_id", "non_blank", "must not be blank");
 export const commandIdConflict: Refusal = {
   code: "COMMAND_ID_CONFLICT",
   error: "the command id was used for another request",

@@ -4,8 +4,8 @@ import { newHead, type RunHead } from "./head.ts";
 import { MemoryRun } from "./memory.ts";
 
 /**
- * The state that a checkpoint holds, as a start for replay.
- * @param lastMismatch is not part of a checkpoint; it only matters for commits to come, and replay decides none.
+ * The state that a checkpoint holds, as a start for replay. The last workspace mismatch is not part of it: that only
+ * matters for commands to come, and a replay decides none.
  */
 export function fromCheckpoint(checkpoint: Checkpoint): MemoryRun {
   const { tasks, ...run } = checkpoint.run_state;

@@ -1,3 +1,4 @@
+import { asciiLowerCase } from "../protocol/ascii.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 
 const EVENT_WORDS: Readonly<Record<string, WorkStatus>> = {
@@ -23,7 +24,7 @@ const TODO_WORDS: Readonly<Record<string, WorkStatus>> = {
 };
 
 function lookUp(words: Readonly<Record<string, WorkStatus>>, word: string): WorkStatus | null {
-  const key = word.trim().toLowerCase();
+  const key = asciiLowerCase(word.trim());
   return Object.hasOwn(words, key) ? (words[key] ?? null) : null;
 }
 

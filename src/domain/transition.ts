@@ -1,3 +1,4 @@
+import { asciiLowerCase } from "../protocol/ascii.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import { planFromObjective } from "./plan.ts";
@@ -49,7 +50,7 @@ function effectOf(run: RunHeader, input: TransitionInput): Effect {
   const why = payloadText(input.payload, "why_next_step");
   const started = { startsNow: true, clearsEnd: true, lastError: null };
 
-  switch (input.type.trim().toLowerCase()) {
+  switch (asciiLowerCase(input.type.trim())) {
     case "session_run_started":
       return {
         ...started,

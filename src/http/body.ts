@@ -4,7 +4,7 @@ import { ID_RULE, LENGTH_RULE } from "../protocol/bodies.ts";
 import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
 import type { Issue } from "../protocol/issue.ts";
 import { MAX_BODY_BYTES } from "../protocol/limits.ts";
-import { issuesOf } from "../protocol/zod-issues.ts";
+import { readShape } from "../protocol/shape.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 
 const MAX_DRAINED_BYTES = 8 * MAX_BODY_BYTES;
@@ -26,12 +26,19 @@ export async function readBody<Schema extends z.ZodType>(
   const parsed =
     options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
   if (!parsed.ok) refuseJson(parsed.problem);
-  const read = schema.safeParse(parsed.value);
-  if (read.success) return read.data;
-  const issues = issuesOf(read.error);
+  const read = readShape(schema, parsed.value);
+  if (!read.ok) refuseShape(read.issues);
+  return read.value;
+}
+
+function refuseShape(issues: Issue[]): never {
   const malformedIds = issues.filter((issue) => issue.rule === ID_RULE);
   if (malformedIds.length > 0) refuseIssues("ID_INVALID", malformedIds);
-  refuseLength(read.error, issues);
+  // A body whose only fault is a length over a limit crosses that limit; it is not of the wrong shape.
+  const [first] = issues;
+  if (first?.limit !== undefined && issues.every((issue) => issue.rule === LENGTH_RULE)) {
+    throw new RequestRefused(limitExceeded(first.field, first.limit, first.actual ?? first.limit + 1));
+  }
   refuseIssues("BODY_INVALID", issues);
 }
 
@@ -71,7 +78,8 @@ function refuseSize(): never {
   throw new RequestRefused({
     code: "BODY_TOO_LARGE",
     error: `body is limited to ${MAX_BODY_BYTES} bytes`,
-    max_bytes: MAX_BODY_BYTES,
+    limit_name: "body_bytes",
+    limit: MAX_BODY_BYTES,
   });
 }
 
@@ -81,15 +89,6 @@ function decode(bytes: Uint8Array): string {
   } catch {
     throw new RequestRefused({ code: "BODY_MALFORMED", error: "body is not UTF-8" });
   }
-}
-
-/** A body whose only fault is a text over a limit crosses that limit; it is not of the wrong shape. */
-function refuseLength(error: z.ZodError, issues: Issue[]): void {
-  const [issue] = issues;
-  const [fault] = error.issues;
-  if (issue?.limit === undefined || issues.some(({ rule }) => rule !== LENGTH_RULE)) return;
-  const actual = fault?.code === "custom" ? Number(fault.params?.actual) : Number.NaN;
-  throw new RequestRefused(limitExceeded(issue.field, issue.limit, actual));
 }
 
 function refuseJson(problem: IJsonProblem): never {

@@ -1,6 +1,6 @@
 import type { Command, CommandOf, CommandOp } from "../domain/command.ts";
 import type { OutcomeOf } from "../domain/outcome.ts";
-import { commandIdConflict } from "../domain/refusals.ts";
+import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import type { BodyName, BodyOf } from "../protocol/bodies.ts";
 import type { Task } from "../protocol/task.ts";
 import type { RowCounts } from "../run/storage/sql.ts";
@@ -19,7 +19,8 @@ export interface Done<Op extends CommandOp> {
 
 /** A repeat under a used command id on `/context`, where the contract has answers of its own for it. */
 export interface Repeated<Op extends CommandOp> {
-  command: CommandOf<Op>;
+  /** Whether the request is the one that used the id. */
+  same: boolean;
   /** Null when the id was used by another kind of command. */
   outcome: OutcomeOf<Op> | null;
   currentTask: Task | null;
@@ -39,7 +40,10 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
   /** The `/context` answer to a used command id; without it, the first answer is given again. */
   contextRepeated?(repeated: Repeated<Op>): Record<string, unknown>;
   /** The lean `/v1` answer; a refusal where the outcome is one there. */
-  native(done: Done<Op>, call: Call): { members: Record<string, unknown> } & AnswerInit;
+  native(
+    done: Done<Op>,
+    call: Call,
+  ): ({ members: Record<string, unknown> } & AnswerInit) | { refusal: Refusal };
   /** What `Prefer: return=representation` adds on `/v1`. */
   represents?: ("run" | "blackboard")[];
 }
@@ -68,8 +72,7 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
   const headers = rowHeaders(answer.rows);
   if (answer.repeat !== null) {
     if (call.door === "context" && mutation.contextRepeated !== undefined) {
-      const { currentTask } = answer.repeat;
-      return jsonAnswer(mutation.contextRepeated({ command, outcome, currentTask, echo }), { headers });
+      return jsonAnswer(mutation.contextRepeated({ ...answer.repeat, outcome, echo }), { headers });
     }
     if (!answer.repeat.same) throw new RequestRefused(commandIdConflict);
     headers["idempotency-replayed"] = "true";
@@ -78,7 +81,9 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
   const done: Done<Op> = { command, outcome, echo };
   if (call.door === "context") return jsonAnswer(mutation.context(done, call), { headers });
 
-  const { members, ...init } = mutation.native(done, call);
+  const written = mutation.native(done, call);
+  if ("refusal" in written) throw new RequestRefused(written.refusal, headers);
+  const { members, ...init } = written;
   const representation = await represent(call, mutation.represents ?? []);
   return jsonAnswer(
     { ...members, ...representation.members },

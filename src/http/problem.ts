@@ -8,30 +8,41 @@ export type Problem =
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
-  | { code: "BODY_TOO_LARGE"; error: string; max_bytes: number }
+  | { code: "BODY_TOO_LARGE"; error: string; limit_name: string; limit: number }
   | {
       code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID";
       error: string;
       issues: Issue[];
+      issue_count: number;
     };
 
 /** Thrown by a handler to end a request with a problem; the door it came in by writes the answer. */
 export class RequestRefused extends Error {
   readonly problem: Problem;
+  /** Headers that the answer must carry all the same. */
+  readonly headers: Record<string, string>;
 
-  constructor(problem: Problem) {
+  constructor(problem: Problem, headers: Record<string, string> = {}) {
     super(problem.code);
     this.problem = problem;
+    this.headers = headers;
   }
 }
 
-/** Refuses a request for what its parts are, naming each. */
+/** Issues that an answer lists; a body can have thousands. */
+const MAX_ISSUES = 50;
+/** Issues that its text tells. */
+const MAX_ISSUES_IN_TEXT = 3;
+
+/** Refuses a request for what its parts are, naming each (the first ones, when there are many). */
 export function refuseIssues(
   code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID",
   issues: Issue[],
 ): never {
-  const error = issues.map((issue) => nameAndMessage(issue)).join("; ");
-  throw new RequestRefused({ code, error, issues });
+  const told = issues.slice(0, MAX_ISSUES_IN_TEXT).map(nameAndMessage).join("; ");
+  const more = issues.length - MAX_ISSUES_IN_TEXT;
+  const error = more > 0 ? `${told}; and ${more} more` : told;
+  throw new RequestRefused({ code, error, issues: issues.slice(0, MAX_ISSUES), issue_count: issues.length });
 }
 
 function nameAndMessage({ field, message }: Issue): string {
@@ -55,7 +66,8 @@ const SOFT: ReadonlySet<Problem["code"]> = new Set([
 
 /** A problem as `/context` tells it: `{error, code, …}`, softly where the contract says so. */
 export function contextProblem(problem: Problem): Response {
-  const { allow, lease_owner, lease_expires_at_ms, ...members } = problem as Problem &
+  // Only what the contract has for the code (02 §1.5).
+  const { allow, lease_owner, lease_expires_at_ms, row, ...members } = problem as Problem &
     Record<string, unknown>;
   const headers = problemHeaders(problem);
   if (SOFT.has(problem.code)) return Response.json({ ok: false, ...members }, { headers });
@@ -64,9 +76,13 @@ export function contextProblem(problem: Problem): Response {
   return Response.json(members, { status, headers });
 }
 
-/** A problem as `/v1` tells it (RFC 9457). */
+/** A problem as `/v1` tells it (RFC 9457); refusals about a row of a batch name it as an issue. */
 export function nativeProblem(problem: Problem, url: URL, requestId: string): Response {
-  const { code, error, ...members } = problem;
+  const { code, error, row, ...members } = problem as Problem & { row?: number };
+  const issues =
+    row === undefined
+      ? {}
+      : { issues: [{ field: `tasks[${row}]`, rule: code.toLowerCase(), message: error }] };
   const { status, title, hint, retryable } = CODES[code];
   const body = {
     type: `${url.origin}/problems/${code}`,
@@ -79,6 +95,7 @@ export function nativeProblem(problem: Problem, url: URL, requestId: string): Re
     hint,
     retryable,
     request_id: requestId,
+    ...issues,
     ...members,
   };
   const headers = { ...problemHeaders(problem), "content-type": "application/problem+json" };

@@ -31,9 +31,7 @@ export async function serve(request: Request, env: Env): Promise<Response> {
 async function answer(request: Request, env: Env): Promise<Response> {
   const url = new URL(request.url);
   const requestId = crypto.randomUUID();
-  const response = await route(request, env, url).catch((error: unknown) =>
-    problemAnswer(problemOf(error, requestId), url, requestId),
-  );
+  const response = await route(request, env, url).catch((error: unknown) => refusal(error, url, requestId));
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(CORS)) headers.set(name, value);
   headers.set("x-request-id", requestId);
@@ -42,9 +40,8 @@ async function answer(request: Request, env: Env): Promise<Response> {
 
 async function route(request: Request, env: Env, url: URL): Promise<Response> {
   if (request.method === "OPTIONS") return preflight(request);
-  if (url.pathname === "/global/health" && request.method === "GET") return health();
-  const problemPage = /^\/problems\/([A-Z_]+)$/.exec(url.pathname)?.[1];
-  const page = problemPage === undefined ? null : describeProblem(problemPage);
+  const page = publicPage(url.pathname);
+  if (page !== null && request.method !== "GET") refuseMethod(request, ["GET", "HEAD"]);
   if (page !== null) return page;
 
   authenticate(request, env);
@@ -90,11 +87,19 @@ function refuseRoute(request: Request, url: URL, isClean: boolean): never {
   }
   if (allow.size === 0)
     throw new RequestRefused({ code: "ROUTE_NOT_FOUND", error: `no route ${url.pathname}` });
-  throw new RequestRefused({
-    code: "METHOD_NOT_ALLOWED",
-    error: `${request.method} is not allowed here`,
-    allow: [...allow],
-  });
+  refuseMethod(request, [...allow]);
+}
+
+function refuseMethod(request: Request, allow: string[]): never {
+  const error = `${request.method} is not allowed here`;
+  throw new RequestRefused({ code: "METHOD_NOT_ALLOWED", error, allow });
+}
+
+/** Pages that need no credential; null for any other path. */
+function publicPage(path: string): Response | null {
+  if (path === "/global/health") return health();
+  const code = /^\/problems\/([A-Z_]+)$/.exec(path)?.[1];
+  return code === undefined ? null : describeProblem(code);
 }
 
 function preflight(request: Request): Response {
@@ -109,11 +114,15 @@ function preflight(request: Request): Response {
 }
 
 /** What to tell the caller about an error: refusals as they are, faults as nothing but an id to ask about. */
-function problemOf(error: unknown, requestId: string): Problem {
-  if (error instanceof RequestRefused) return error.problem;
+function refusal(error: unknown, url: URL, requestId: string): Response {
+  if (error instanceof RequestRefused) {
+    const response = problemAnswer(error.problem, url, requestId);
+    for (const [name, value] of Object.entries(error.headers)) response.headers.set(name, value);
+    return response;
+  }
   const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
   console.error(JSON.stringify({ event: "request_failed", request_id: requestId, fault }));
-  return { code: "INTERNAL", error: `internal error, request ${requestId}` };
+  return problemAnswer({ code: "INTERNAL", error: `internal error, request ${requestId}` }, url, requestId);
 }
 
 function problemAnswer(problem: Problem, url: URL, requestId: string): Response {

@@ -1,14 +1,26 @@
 import * as z from "zod";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
-import { isValidId } from "./ids.ts";
-import { MAX_ERROR_LENGTH, MAX_LABEL_LENGTH, MAX_PATH_LENGTH } from "./limits.ts";
+import { issueForId } from "./ids.ts";
+import {
+  MAX_DEPENDENCIES_PER_TASK,
+  MAX_ERROR_LENGTH,
+  MAX_LABEL_LENGTH,
+  MAX_MCP_SERVERS,
+  MAX_PATH_LENGTH,
+  MAX_REFERENCES_PER_TASK,
+  MAX_STEPS_PER_RUN,
+  MAX_TASKS_PER_BATCH,
+  MAX_TASKS_REPLACED,
+} from "./limits.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
 export const ID_RULE = "id";
 /** The rule of issues about texts over a limit of the engine; they carry the `limit` and the `actual` length. */
 export const LENGTH_RULE = "max_length";
+
+const ID_MESSAGE = "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : - and not . or ..";
 
 const MAX_I32 = 2 ** 31 - 1;
 const MAX_U32 = 2 ** 32 - 1;
@@ -23,15 +35,23 @@ const i32 = z
 /** An optional field also takes null, as "absent" (contract 02 §1.3). */
 const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
 
-/** A text of at most so many UTF-16 units. */
-const upTo = (limit: number) =>
-  z.string().check((context) => {
+/** Checks a length; what is over the limit is a crossed limit of the engine, not a wrong shape. */
+const lengthUpTo =
+  (limit: number, unit: string) =>
+  (context: z.core.ParsePayload<string | unknown[]>): void => {
     const actual = context.value.length;
     if (actual <= limit) return;
-    const message = `must have at most ${limit} characters`;
+    const message = `must have at most ${limit} ${unit}`;
     const params = { rule: LENGTH_RULE, limit, actual };
     context.issues.push({ code: "custom", input: context.value, message, params });
-  });
+  };
+
+/** A text of at most so many UTF-16 units. */
+const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "characters"));
+
+/** A list of at most so many elements; a longer one is refused before its elements are looked at. */
+const listOf = <T extends z.ZodType>(element: T, limit: number) =>
+  z.array(z.unknown()).check(lengthUpTo(limit, "elements")).pipe(z.array(element));
 const label = upTo(MAX_LABEL_LENGTH);
 const path = upTo(MAX_PATH_LENGTH);
 const optionalLabel = optional(label);
@@ -55,23 +75,32 @@ const commandId = z
   .nullish()
   .transform((id) => (id == null || id.trim() === "" ? undefined : id));
 
-/** A task's id, or a reference to one: checked after trimming, because it is stored trimmed. */
-const taskId = z.string().refine((id) => id.trim() === "" || isValidId(id.trim()), {
-  message: "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : - and not . or ..",
-  params: { rule: ID_RULE },
-});
+/** An id, trimmed, because it is stored trimmed. */
+const trimmedId = (mayBeBlank: boolean) =>
+  z
+    .string()
+    .trim()
+    .check((context) => {
+      const issue = mayBeBlank && context.value === "" ? null : issueForId("id", context.value);
+      if (issue === null) return;
+      const params = { rule: ID_RULE, ...(issue.limit !== undefined && { limit: issue.limit }) };
+      context.issues.push({ code: "custom", input: context.value, message: ID_MESSAGE, params });
+    });
+const id = trimmedId(false);
+const idOrBlank = trimmedId(true);
 
 /** Either spelling of a field, not both (contract 02 §1.3). */
 function eitherOf<T>(
   name: string,
-  value: T | undefined,
-  alias: T | undefined,
+  value: T | null | undefined,
+  alias: T | null | undefined,
   context: z.RefinementCtx,
 ): T | undefined {
   if (value !== undefined && alias !== undefined) {
-    context.addIssue({ code: "custom", path: [name], message: "is given twice, under both of its names" });
+    const message = "is given twice, under both of its names";
+    context.addIssue({ code: "custom", path: [name], message, params: { rule: "one_spelling" } });
   }
-  return value ?? alias;
+  return value ?? alias ?? undefined;
 }
 
 /** Makes an object schema: one that ignores unknown fields, or one that refuses them. */
@@ -80,20 +109,23 @@ type ObjectMaker = typeof z.object;
 function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boolean }) {
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: label, title: z.string(), status: workStatus });
-  const idList = z.array(taskId).default([]);
-  const textList = z.array(z.string()).default([]);
+  const dependencies = listOf(idOrBlank, MAX_DEPENDENCIES_PER_TASK)
+    .transform((ids) => ids.filter((dependency) => dependency !== ""))
+    .default([]);
+  const references = listOf(z.string(), MAX_REFERENCES_PER_TASK).default([]);
+  const names = listOf(z.string(), MAX_MCP_SERVERS);
 
   const task = object({
-    id: taskId,
+    id,
     task_type: label,
     payload: json,
     status: workStatus,
     workflow_id: optionalLabel,
     workflow_node_id: optionalLabel,
     parent_task_id: optionalLabel,
-    depends_on_task_ids: idList,
-    decision_ids: textList,
-    artifact_ids: textList,
+    depends_on_task_ids: dependencies,
+    decision_ids: references,
+    artifact_ids: references,
     assigned_agent: optionalLabel,
     priority: i32.default(0),
     attempt: u32.default(0),
@@ -108,6 +140,8 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
     updated_ts: uint,
   });
 
+  const replacedTasks = listOf(task, MAX_TASKS_REPLACED);
+
   return {
     /** Contract 02 §2.1. */
     createRun: object({
@@ -116,12 +150,12 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       run_type: optionalLabel,
       workspace: optional(workspace),
       source_client: optionalLabel,
-      model_provider: optionalLabel,
-      modelProvider: optionalLabel,
-      model_id: optionalLabel,
-      modelId: optionalLabel,
-      mcp_servers: optional(z.array(z.string())),
-      mcpServers: optional(z.array(z.string())),
+      model_provider: label.nullish(),
+      modelProvider: label.nullish(),
+      model_id: label.nullish(),
+      modelId: label.nullish(),
+      mcp_servers: names.nullish(),
+      mcpServers: names.nullish(),
       command_id: commandId,
     }).transform(({ modelProvider, modelId, mcpServers, ...body }, context) => ({
       ...body,
@@ -138,12 +172,12 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       source_client: optionalLabel,
       model_provider: optionalLabel,
       model_id: optionalLabel,
-      mcp_servers: textList,
+      mcp_servers: names.default([]),
       status: runStatus,
       objective: z.string(),
       workspace,
-      steps: z.array(step).default([]),
-      tasks: runNeedsTasks ? z.array(task) : z.array(task).default([]),
+      steps: listOf(step, MAX_STEPS_PER_RUN).default([]),
+      tasks: runNeedsTasks ? replacedTasks : replacedTasks.default([]),
       why_next_step: z.string().nullable().default(null),
       revision: uint,
       last_event_seq: uint.default(0),
@@ -170,7 +204,10 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 02 §4.1. */
     syncTodos: object({
-      todos: z.array(object({ id: optionalText, content: z.string(), status: optionalText })),
+      todos: listOf(
+        object({ id: optionalText, content: z.string(), status: optionalText }),
+        MAX_STEPS_PER_RUN,
+      ),
       replace: optional(z.boolean()),
       source_session_id: optionalLabel,
       source_run_id: optionalLabel,
@@ -197,22 +234,23 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 02 §5.4, 04 §2. */
     createTasks: object({
-      tasks: z.array(
+      tasks: listOf(
         object({
           task_type: label,
-          id: optional(taskId),
+          id: optional(idOrBlank),
           command_id: commandId,
           payload: json,
           status: optional(workStatus),
           workflow_id: optionalLabel,
           workflow_node_id: optionalLabel,
           parent_task_id: optionalLabel,
-          depends_on_task_ids: idList,
-          decision_ids: textList,
-          artifact_ids: textList,
+          depends_on_task_ids: dependencies,
+          decision_ids: references,
+          artifact_ids: references,
           priority: optional(i32),
           max_attempts: optional(u32),
         }),
+        MAX_TASKS_PER_BATCH,
       ),
     }),
 

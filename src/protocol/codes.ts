@@ -39,7 +39,6 @@ export const CODES = {
   INTERNAL: info(500, "Internal error", "Try again; report `request_id` if it stays.", true),
   RUN_NOT_FOUND: info(404, "No such run", "Check the run id, or create the run."),
   TASK_NOT_FOUND: info(404, "No such task", "Check the task id."),
-  CHECKPOINT_NOT_FOUND: info(404, "No such checkpoint", "Create a checkpoint first."),
   CONTEXT_RUN_EXISTS: info(409, "Run exists", "Use the existing run, or another id."),
   RUN_REVISION_MISMATCH: info(409, "Run has moved on", "Read the run again and repeat with its `revision`."),
   TASK_EVENT_APPEND_DISABLED: info(

@@ -1,3 +1,4 @@
+import { asciiLowerCase } from "./ascii.ts";
 import type { RunStatus } from "./status.ts";
 
 /** One immutable record of the run's log (contract 01 §4.6). */
@@ -37,6 +38,6 @@ const ENGINE_EVENT_TYPES: ReadonlySet<string> = new Set([
 
 /** Whether events of this type are written by the engine, so that a client's own must be marked. */
 export function isEngineEventType(type: string): boolean {
-  const name = type.trim().toLowerCase();
+  const name = asciiLowerCase(type.trim());
   return name.startsWith("context.") || ENGINE_EVENT_TYPES.has(name);
 }

@@ -8,10 +8,12 @@
  * - `message`: the same for people: one sentence without the offending value, which may be long or secret.
  * - `limit`: the bound that was crossed, present only where the rule has one; its unit is the rule's (characters
  *   for `max_length`, the greatest allowed value for `max`).
+ * - `actual`: what was sent instead, in the unit of `limit`; present where a length crossed a limit of the engine.
  */
 export interface Issue {
   field: string;
   rule: string;
   message: string;
   limit?: number;
+  actual?: number;
 }

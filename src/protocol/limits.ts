@@ -36,6 +36,20 @@ export const MAX_BODY_BYTES = 2 * 1024 * 1024;
 /** One batch is one transaction; this bounds how long it holds the run. */
 export const MAX_TASKS_PER_BATCH = 500;
 
+/** Dependencies of one task: each is a row. */
+export const MAX_DEPENDENCIES_PER_TASK = 10_000;
+
+/** Decision ids, and artifact ids, of one task. */
+export const MAX_REFERENCES_PER_TASK = 10_000;
+
+/** Tasks of a replaced run: no more fit into a body. */
+export const MAX_TASKS_REPLACED = 30_000;
+
+export const MAX_MCP_SERVERS = 1_000;
+
+/** Tasks that looking for dependency cycles may visit for one batch. Tasks added in order, or in reverse, need none. */
+export const MAX_TASKS_SEARCHED_PER_BATCH = 20_000;
+
 /** A run's board stays within one object's storage and memory. */
 export const MAX_TASKS_PER_RUN = 200_000;
 
@@ -46,8 +60,11 @@ export const MAX_STEPS_PER_RUN = 1_000;
 export const MAX_PAGE = 1_000;
 export const DEFAULT_PAGE = 100;
 
-/** Above this a mutation's answer leaves out the blackboard or run it would echo, and says so. */
-export const MAX_ECHO_BYTES = 8 * 1024 * 1024;
+/** Above this, in UTF-16 units, a mutation's answer leaves out the blackboard or run it would echo, and says so. */
+export const MAX_ECHO_LENGTH = 8 * 1024 * 1024;
+
+/** A page ends after this many UTF-16 units even when it holds fewer items than asked for: an object has 128 MB. */
+export const MAX_PAGE_LENGTH = 4 * 1024 * 1024;
 
 /** Lease length bounds and default (contract 04 §4). */
 export const MIN_LEASE_MS = 5_000;

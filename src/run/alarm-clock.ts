@@ -20,12 +20,10 @@ export class AlarmClock {
   /**
    * Arms the alarm for a moment (epoch ms) unless it is set for that moment or an earlier one: an alarm that fires
    * early is harmless. Called in the same turn as the commit that needs it, it becomes durable with it.
-   * @returns rows written, as the platform bills them.
    */
-  armFor(momentMs: number | null): number {
-    if (momentMs === null || (this.#armedAtMs !== null && this.#armedAtMs <= momentMs)) return 0;
+  armFor(momentMs: number | null): void {
+    if (momentMs === null || (this.#armedAtMs !== null && this.#armedAtMs <= momentMs)) return;
     this.#armedAtMs = momentMs;
     void this.#storage.setAlarm(momentMs);
-    return 1;
   }
 }

@@ -5,6 +5,7 @@ import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
 import { limitExceeded, type Refusal } from "../domain/refusals.ts";
 import { MAX_COMMIT_BYTES } from "../protocol/limits.ts";
+import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import type { RunState } from "./run-state.ts";
@@ -47,10 +48,10 @@ const MAX_GROUP = 128;
 
 /** What the engine tells the object after a group of commands was made durable. */
 export interface CommitListener {
-  /** In the same turn as the commit, before it is flushed: the place to arm the alarm. */
-  committed(statusChanged: boolean): void;
-  /** Storage refused the flush: memory is ahead of what is durable, and the object must start afresh. */
-  flushFailed(error: unknown): void;
+  /** In the same turn as the commits, before they are flushed: the place to arm the alarm. */
+  committed(before: RunHeader, after: RunHeader): void;
+  /** Memory may be ahead of what is durable, and the object must start afresh. */
+  failed(error: unknown): void;
 }
 
 /**
@@ -102,6 +103,7 @@ export class Engine {
     while (this.#queue.length > 0) {
       const group = this.#queue.splice(0, MAX_GROUP);
       const settle: (() => void)[] = [];
+      const before = this.#state.head().run;
       try {
         this.#commitGroup(group, settle);
       } catch (error) {
@@ -109,11 +111,12 @@ export class Engine {
         continue;
       }
       try {
+        this.#listener.committed(before, this.#state.head().run);
         await this.#storage.sync();
         for (const answer of settle) answer();
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
-        this.#listener.flushFailed(error);
+        this.#listener.failed(error);
       }
     }
     this.#isLeading = false;
@@ -141,10 +144,6 @@ export class Engine {
     } catch (error) {
       this.#state.restore(savepoint);
       throw error;
-    }
-    const { run } = this.#state.head();
-    if (run.last_event_seq > savepoint.head.run.last_event_seq) {
-      this.#listener.committed(run.status !== savepoint.head.run.status);
     }
   }
 

@@ -1,4 +1,4 @@
-import type { Summaries } from "../protocol/blackboard.ts";
+import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
@@ -36,7 +36,6 @@ export interface TaskPage {
 export interface RunOverview extends RunHeader {
   task_counts: TaskCounts;
   blackboard_revision: number;
-  summaries?: Summaries;
 }
 
 /** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
@@ -50,10 +49,18 @@ export function readLog(state: RunState, query: LogQuery): LogPage {
     const texts = state.commits.texts(query.column, after, lastSeq, Number.MAX_SAFE_INTEGER);
     return { items: toText(jsonArray(map(texts, (row) => row.text))), nextSeq: null };
   }
-  const rows = [...state.commits.texts(query.column, after, lastSeq, query.limit + 1)];
-  const page = rows.slice(0, query.limit);
-  const nextSeq = rows.length > page.length ? (page.at(-1)?.seq ?? null) : null;
-  return { items: toText(jsonArray(page.map((row) => row.text))), nextSeq };
+  const items: string[] = [];
+  let length = 0;
+  let seq = after;
+  for (const row of state.commits.texts(query.column, after, lastSeq, query.limit + 1)) {
+    if (items.length === query.limit || length > MAX_PAGE_LENGTH) {
+      return { items: toText(jsonArray(items)), nextSeq: seq };
+    }
+    items.push(row.text);
+    length += row.text.length;
+    seq = row.seq;
+  }
+  return { items: toText(jsonArray(items)), nextSeq: null };
 }
 
 /** Tasks in list order, from after a position; with a status, only those that have it. */
@@ -61,18 +68,18 @@ export function readTasks(
   state: RunState,
   query: { status: WorkStatus | null; afterPos: number; limit: number },
 ): TaskPage {
-  const scan = query.status === null ? query.limit + 1 : MAX_TASKS_SCANNED + 1;
-  const rows = state.tasks.page(query.afterPos, scan);
+  const scan = query.status === null ? query.limit + 1 : MAX_TASKS_SCANNED;
+  const { rows, isCut } = state.tasks.page(query.afterPos, scan);
+  const mayGoOn = isCut || rows.length === scan;
   const items: string[] = [];
   for (const [index, row] of rows.entries()) {
-    const isFull = items.length === query.limit || index === scan - 1;
-    const previous = rows[index - 1];
-    if (isFull && previous !== undefined) {
-      return { items: toText(jsonArray(items)), nextPos: previous.pos };
+    const matches = query.status === null || row.status === query.status;
+    if (matches && items.length === query.limit) {
+      return { items: toText(jsonArray(items)), nextPos: rows[index - 1]?.pos ?? query.afterPos };
     }
-    if (query.status === null || row.status === query.status) items.push(row.doc);
+    if (matches) items.push(row.doc);
   }
-  return { items: toText(jsonArray(items)), nextPos: null };
+  return { items: toText(jsonArray(items)), nextPos: mayGoOn ? (rows.at(-1)?.pos ?? null) : null };
 }
 
 /** One task, and why it can or cannot be claimed. */

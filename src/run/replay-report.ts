@@ -7,6 +7,7 @@ import type { Blackboard } from "../protocol/blackboard.ts";
 import type { Checkpoint } from "../protocol/checkpoint.ts";
 import type { Run } from "../protocol/run.ts";
 import type { RunState } from "./run-state.ts";
+import { joined } from "./run-texts.ts";
 import type { CheckpointTable } from "./storage/checkpoints.ts";
 
 export interface ReplayQuery {
@@ -42,8 +43,8 @@ export function* replayReport(state: RunState, query: ReplayQuery): Generator<st
 
   const replayedSides: Sides = { run: replayed.run(), blackboard: replayed.blackboard() };
   const storedSides: Sides = {
-    run: JSON.parse([...state.texts.run()].join("")) as Run,
-    blackboard: JSON.parse([...state.texts.blackboard()].join("")) as Blackboard,
+    run: JSON.parse(joined(state.texts.run())) as Run,
+    blackboard: JSON.parse(joined(state.texts.blackboard())) as Blackboard,
   };
   const report: ReplayReport = {
     run_id: state.head().run.run_id,
@@ -64,5 +65,5 @@ export function* replayReport(state: RunState, query: ReplayQuery): Generator<st
 
 function readCheckpoint(checkpoints: CheckpointTable, uptoSeq: number): Checkpoint | null {
   const head = checkpoints.latest(uptoSeq);
-  return head === null ? null : (JSON.parse([...checkpoints.text(head)].join("")) as Checkpoint);
+  return head === null ? null : (JSON.parse(joined(checkpoints.text(head))) as Checkpoint);
 }

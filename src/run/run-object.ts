@@ -1,10 +1,11 @@
 import { DurableObject } from "cloudflare:workers";
+import { isListedAnew } from "../directory/runs.ts";
 import { commandIdConflict, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
 import { tenantKey } from "../identity/tenant.ts";
-import type { Tenant } from "../protocol/run.ts";
+import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type Answer, Engine, type Submission } from "./engine.ts";
@@ -97,7 +98,7 @@ export class RunObject extends DurableObject<Env> {
     const after = this.#sql.counts();
     const loaded = this.#load(state);
     this.#arm();
-    await this.ctx.storage.sync();
+    await this.ctx.storage.sync().catch((error: unknown) => this.ctx.abort(String(error)));
     await loaded.outbox.flush(Date.now());
     return {
       ok: true,
@@ -159,7 +160,7 @@ export class RunObject extends DurableObject<Env> {
     if (loaded === null) return { ok: false, refusal: runNotFound };
     const { state } = loaded;
     const { checkpoints } = state;
-    if (request !== null && state.isCommandUsed(request.commandId))
+    if (request !== null && state.commits.hasCommand(request.commandId))
       return { ok: false, refusal: commandIdConflict };
     const known = request === null ? null : checkpoints.byCommand(request.commandId);
     if (known !== null && known.fingerprint !== request?.fingerprint) {
@@ -256,12 +257,13 @@ export class RunObject extends DurableObject<Env> {
       Date.now(),
     );
     const listener = {
-      committed: (statusChanged: boolean) => {
+      committed: (before: RunHeader, after: RunHeader) => {
+        if (after.last_event_seq === before.last_event_seq) return;
         outbox.owe(Date.now());
         this.#arm();
-        if (statusChanged) this.ctx.waitUntil(outbox.flush(Date.now()));
+        if (isListedAnew(before, after)) this.ctx.waitUntil(outbox.flush(Date.now()));
       },
-      flushFailed: (error: unknown) => this.ctx.abort(String(error)),
+      failed: (error: unknown) => this.ctx.abort(String(error)),
     };
     const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
     this.#loaded = { state, engine, outbox };

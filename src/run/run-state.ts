@@ -23,6 +23,7 @@ interface Savepoint {
   taskCounts: TaskCounts;
   leaseDueAtMs: number | null;
   savedSeq: number;
+  applied: number;
 }
 
 /**
@@ -47,6 +48,8 @@ export class RunState implements View {
   #taskCounts: TaskCounts;
   #leaseDueAtMs: number | null;
   #savedSeq: number;
+  /** Changes applied since waking, undone ones included. */
+  #applied = 0;
   #directorySeq: number;
 
   private constructor(sql: Sql, row: RunRow) {
@@ -104,6 +107,7 @@ export class RunState implements View {
       taskCounts: this.#taskCounts,
       leaseDueAtMs: this.#leaseDueAtMs,
       savedSeq: this.#savedSeq,
+      applied: this.#applied,
     };
   }
 
@@ -112,6 +116,8 @@ export class RunState implements View {
     this.#taskCounts = savepoint.taskCounts;
     this.#leaseDueAtMs = savepoint.leaseDueAtMs;
     this.#savedSeq = savepoint.savedSeq;
+    // The caches are dear to fill again: only what may have reached them makes them wrong.
+    if (this.#applied === savepoint.applied) return;
     this.tasks.forgetCache();
     this.texts.forget();
   }
@@ -170,11 +176,13 @@ export class RunState implements View {
     return this.tasks.dependentsOf(id);
   }
 
+  /** Commits and checkpoints share one namespace of command ids (contract 04 §5). */
   isCommandUsed(commandId: string): boolean {
-    return this.commits.hasCommand(commandId);
+    return this.commits.hasCommand(commandId) || this.checkpoints.byCommand(commandId) !== null;
   }
 
   #apply(change: Change, nowMs: number): void {
+    this.#applied += 1;
     switch (change.kind) {
       case "put_task": {
         const { task } = change;
@@ -192,12 +200,10 @@ export class RunState implements View {
         this.save();
         return;
       case "add_note":
-        this.board.addNote(change.list, change.note);
-        this.texts.forgetNotes();
+        this.texts.addEntry(change.list, this.board.addNote(change.list, change.note));
         return;
       case "add_artifact":
-        this.board.addArtifact(change.artifact);
-        this.texts.forgetNotes();
+        this.texts.addEntry("artifacts", this.board.addArtifact(change.artifact));
         return;
     }
   }

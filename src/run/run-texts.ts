@@ -1,6 +1,6 @@
 import type { RunHead } from "../domain/head.ts";
-import { MAX_ECHO_BYTES } from "../protocol/limits.ts";
-import type { BoardTables } from "./storage/board.ts";
+import { MAX_ECHO_LENGTH } from "../protocol/limits.ts";
+import type { BoardList, BoardTables } from "./storage/board.ts";
 import type { TaskTable } from "./storage/tasks.ts";
 
 /** Where the texts come from. */
@@ -10,98 +10,114 @@ export interface TextSource {
   readonly board: BoardTables;
 }
 
+/** JSON texts kept in memory, with their length in all. */
+interface Kept {
+  /** Tasks by position, which is list order. */
+  tasks: Map<number, string>;
+  lists: Record<BoardList, string[]>;
+  length: number;
+}
+
 /**
- * A run and its blackboard as JSON text, from parts that are serialised once and kept: task by task, and the notes as a
- * whole. Answers that echo them cost no rows after the first. A board too large to echo is not kept in memory.
+ * A run and its blackboard as JSON text, from parts that are serialised once and kept: task by task, note by note.
+ * Answers that echo them cost no rows after the first. What is too large to echo is not kept in memory.
+ *
+ * X1 A text is made from one state: everything it needs is taken in the turn in which it is asked for, because its
+ *    pieces may be sent while later commits change the run.
  */
 export class RunTexts {
   readonly #source: TextSource;
-  /** Each task's JSON by position; "too_large" once it was found to be; null when not loaded. */
-  #tasks: Map<number, string> | "too_large" | null = null;
-  #tasksLength = 0;
-  /** The notes' members, `"facts":[…],…`; null when not loaded. */
-  #notes: string | null = null;
+  /** "too_large" once the parts were found to be; null when not loaded. */
+  #kept: Kept | "too_large" | null = null;
 
   constructor(source: TextSource) {
     this.#source = source;
   }
 
   /** The full run (contract 01 §4.1), in pieces. */
-  *run(): Generator<string> {
-    yield `${JSON.stringify(this.#source.head().run).slice(0, -1)},"tasks":[`;
-    yield* commaSeparated(this.#allTasks());
-    yield "]}";
+  run(): Generator<string> {
+    const head = JSON.stringify(this.#source.head().run).slice(0, -1);
+    return withTasks(`${head},"tasks":[`, [...this.#parts().tasks.values()]);
   }
 
   /** The full blackboard (contract 01 §4.8), in pieces. */
-  *blackboard(): Generator<string> {
-    yield `{${this.#board()},"tasks":[`;
-    yield* commaSeparated(this.#allTasks());
-    yield "]}";
+  blackboard(): Generator<string> {
+    const parts = this.#parts();
+    return withTasks(`{${this.#board(parts.lists)},"tasks":[`, [...parts.tasks.values()]);
   }
 
   /** The blackboard without its tasks. */
   notes(): string {
-    return `{${this.#board()}}`;
+    const lists =
+      this.#kept !== null && this.#kept !== "too_large" ? this.#kept.lists : this.#source.board.docs();
+    return `{${this.#board(lists)}}`;
   }
 
   /** The run, or its blackboard, for echoing in a mutation's answer; null when it is over the echo limit. */
   echo(what: "run" | "blackboard"): string | null {
-    if (!this.#fits()) return null;
-    const text = [...(what === "run" ? this.run() : this.blackboard())].join("");
-    return text.length > MAX_ECHO_BYTES ? null : text;
+    if (this.#kept === null) this.#parts();
+    if (this.#kept === "too_large") return null;
+    const text = joined(what === "run" ? this.run() : this.blackboard());
+    return text.length > MAX_ECHO_LENGTH ? null : text;
   }
 
   /** Follows a change to one task. New tasks come last, as in the table. */
   putTask(pos: number, doc: string): void {
-    const docs = this.#tasks;
-    if (!(docs instanceof Map)) return;
-    this.#tasksLength += doc.length - (docs.get(pos)?.length ?? 0);
-    if (this.#tasksLength > MAX_ECHO_BYTES) this.#tasks = "too_large";
-    else docs.set(pos, doc);
+    const kept = this.#kept;
+    if (kept === null || kept === "too_large") return;
+    kept.length += doc.length - (kept.tasks.get(pos)?.length ?? 0);
+    kept.tasks.set(pos, doc);
+    this.#dropIfTooLarge(kept);
   }
 
-  forgetNotes(): void {
-    this.#notes = null;
+  /** Follows a new entry of a list. */
+  addEntry(list: BoardList, doc: string): void {
+    const kept = this.#kept;
+    if (kept === null || kept === "too_large") return;
+    kept.length += doc.length;
+    kept.lists[list].push(doc);
+    this.#dropIfTooLarge(kept);
   }
 
   forget(): void {
-    this.#tasks = null;
-    this.#notes = null;
+    this.#kept = null;
   }
 
-  #fits(): boolean {
-    if (this.#tasks === null) this.#allTasks();
-    return this.#tasks !== "too_large";
-  }
-
-  #allTasks(): Iterable<string> {
-    if (this.#tasks instanceof Map) return this.#tasks.values();
+  #parts(): Kept {
+    if (this.#kept !== null && this.#kept !== "too_large") return this.#kept;
     const rows = this.#source.tasks.docs();
-    const docs = new Map(rows.map((row) => [row.pos, row.doc]));
-    this.#tasksLength = rows.reduce((sum, row) => sum + row.doc.length, 0);
-    this.#tasks = this.#tasksLength > MAX_ECHO_BYTES ? "too_large" : docs;
-    return docs.values();
+    const lists = this.#source.board.docs();
+    const docs = [...rows.map((row) => row.doc), ...Object.values(lists).flat()];
+    const kept: Kept = {
+      tasks: new Map(rows.map((row) => [row.pos, row.doc])),
+      lists,
+      length: docs.reduce((sum, doc) => sum + doc.length, 0),
+    };
+    this.#kept = kept;
+    this.#dropIfTooLarge(kept);
+    return kept;
   }
 
-  #board(): string {
+  #dropIfTooLarge(kept: Kept): void {
+    if (kept.length > MAX_ECHO_LENGTH) this.#kept = "too_large";
+  }
+
+  #board(lists: Record<BoardList, string[]>): string {
     const { summaries, blackboard_revision } = this.#source.head();
-    this.#notes ??= this.#readNotes();
-    return `${this.#notes},"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
-  }
-
-  #readNotes(): string {
-    const lists = { ...this.#source.board.noteDocs(), artifacts: this.#source.board.artifactDocs() };
-    return Object.entries(lists)
-      .map(([name, docs]) => `${JSON.stringify(name)}:[${docs.join(",")}]`)
-      .join(",");
+    const members = Object.entries(lists).map(
+      ([name, docs]) => `${JSON.stringify(name)}:[${docs.join(",")}]`,
+    );
+    return `${members.join(",")},"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
   }
 }
 
-function* commaSeparated(texts: Iterable<string>): Generator<string> {
-  let isFirst = true;
-  for (const text of texts) {
-    yield isFirst ? text : `,${text}`;
-    isFirst = false;
-  }
+/** All pieces as one text. */
+export function joined(pieces: Iterable<string>): string {
+  return [...pieces].join("");
+}
+
+function* withTasks(start: string, docs: string[]): Generator<string> {
+  yield start;
+  for (const [index, doc] of docs.entries()) yield index === 0 ? doc : `,${doc}`;
+  yield "]}";
 }

@@ -77,7 +77,9 @@ const DAMAGES: [string, (stored: Sides) => void, (keyof Drift)[]][] = [
   ],
   [
     "a task too many",
-    ({ blackboard }) => void blackboard.tasks.push(aTask({ id: "x" })),
+    ({ blackboard }) => {
+      blackboard.tasks.push(aTask({ id: "x" }));
+    },
     ["blackboard_task_count_mismatch", "blackboard_task_status_mismatch"],
   ],
   [

@@ -234,6 +234,13 @@ describe("workspace validation: a run with a path", () => {
     committed({ op: "append_event", type: "run_resumed", status: "running", payload: null }, run);
     expect(committed(probe("/another"), run)).toHaveLength(1);
     expect(run.run().status).toBe("paused");
+    const moved = {
+      ...run.run(),
+      workspace: { workspace_id: "w", canonical_path: "/moved", lease_epoch: 1 },
+    };
+    committed({ op: "replace_run", run: moved }, run);
+    expect(committed(probe("/another"), run)).toHaveLength(1);
+    expect(committed(probe("/another"), run)).toHaveLength(0);
   });
 });
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { findCycle, type Graph } from "../../src/domain/graph.ts";
+import { cycleAmong, findCycle, type Graph, SearchExhausted } from "../../src/domain/graph.ts";
 import { aRow, aTask, batch, committed, memoryRun, refused } from "../support/builders.ts";
 
 /** Who waits for whom: each id with the ids it depends on. */
@@ -12,6 +12,10 @@ function graphOf(edges: Edges): Graph {
     dependentsOf: (id) => Object.keys(edges).filter((other) => edges[other]?.includes(id)),
   };
 }
+
+/** A search that may visit as many nodes as it likes. */
+const cycleFound = (graph: Graph, id: string, dependencies: string[]) =>
+  findCycle(graph, id, dependencies, { nodes: Number.POSITIVE_INFINITY });
 
 /** The plain answer: whether `id` can be reached from the dependencies, depth first. */
 function isReachable(edges: Edges, id: string, dependencies: string[], seen = new Set<string>()): boolean {
@@ -70,7 +74,7 @@ describe("findCycle", () => {
     ["a cycle below", { a: ["x", "b"], b: ["a"] }, "x", [], null],
   ];
   it.each(cases)("D49 %s", (_, edges, id, dependencies, cycle) => {
-    expect(findCycle(graphOf(edges), id, dependencies)).toEqual(cycle);
+    expect(cycleFound(graphOf(edges), id, dependencies)).toEqual(cycle);
   });
 
   it.each([
@@ -84,7 +88,7 @@ describe("findCycle", () => {
         fc.property(arbitrary, id, someNodes(4), (others, node, dependencies) => {
           // The node gets new dependencies: those it had no longer count, as when a task is replaced.
           const edges = { ...others, [node]: dependencies };
-          const cycle = findCycle(graphOf(others), node, dependencies);
+          const cycle = cycleFound(graphOf(others), node, dependencies);
           expect(cycle !== null).toBe(isReachable(edges, node, dependencies));
           if (cycle !== null) expectCycle(cycle, edges, node);
         }),
@@ -103,11 +107,53 @@ describe("findCycle", () => {
       return map.get(id) ?? [];
     };
     const chain: Graph = { dependenciesOf: read(before), dependentsOf: read(after) };
-    expect(findCycle(chain, "new", [`${length}`])).toBeNull();
-    expect(findCycle(chain, "0", ["new"])).toBeNull();
+    expect(cycleFound(chain, "new", [`${length}`])).toBeNull();
+    expect(cycleFound(chain, "0", ["new"])).toBeNull();
     expect(reads).toBeLessThan(10);
-    expect(findCycle(chain, "0", [`${length}`])).toHaveLength(length + 2);
+    expect(cycleFound(chain, "0", [`${length}`])).toHaveLength(length + 2);
     expect(reads).toBeLessThan(3 * length);
+  });
+});
+
+describe("the allowance of a search", () => {
+  const chain = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`${index}`, [`${index + 1}`]]));
+  const both = graphOf({ ...chain, x0: ["x"], x1: ["x0"], x2: ["x1"], x3: ["x2"] });
+
+  it("D49 is used up node by node, and shared by the searches of a batch", () => {
+    const allowance = { nodes: 100 };
+    expect(findCycle(both, "x", ["0"], allowance)).toBeNull();
+    const used = 100 - allowance.nodes;
+    expect(used).toBeGreaterThan(3);
+    expect(used).toBeLessThan(10);
+    expect(findCycle(both, "x", ["0"], allowance)).toBeNull();
+    expect(allowance.nodes).toBe(100 - 2 * used);
+    expect(findCycle(both, "x", ["0"], { nodes: used })).toBeNull();
+    expect(() => findCycle(both, "x", ["0"], { nodes: used - 1 })).toThrow(SearchExhausted);
+  });
+});
+
+describe("cycleAmong", () => {
+  const isCyclic = (edges: Edges) =>
+    Object.entries(edges).some(([node, dependencies]) => isReachable(edges, node, dependencies));
+  const tasksOf = (edges: Edges) =>
+    Object.entries(edges).map(([id, depends_on_task_ids]) => ({ id, depends_on_task_ids }));
+
+  it("D49 finds none in acyclic graphs, unknown ids and doubles among them", () => {
+    expect(cycleAmong([])).toBeNull();
+    expect(cycleAmong(tasksOf({ a: ["b", "b", "never"], b: ["c"], c: [] }))).toBeNull();
+    fc.assert(fc.property(acyclic, (edges) => cycleAmong(tasksOf(edges)) === null));
+  });
+
+  it("D49 finds a cycle exactly when there is one, and what it finds is one", () => {
+    expect(cycleAmong(tasksOf({ a: ["a"] }))).toEqual(["a", "a"]);
+    fc.assert(
+      fc.property(anyEdges, (edges) => {
+        const cycle = cycleAmong(tasksOf(edges));
+        expect(cycle !== null).toBe(isCyclic(edges));
+        if (cycle !== null) expectCycle(cycle, edges, cycle[0] ?? "");
+      }),
+      { numRuns: 1_000 },
+    );
   });
 });
 
@@ -119,6 +165,7 @@ describe("cycles in a batch", () => {
       error: "task dependencies form a cycle",
       task_id: "b",
       cycle: ["b", "a", "b"],
+      row: 0,
     });
   });
 
@@ -152,6 +199,12 @@ describe("cycles in a batch", () => {
       ]);
     const freed = aRow({ id: "a" });
     expect(committed(batch(freed, aRow({ id: "b", depends_on_task_ids: ["c"] })), board())).toHaveLength(2);
+    const replacedInBatch = [
+      aRow({ id: "x", depends_on_task_ids: ["y"] }),
+      aRow({ id: "x" }),
+      aRow({ id: "y", depends_on_task_ids: ["x"] }),
+    ];
+    expect(committed(batch(...replacedInBatch), memoryRun())).toHaveLength(3);
     const onItself = aRow({ id: "a", depends_on_task_ids: ["c"] });
     expect(refused(batch(onItself), board())).toMatchObject({ cycle: ["a", "c", "a"] });
   });

@@ -93,16 +93,16 @@ describe("replacing a run", () => {
     expect(run.run().revision).toBe(7);
   });
 
-  it("D05 tokens become fingerprints; fingerprints stay, so leases survive being put back", () => {
+  it("D05 tokens are stored as fingerprints; a fingerprint that was read is put back as it is", () => {
     const held = aTask({ id: "a", status: "in_progress", ...leasedTo("ann", "lease-1") });
     const run = memoryRun({}, [held]);
-    const clear = aTask({ id: "b", status: "in_progress", lease_token: "lease-2" });
-    const odd = aTask({ id: "c", lease_token: "sha256:short" });
-    const commits = committed(put({ tasks: [held, clear, odd] }), run);
-    expect(run.task("a")).toEqual(held);
-    expect(run.task("b")?.lease_token).toBe(maskToken("lease-2"));
-    expect(run.task("c")?.lease_token).toBe(maskToken("sha256:short"));
-    expect(JSON.stringify(commits)).not.toContain("lease-2");
+    const inClear = { ...held, lease_token: "lease-1" };
+    const made = aTask({ id: "b", status: "in_progress", lease_token: "lease-2" });
+    const commits = committed(put({ tasks: [held] }), run);
+    expect(run.run().tasks).toStrictEqual([held]);
+    commits.push(...committed(put({ tasks: [inClear, made] }), run));
+    expect(run.run().tasks).toStrictEqual([held, { ...made, lease_token: maskToken("lease-2") }]);
+    expect(JSON.stringify(commits)).not.toContain("lease-");
   });
 
   const tooMany = Array.from({ length: 1_001 }, (_, index) => ({
@@ -122,9 +122,29 @@ describe("replacing a run", () => {
       { code: "FIELD_INVALID", issues: [{ field: "tasks", rule: "unique_ids" }] },
     ],
     [
+      "a dependency cycle",
+      {
+        tasks: [
+          aTask({ id: "a", depends_on_task_ids: ["b"] }),
+          aTask({ id: "b", depends_on_task_ids: ["a"] }),
+        ],
+      },
+      { code: "TASK_DEPENDENCY_CYCLE", task_id: "a", cycle: ["a", "b", "a"] },
+    ],
+    [
       "1,001 steps",
       { steps: tooMany },
       { code: "LIMIT_EXCEEDED", limit_name: "steps_per_run", limit: 1_000, actual: 1_001 },
+    ],
+    [
+      "a task larger than two rows hold",
+      { tasks: [aTask(), aTask({ id: "x", payload: "x".repeat(900_000) })] },
+      { code: "LIMIT_EXCEEDED", limit_name: "task_bytes", limit: 900_000 },
+    ],
+    [
+      "a header larger than its row",
+      { objective: "x".repeat(1024 * 1024) },
+      { code: "LIMIT_EXCEEDED", limit_name: "run_header_bytes", limit: 1_048_576 },
     ],
     [
       "more than a row holds",

@@ -3,7 +3,7 @@ import type { CommandOf } from "../../src/domain/command.ts";
 import { mergeTodos, statusAfterTodos, type Todo, whyAfterTodos } from "../../src/domain/todos.ts";
 import type { Step } from "../../src/protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../../src/protocol/status.ts";
-import { aRun, aTask, committed, memoryRun, NOW, stepsOf } from "../support/builders.ts";
+import { aRun, aTask, committed, memoryRun, NOW, refused, stepsOf } from "../support/builders.ts";
 
 const STATUS_WORDS: Record<string, WorkStatus> = {
   in_progress: "in_progress",
@@ -178,6 +178,24 @@ describe("the commit", () => {
       status: "completed",
       ended_at_ms: NOW,
       why_next_step: "continue task `todo-1` from synced todo list",
+    });
+  });
+
+  it("D35 1,000 steps and 512 KiB of them are the limit", () => {
+    const many = Array.from({ length: 1_001 }, (): Todo => ({ content: "c" }));
+    expect(committed(sync(many.slice(1)), memoryRun())).toHaveLength(1);
+    expect(refused(sync(many), memoryRun())).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "steps_per_run",
+      limit: 1_000,
+      actual: 1_001,
+    });
+    const onTop = memoryRun({ steps: stepsOf({ a: "done" }) });
+    expect(refused(sync(many.slice(1), { replace: false }), onTop)).toMatchObject({ actual: 1_001 });
+    expect(refused(sync([{ content: "x".repeat(512 * 1024) }]), memoryRun())).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "steps_bytes",
+      limit: 524_288,
     });
   });
 });

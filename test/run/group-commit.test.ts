@@ -1,4 +1,4 @@
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Command } from "../../src/domain/command.ts";
 import type { Answer } from "../../src/run/engine.ts";
@@ -12,6 +12,7 @@ import {
   creation,
   eventsOf,
   everything,
+  evict,
   inObject,
   newTestRun,
   note,
@@ -77,7 +78,7 @@ async function expectWhole(run: TestRun): Promise<void> {
   expect(events.map((event) => event.seq)).toEqual(events.map((_event, index) => index + 1));
   expect((await replayOf(run)).drift.mismatch).toBe(false);
   const before = await everything(run);
-  await evictDurableObject(run.stub);
+  await evict(run);
   expect(await everything(run)).toEqual(before);
 }
 
@@ -195,13 +196,18 @@ describe("design: group commit", () => {
     await expectWhole(run);
   });
 
-  it("G3: when the flush fails nobody is told of success, and the object starts afresh", async () => {
+  it("G3: when the flush fails nobody is told of success, and the object is told to start afresh", async () => {
     const run = await newTestRun();
     await accepted(run, note());
-    await runInDurableObject(run.stub, (_object, state) => {
+    const results = await runInDurableObject(run.stub, async (object: RunObject, state) => {
+      const abort = vi.spyOn(state, "abort").mockReturnValue(undefined);
       vi.spyOn(state.storage, "sync").mockRejectedValueOnce(new Error("the flush failed"));
+      const settled = await Promise.allSettled([object.submit({ command: note() })]);
+      expect(abort).toHaveBeenCalledExactlyOnceWith("Error: the flush failed");
+      return resultsOf(settled);
     });
-    await expect(run.client.submit({ command: note() })).rejects.toThrow();
+    expect(results).toEqual(["Error: the flush failed"]);
+    await evict(run);
     await accepted(run, note());
     await expectWhole(run);
   });

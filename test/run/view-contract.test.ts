@@ -1,4 +1,4 @@
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Command } from "../../src/domain/command.ts";
@@ -30,9 +30,11 @@ import {
   commitsOf,
   draftOf,
   eventsOf,
+  evict,
   newTestRun,
   objectOf,
   overviewOf,
+  PROPERTY_TIMEOUT_MS,
   type TestRun,
   useTestClock,
   wholeBlackboard,
@@ -229,7 +231,7 @@ class Follower {
 
   async take(step: Step, advance: (ms: number) => void): Promise<void> {
     if (step.do === "clock") advance(step.ms);
-    if (step.do === "wake") await evictDurableObject(this.#run.stub);
+    if (step.do === "wake") await evict(this.#run);
     if (step.do === "submit") await this.#submit(step.plan, step.commandId);
   }
 
@@ -288,30 +290,38 @@ class Follower {
 describe("design: the SQL view and the memory view are one contract", () => {
   const clock = useTestClock();
 
-  it("design: random histories lead both to the same decisions, claims, stale sets and texts", async () => {
-    await fc.assert(
-      fc.asyncProperty(histories({ maxSteps: 40, backwards: false }), async (steps) => {
-        const { id, stub } = objectOf();
-        await runInDurableObject(stub, (_object, state) => {
-          const twins = new Twins(state.storage, id);
-          for (const step of steps) twins.take(step);
-        });
-      }),
-      { numRuns: 100, seed: 1 },
-    );
-  });
+  it(
+    "design: random histories lead both to the same decisions, claims, stale sets and texts",
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(histories({ maxSteps: 40, backwards: false }), async (steps) => {
+          const { id, stub } = objectOf();
+          await runInDurableObject(stub, (_object, state) => {
+            const twins = new Twins(state.storage, id);
+            for (const step of steps) twins.take(step);
+          });
+        }),
+        { numRuns: 100, seed: 1 },
+      );
+    },
+    PROPERTY_TIMEOUT_MS,
+  );
 
-  it("design: memory follows an object's log through evictions and clock jumps", async () => {
-    await fc.assert(
-      fc.asyncProperty(histories({ maxSteps: 25, backwards: false }), async (steps) => {
-        const follower = await Follower.start();
-        for (const step of steps) {
-          await follower.take(step, (ms) => clock.advance(ms));
-          await follower.compare();
-        }
-        await follower.compareLog();
-      }),
-      { numRuns: 15, seed: 2 },
-    );
-  });
+  it(
+    "design: memory follows an object's log through evictions and clock jumps",
+    async () => {
+      await fc.assert(
+        fc.asyncProperty(histories({ maxSteps: 25, backwards: false }), async (steps) => {
+          const follower = await Follower.start();
+          for (const step of steps) {
+            await follower.take(step, (ms) => clock.advance(ms));
+            await follower.compare();
+          }
+          await follower.compareLog();
+        }),
+        { numRuns: 15, seed: 2 },
+      );
+    },
+    PROPERTY_TIMEOUT_MS,
+  );
 });

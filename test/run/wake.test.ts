@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import type { RunObject } from "../../src/run/run-object.ts";
@@ -9,6 +9,7 @@ import {
   creation,
   draftOf,
   everything,
+  evict,
   http,
   inObject,
   inStorage,
@@ -24,7 +25,7 @@ import {
   useTestClock,
 } from "./support/test-run.ts";
 
-/** A run with something of everything; nothing but its creation has been flushed. */
+/** A run with something of everything, whose status never changed: its head is not saved before the next alarm. */
 async function busyRun(): Promise<TestRun> {
   const run = await newTestRun();
   await accepted(
@@ -40,13 +41,6 @@ async function busyRun(): Promise<TestRun> {
   await accepted(run, { op: "transition_task", task_id: "a", action: "complete", lease_token: token });
   await claimed(run, { lease_ms: 60_000 });
   await accepted(run, {
-    op: "sync_todos",
-    todos: [{ id: "s1", content: "one" }],
-    replace: true,
-    source_session_id: null,
-    source_run_id: null,
-  });
-  await accepted(run, {
     op: "patch_blackboard",
     patch_op: "add_fact",
     payload: { id: "n", ts_ms: 1, text: "t" },
@@ -58,7 +52,7 @@ async function busyRun(): Promise<TestRun> {
     current_path: "/srv/ws",
     step_id: undefined,
   });
-  await accepted(run, note({ why_next_step: "go on" }));
+  await accepted(run, note({ why_next_step: "go on" }, "queued"));
   return run;
 }
 
@@ -75,11 +69,11 @@ describe("design: what an object knows after it woke", () => {
     const run = await busyRun();
     const before = await everything(run);
     expect(await savedSeq(run)).toBeLessThan((await overviewOf(run)).last_event_seq);
-    await evictDurableObject(run.stub);
+    await evict(run);
     expect(await everything(run)).toEqual(before);
     expect((await replayOf(run)).drift.mismatch).toBe(false);
     await accepted(run, note());
-    await evictDurableObject(run.stub);
+    await evict(run);
     expect((await overviewOf(run)).task_counts).toEqual({
       pending: 1,
       runnable: 0,
@@ -104,10 +98,10 @@ describe("design: what an object knows after it woke", () => {
     expect(await runDurableObjectAlarm(run.stub)).toBe(true);
     const saved = await savedSeq(run);
     expect(saved).toBe((await overviewOf(run)).last_event_seq);
-    await accepted(run, note());
+    await accepted(run, note(null, "queued"));
     await accepted(run, creation(row("late")));
     const before = await everything(run);
-    await evictDurableObject(run.stub);
+    await evict(run);
     expect(await savedSeq(run)).toBe(saved);
     expect(await everything(run)).toEqual(before);
   });
@@ -115,18 +109,18 @@ describe("design: what an object knows after it woke", () => {
   it("design: the head is saved at least every 1,000 commits, which bounds what a wake reads", async () => {
     const run = await newTestRun();
     await inObject(run, (object: RunObject) =>
-      Promise.all(Array.from({ length: 1_100 }, () => object.submit({ command: note() }))),
+      Promise.all(Array.from({ length: 1_100 }, () => object.submit({ command: note(null, "queued") }))),
     );
     expect(await savedSeq(run)).toBeGreaterThanOrEqual(1_000);
     const before = await overviewOf(run);
-    await evictDurableObject(run.stub);
+    await evict(run);
     expect(await overviewOf(run)).toEqual(before);
   });
 
   it("design: a lease that was out before the wake is requeued when it expires", async () => {
     const run = await busyRun();
     await inStorage(run, (_sql, storage) => storage.deleteAlarm());
-    await evictDurableObject(run.stub);
+    await evict(run);
     await overviewOf(run);
     // What is owed to the directory comes first; the lease is due a minute after its claim.
     clock.advance(1_000);
@@ -141,7 +135,7 @@ describe("design: what an object knows after it woke", () => {
     const run = await busyRun();
     const { last_event_seq } = await overviewOf(run);
     await inStorage(run, (_sql, storage) => storage.deleteAlarm());
-    await evictDurableObject(run.stub);
+    await evict(run);
     await overviewOf(run);
     clock.advance(1_000);
     expect(await runDurableObjectAlarm(run.stub)).toBe(true);
@@ -153,7 +147,7 @@ describe("design: what an object knows after it woke", () => {
     await accepted(run, note());
     clock.advance(1_000);
     expect(await runDurableObjectAlarm(run.stub)).toBe(true);
-    await evictDurableObject(run.stub);
+    await evict(run);
     await overviewOf(run);
     expect(await inStorage(run, (_sql, storage) => storage.getAlarm())).toBeNull();
   });
@@ -171,7 +165,7 @@ describe("design: what an object knows after it woke", () => {
       expect(await run.client.sweep()).toBeNull();
     };
     await ask();
-    await evictDurableObject(run.stub);
+    await evict(run);
     await ask();
     expect(
       await rowsOf(run, "SELECT name FROM sqlite_master WHERE name NOT LIKE '\\_cf\\_%' ESCAPE '\\'"),
@@ -184,7 +178,7 @@ describe("design: what an object knows after it woke", () => {
   it("design: a checkpoint taken before the wake is there after it", async () => {
     const run = await busyRun();
     const checkpoint = await checkpointed(run);
-    await evictDurableObject(run.stub);
+    await evict(run);
     const latest = await http("GET", `/context/runs/${run.id}/checkpoints/latest`);
     expect(latest).toEqual({ checkpoint });
   });

@@ -3,6 +3,7 @@ import { jsonTooLarge } from "../../domain/json-size.ts";
 import type { RunDraft } from "../../domain/run.ts";
 import { isAbsolutePath } from "../../domain/workspace.ts";
 import { tenantKey } from "../../identity/tenant.ts";
+import { nonBlank, withoutAbsent } from "../../protocol/absent.ts";
 import type { BodyOf } from "../../protocol/bodies.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import { readIfMatch } from "../../protocol/if-match.ts";
@@ -58,16 +59,16 @@ async function draftOf(
   const run_id = body.run_id ?? (await generatedId(call, identified));
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
-  const draft: RunDraft = {
+  const draft: RunDraft = withoutAbsent({
     run_id,
     objective: body.objective,
     run_type: body.run_type ?? DEFAULT_RUN_TYPE,
     workspace: body.workspace ?? NO_WORKSPACE,
-    ...nonBlank("source_client", body.source_client),
-    ...nonBlank("model_provider", body.model_provider),
-    ...nonBlank("model_id", body.model_id),
+    source_client: nonBlank(body.source_client),
+    model_provider: nonBlank(body.model_provider),
+    model_id: nonBlank(body.model_id),
     mcp_servers: (body.mcp_servers ?? []).map((name) => name.trim()).filter((name) => name !== ""),
-  };
+  });
   const tooLarge = jsonTooLarge("new_run_bytes", draft, MAX_NEW_RUN_BYTES);
   if (tooLarge !== null) throw new RequestRefused(tooLarge);
   return draft;
@@ -217,20 +218,6 @@ function runOf(body: BodyOf<"replaceRun">, call: Call): Run {
     last_error: body.last_error,
     updated_at_ms: body.updated_at_ms,
     source_metadata: body.source_metadata,
-    tasks: body.tasks.map((task) => withoutAbsent({ ...task, id: task.id.trim() })),
+    tasks: body.tasks.map((task) => withoutAbsent(task)),
   });
-}
-
-type Defined<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
-  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
-};
-
-/** Drops members that are undefined: on the wire an empty member is absent. */
-function withoutAbsent<T extends object>(members: T): Defined<T> {
-  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as Defined<T>;
-}
-
-function nonBlank<K extends string>(key: K, value: string | undefined): { [P in K]?: string } {
-  const text = value?.trim() ?? "";
-  return (text === "" ? {} : { [key]: text }) as { [P in K]?: string };
 }

@@ -1,6 +1,5 @@
 import type { Call } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
-import { RequestRefused } from "../problem.ts";
 
 const todos: Mutation<"sync_todos", "syncTodos"> = {
   body: "syncTodos",
@@ -50,7 +49,7 @@ const validation: Mutation<"validate_workspace", "validateWorkspace"> = {
   native: ({ outcome: { mismatch, run_status, event } }) => {
     if (mismatch === null) return { members: { mismatch: false, event: event ?? undefined } };
     const error = "the agent does not work in the run's workspace";
-    throw new RequestRefused({ code: "WORKSPACE_MISMATCH", error, ...mismatch, run_status });
+    return { refusal: { code: "WORKSPACE_MISMATCH", error, ...mismatch, run_status } };
   },
   represents: ["run"],
 };

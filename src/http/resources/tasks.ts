@@ -1,3 +1,4 @@
+import { agentBlank } from "../../domain/refusals.ts";
 import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease } from "../../protocol/task.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -73,19 +74,16 @@ function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call):
 const claim: Mutation<"claim_task", "claimTask"> = {
   body: "claimTask",
   command: ({ agent_id, task_type, workflow_id, lease_ms }) => {
-    if (agent_id.trim() === "") {
-      const message = "must not be blank";
-      const issues = [{ field: "agent_id", rule: "non_blank", message }];
-      throw new RequestRefused({ code: "FIELD_INVALID", error: `agent_id: ${message}`, issues });
-    }
+    // Before the run is looked up (contract 02 §5.5).
+    if (agent_id.trim() === "") throw new RequestRefused(agentBlank);
     return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms };
   },
   echo: "blackboard",
   context: ({ outcome, echo }) => ({ ok: true, deduped: false, task: outcome.task, ...echo }),
-  contextRepeated: ({ command, outcome, echo }) => {
-    const task = outcome?.task ?? null;
-    const isSameAgent = task !== null && task.lease_owner === command.agent_id.trim();
-    return { ok: true, deduped: true, task: null, deduped_task: isSameAgent ? task : undefined, ...echo };
+  // Only the same request gets its lease again: the log tells everyone who claimed under which command id.
+  contextRepeated: ({ same, outcome, echo }) => {
+    const deduped_task = same ? (outcome?.task ?? undefined) : undefined;
+    return { ok: true, deduped: true, task: null, deduped_task, ...echo };
   },
   native: ({ outcome }) => ({ members: { task: outcome.task, lease: leaseMembers(outcome.lease) } }),
   represents: ["run", "blackboard"],

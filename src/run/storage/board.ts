@@ -1,6 +1,9 @@
 import { type Artifact, NOTE_LISTS, type Note, type NoteList } from "../../protocol/blackboard.ts";
 import type { Sql } from "./sql.ts";
 
+/** The blackboard's lists. */
+export type BoardList = NoteList | "artifacts";
+
 /** The blackboard's lists: notes and artifacts, in the order they were added. */
 export class BoardTables {
   readonly #sql: Sql;
@@ -9,27 +12,31 @@ export class BoardTables {
     this.#sql = sql;
   }
 
-  addNote(list: NoteList, note: Note): void {
-    this.#sql.run("INSERT INTO notes (list, doc) VALUES (?, ?)", list, JSON.stringify(note));
+  /** @returns the entry's JSON text, as stored. */
+  addNote(list: NoteList, note: Note): string {
+    const doc = JSON.stringify(note);
+    this.#sql.run("INSERT INTO notes (list, doc) VALUES (?, ?)", list, doc);
+    return doc;
   }
 
-  addArtifact(artifact: Artifact): void {
-    this.#sql.run("INSERT INTO artifacts (doc) VALUES (?)", JSON.stringify(artifact));
+  /** @returns the entry's JSON text, as stored. */
+  addArtifact(artifact: Artifact): string {
+    const doc = JSON.stringify(artifact);
+    this.#sql.run("INSERT INTO artifacts (doc) VALUES (?)", doc);
+    return doc;
   }
 
-  /** The JSON texts of each note list. */
-  noteDocs(): Record<NoteList, string[]> {
-    const docs: Record<NoteList, string[]> = { facts: [], decisions: [], open_questions: [] };
+  /** The JSON texts of each list. */
+  docs(): Record<BoardList, string[]> {
+    const docs: Record<BoardList, string[]> = { facts: [], decisions: [], open_questions: [], artifacts: [] };
     for (const row of this.#sql.all<{ list: string; doc: string }>(
       "SELECT list, doc FROM notes ORDER BY pos",
     )) {
       const list = NOTE_LISTS.find((known) => known === row.list);
       if (list !== undefined) docs[list].push(row.doc);
     }
+    const artifacts = this.#sql.all<{ doc: string }>("SELECT doc FROM artifacts ORDER BY pos");
+    docs.artifacts = artifacts.map((row) => row.doc);
     return docs;
-  }
-
-  artifactDocs(): string[] {
-    return this.#sql.all<{ doc: string }>("SELECT doc FROM artifacts ORDER BY pos").map((row) => row.doc);
   }
 }

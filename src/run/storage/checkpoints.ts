@@ -10,13 +10,10 @@ export interface CheckpointHead {
   reason: string;
 }
 
-interface CheckpointRow extends Record<string, SqlStorageValue> {
-  seq: number;
-  head: string;
-  request: string | null;
-}
-
-/** The `checkpoints` and `checkpoint_parts` tables. One checkpoint per seq: a second one at the same seq takes its place. */
+/**
+ * The `checkpoints` tables. One checkpoint per seq: a second one at the same seq takes its place. The calls that made
+ * them are remembered for the life of the run all the same.
+ */
 export class CheckpointTable {
   readonly #sql: Sql;
 
@@ -33,15 +30,21 @@ export class CheckpointTable {
     content: { run_state: Iterable<string>; blackboard: Iterable<string> },
     request: { commandId: string; fingerprint: string } | null,
   ): void {
+    const text = JSON.stringify(head);
     this.#sql.run("DELETE FROM checkpoint_parts WHERE seq = ?", head.seq);
     this.#sql.run(
-      `INSERT INTO checkpoints (seq, command_id, request, head) VALUES (?, ?, ?, ?)
-       ON CONFLICT (seq) DO UPDATE SET command_id = excluded.command_id, request = excluded.request, head = excluded.head`,
+      "INSERT INTO checkpoints (seq, head) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE SET head = excluded.head",
       head.seq,
-      request?.commandId ?? null,
-      request?.fingerprint ?? null,
-      JSON.stringify(head),
+      text,
     );
+    if (request !== null) {
+      this.#sql.run(
+        "INSERT INTO checkpoint_commands (command_id, fingerprint, head) VALUES (?, ?, ?)",
+        request.commandId,
+        request.fingerprint,
+        text,
+      );
+    }
     for (const member of ["run_state", "blackboard"] as const) {
       let part = 0;
       for (const text of inParts(content[member])) {
@@ -59,19 +62,21 @@ export class CheckpointTable {
 
   /** The newest checkpoint at or before a seq. */
   latest(uptoSeq: number): CheckpointHead | null {
-    const row = this.#sql.first<CheckpointRow>(
-      "SELECT seq, head, request FROM checkpoints WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
+    const row = this.#sql.first<{ head: string }>(
+      "SELECT head FROM checkpoints WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
       uptoSeq,
     );
     return row === null ? null : (JSON.parse(row.head) as CheckpointHead);
   }
 
-  byCommand(commandId: string): { head: CheckpointHead; fingerprint: string | null } | null {
-    const row = this.#sql.first<CheckpointRow>(
-      "SELECT seq, head, request FROM checkpoints WHERE command_id = ?",
+  /** The checkpoint that a call made, which another may have replaced since. */
+  byCommand(commandId: string): { head: CheckpointHead; fingerprint: string } | null {
+    const row = this.#sql.first<{ head: string; fingerprint: string }>(
+      "SELECT head, fingerprint FROM checkpoint_commands WHERE command_id = ?",
       commandId,
     );
-    return row === null ? null : { head: JSON.parse(row.head) as CheckpointHead, fingerprint: row.request };
+    if (row === null) return null;
+    return { head: JSON.parse(row.head) as CheckpointHead, fingerprint: row.fingerprint };
   }
 
   /** The whole checkpoint as JSON text, in pieces. */

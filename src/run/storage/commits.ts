@@ -2,7 +2,7 @@ import type { CommandOp } from "../../domain/command.ts";
 import type { Commit } from "../../domain/commit.ts";
 import { bytesOver } from "../../domain/json-size.ts";
 import type { ReceiptFacts } from "../../domain/outcome.ts";
-import { MAX_COMMIT_BYTES } from "../../protocol/limits.ts";
+import { MAX_COMMIT_BYTES, MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { Sql } from "./sql.ts";
 
 /** What is kept with the first commit of a command, so that a repeat can be answered from the log. */
@@ -80,7 +80,8 @@ export class CommitTable {
   /** Commits with `after < seq <= upto`, ascending, read page by page. */
   *range(after: number, upto: number): Generator<Commit> {
     for (let cursor = after; cursor < upto; ) {
-      const rows = this.#sql.all<CommitRow>(
+      const { rows } = this.#sql.upTo<CommitRow>(
+        MAX_PAGE_LENGTH,
         "SELECT seq, receipt, event, patch FROM commits WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
         cursor,
         upto,
@@ -103,7 +104,8 @@ export class CommitTable {
     limit: number,
   ): Generator<{ seq: number; text: string }> {
     for (let cursor = after, left = limit; cursor < upto && left > 0; ) {
-      const rows = this.#sql.all<{ seq: number; text: string }>(
+      const { rows } = this.#sql.upTo<{ seq: number; text: string }>(
+        MAX_PAGE_LENGTH,
         `SELECT seq, ${column} AS text FROM commits
          WHERE seq > ? AND seq <= ? AND ${column} IS NOT NULL ORDER BY seq LIMIT ?`,
         cursor,

@@ -71,11 +71,14 @@ const MIGRATIONS: readonly (readonly string[])[] = [
     // What was saved where. The content lies in parts, because a row ends at 2 MB.
     `CREATE TABLE checkpoints (
       seq INTEGER PRIMARY KEY,    -- position in the log; a second checkpoint there takes the place of the first
-      command_id TEXT,            -- idempotency key of the call, or null
-      request TEXT,               -- digest of the call; null when command_id is
       head TEXT NOT NULL          -- CheckpointHead, JSON
     ) STRICT`,
-    `CREATE UNIQUE INDEX checkpoints_by_command ON checkpoints (command_id) WHERE command_id IS NOT NULL`,
+    // The calls that made checkpoints, for answering their repeats.
+    `CREATE TABLE checkpoint_commands (
+      command_id TEXT PRIMARY KEY,
+      fingerprint TEXT NOT NULL,  -- digest of the request
+      head TEXT NOT NULL          -- CheckpointHead as it was answered, JSON
+    ) STRICT, WITHOUT ROWID`,
     `CREATE TABLE checkpoint_parts (
       seq INTEGER NOT NULL,
       member TEXT NOT NULL,       -- run_state or blackboard

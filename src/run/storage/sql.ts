@@ -27,6 +27,27 @@ export class Sql {
     return rows;
   }
 
+  /**
+   * Rows until their texts together are longer than `maxLength` UTF-16 units; at least one, if there is one.
+   * `isCut` tells whether more may follow.
+   */
+  upTo<Row extends Record<string, SqlStorageValue>>(
+    maxLength: number,
+    query: string,
+    ...bindings: Binding[]
+  ): { rows: Row[]; isCut: boolean } {
+    const cursor = this.#storage.sql.exec<Row>(query, ...bindings);
+    const rows: Row[] = [];
+    let length = 0;
+    for (const row of cursor) {
+      rows.push(row);
+      for (const value of Object.values(row)) length += typeof value === "string" ? value.length : 0;
+      if (length > maxLength) break;
+    }
+    this.#read += cursor.rowsRead;
+    return { rows, isCut: length > maxLength };
+  }
+
   first<Row extends Record<string, SqlStorageValue>>(query: string, ...bindings: Binding[]): Row | null {
     return this.all<Row>(query, ...bindings)[0] ?? null;
   }

@@ -1,4 +1,5 @@
 import type { TaskFilter } from "../../domain/command.ts";
+import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
@@ -122,9 +123,13 @@ export class TaskTable {
     return this.#sql.all<{ pos: number; doc: string }>("SELECT pos, doc FROM tasks ORDER BY pos");
   }
 
-  /** Up to `scan` tasks after a position, in list order. */
-  page(afterPos: number, scan: number): { pos: number; status: WorkStatus; doc: string }[] {
-    return this.#sql.all<{ pos: number; status: WorkStatus; doc: string }>(
+  /** Up to `scan` tasks after a position, in list order; `isCut` when they were too long to read that many. */
+  page(
+    afterPos: number,
+    scan: number,
+  ): { rows: { pos: number; status: WorkStatus; doc: string }[]; isCut: boolean } {
+    return this.#sql.upTo(
+      MAX_PAGE_LENGTH,
       "SELECT pos, status, doc FROM tasks WHERE pos > ? ORDER BY pos LIMIT ?",
       afterPos,
       scan,

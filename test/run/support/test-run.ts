@@ -1,4 +1,4 @@
-import { runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import type { Command, CommandOf, CommandOp, TaskRow } from "../../../src/domain/command.ts";
@@ -18,6 +18,9 @@ import type { RunObject } from "../../../src/run/run-object.ts";
 
 /** The directory key of the tenant that test runs belong to. */
 export const TENANT = tenantKey(LOCAL_TENANT);
+
+/** How long a property may take on a busy machine. */
+export const PROPERTY_TIMEOUT_MS = 30_000;
 
 /** A run of a test's own, and the ways to its object. */
 export interface TestRun {
@@ -102,6 +105,12 @@ export async function claimed(
   const { task, lease } = await accepted(run, { op: "claim_task", agent_id: "agent", ...fields });
   if (task === null || lease === null) throw new Error("nothing was claimable");
   return { id: task.id, token: lease.token, expiresAtMs: lease.expires_at_ms };
+}
+
+/** Takes the object out of memory, whether or not it is there; it wakes at its next call. */
+export async function evict({ client, stub }: TestRun): Promise<void> {
+  await client.readOverview();
+  await evictDurableObject(stub);
 }
 
 /** Runs code in the object: what it calls there at once arrives at once. */

@@ -1,0 +1,61 @@
+import type * as z from "zod";
+import type { Issue } from "./issue.ts";
+
+export type Shaped<T> = { ok: true; value: T } | { ok: false; issues: Issue[] };
+
+/**
+ * Reads a value by a schema. What is wrong is told as issues: each names its field as a path (`tasks[3].priority`,
+ * behind `prefix`), the rule and, if it has one, the limit. Never throws.
+ */
+export function readShape<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  prefix = "",
+): Shaped<z.output<Schema>> {
+  try {
+    // With their input, issues can tell a missing field from one of the wrong type.
+    const read = schema.safeParse(value, { reportInput: true });
+    return read.success
+      ? { ok: true, value: read.data }
+      : { ok: false, issues: read.error.issues.flatMap((issue) => issuesOf(issue, prefix)) };
+  } catch (error) {
+    // Hundreds of thousands of faults in one value are more than the library can collect on its stack.
+    if (!(error instanceof RangeError)) throw error;
+    return { ok: false, issues: [{ field: prefix, rule: "shape", message: "has too many faults to list" }] };
+  }
+}
+
+function issuesOf(issue: z.core.$ZodIssue, prefix: string): Issue[] {
+  const field = fieldName(prefix, issue.path);
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => ({
+      field: fieldName(field, [key]),
+      rule: "unknown_field",
+      message: "is not a field of this request",
+    }));
+  }
+  return [{ field, rule: ruleOf(issue), message: issue.message, ...bounds(issue) }];
+}
+
+function ruleOf(issue: z.core.$ZodIssue): string {
+  const isMissing = issue.input === undefined;
+  if (issue.code === "invalid_type") return isMissing ? "required" : issue.expected;
+  if (issue.code === "invalid_value") return isMissing ? "required" : "one_of";
+  if (issue.code === "custom" && typeof issue.params?.rule === "string") return issue.params.rule;
+  return issue.code;
+}
+
+function bounds(issue: z.core.$ZodIssue): Pick<Issue, "limit" | "actual"> {
+  if (issue.code === "too_big") return { limit: Number(issue.maximum) };
+  if (issue.code === "too_small") return { limit: Number(issue.minimum) };
+  if (issue.code !== "custom") return {};
+  const { limit, actual } = issue.params ?? {};
+  return { ...(typeof limit === "number" && { limit }), ...(typeof actual === "number" && { actual }) };
+}
+
+function fieldName(prefix: string, path: PropertyKey[]): string {
+  return path.reduce<string>((name, part) => {
+    if (typeof part === "number") return `${name}[${part}]`;
+    return name === "" ? String(part) : `${name}.${String(part)}`;
+  }, prefix);
+}

@@ -1,0 +1,155 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Commit } from "../../src/domain/commit.ts";
+import { driftBetween, NOT_COMPARED } from "../../src/domain/drift.ts";
+import { evolve } from "../../src/domain/evolve.ts";
+import { newHead } from "../../src/domain/head.ts";
+import { fromCheckpoint, replay } from "../../src/domain/replay.ts";
+import type { Checkpoint } from "../../src/protocol/checkpoint.ts";
+import type { EventRecord } from "../../src/protocol/event.ts";
+import { aRun, aTask, memoryRun, NOW, stepsOf } from "../support/builders.ts";
+import { anySteps } from "../support/commands.ts";
+import { execute } from "../support/execute.ts";
+import type { Snapshot } from "../support/memory-engine.ts";
+
+function checkpointOf({ run, blackboard }: Snapshot): Checkpoint {
+  const seq = run.last_event_seq;
+  return { checkpoint_id: "cp-1", run_id: "r", seq, ts_ms: NOW, reason: "", run_state: run, blackboard };
+}
+
+describe("replay is live", () => {
+  it("06§3.5 the log over the run as created gives the stored run and board, and no drift", () => {
+    fc.assert(
+      fc.property(anySteps, (steps) => {
+        const { engine } = execute(steps);
+        const commits = engine.commits();
+        const replayed = replay(engine.initial(), commits);
+        const sides = { run: replayed.state.run(), blackboard: replayed.state.blackboard() };
+        const stored = engine.snapshot();
+        expect(sides).toStrictEqual(stored);
+        expect(driftBetween(sides, stored)).toEqual({ ...NOT_COMPARED, compared: true });
+        expect(replayed.eventsApplied).toBe(commits.length);
+        expect(replayed.patchesApplied).toBe(commits.filter(({ patch }) => patch !== null).length);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it("06§3.5 so does the rest of the log over a checkpoint of any moment", () => {
+    fc.assert(
+      fc.property(anySteps, fc.nat(), (steps, moment) => {
+        const { engine, history } = execute(steps);
+        const at = history[moment % Math.max(1, history.length)]?.after;
+        if (at === undefined) return;
+        const rest = engine.commits().filter(({ event }) => event.seq > at.run.last_event_seq);
+        const { state } = replay(fromCheckpoint(checkpointOf(at)), rest);
+        expect({ run: state.run(), blackboard: state.blackboard() }).toStrictEqual(engine.snapshot());
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it("D82 the log up to any seq gives the run as it was then", () => {
+    fc.assert(
+      fc.property(anySteps, (steps) => {
+        const { engine, history } = execute(steps);
+        const state = engine.initial();
+        let applied = 0;
+        for (const { after } of history) {
+          for (const commit of engine.commits().slice(applied, after.run.last_event_seq)) state.apply(commit);
+          applied = after.run.last_event_seq;
+          expect(state.run()).toEqual(after.run);
+          expect(state.blackboard()).toEqual(after.blackboard);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+/** A commit of an event that no engine wrote today: imported, forged or damaged. */
+function commitOf(event: Partial<EventRecord>, patch: Commit["patch"] = null): Commit {
+  const base: EventRecord = {
+    event_id: "evt-1",
+    run_id: "r",
+    seq: 1,
+    ts_ms: NOW,
+    type: "note",
+    status: "running",
+    run_status: "running",
+    revision: 2,
+    payload: null,
+  };
+  return { event: { ...base, ...event }, patch };
+}
+
+describe("what a commit means", () => {
+  const head = newHead(aRun({ steps: stepsOf({ s1: "pending" }), why_next_step: "before" }));
+  const engineTypes = [
+    "context.task.created",
+    "context.run.replaced",
+    "todo_synced",
+    "meta_next_step_selected",
+    "workspace_validated",
+    "workspace_mismatch",
+    "context.blackboard.patched",
+  ];
+  const forged = {
+    task: aTask(),
+    run: { ...aRun({ objective: "x" }), tasks: [aTask()] },
+    steps: [],
+    op: "add_fact",
+  };
+
+  it.each(engineTypes)(
+    "E1 D09 a client's %s follows the transition rules, its payload is not applied",
+    (type) => {
+      const { head: after, changes } = evolve(head, commitOf({ type, origin: "client", payload: forged }));
+      expect(changes).toEqual([]);
+      expect(after).toEqual({
+        ...head,
+        run: { ...head.run, status: "running", revision: 2, last_event_seq: 1, updated_at_ms: NOW },
+      });
+    },
+  );
+
+  it.each(engineTypes)("03§8 an engine's %s without its payload still replays and counts", (type) => {
+    for (const payload of [null, {}]) {
+      const { head: after, changes } = evolve(head, commitOf({ type, payload }));
+      expect(changes).toEqual([]);
+      expect(after.run).toMatchObject({ revision: 2, last_event_seq: 1, updated_at_ms: NOW });
+      expect(after.run.objective).toBe("Ship it");
+      expect(after.run.steps).toEqual(stepsOf({ s1: "pending" }));
+    }
+  });
+
+  it("E2 D27 times are the event's", () => {
+    const started = commitOf({ type: "session_run_started", ts_ms: 4_321 });
+    expect(evolve(head, started).head.run).toMatchObject({ started_at_ms: 4_321, updated_at_ms: 4_321 });
+    const cancelled = commitOf({ type: "run_cancelled", ts_ms: 4_321 });
+    expect(evolve(head, cancelled).head.run.ended_at_ms).toBe(4_321);
+  });
+
+  it("03§8 counters and time never go back, whatever an imported event says", () => {
+    const late = newHead(aRun({ revision: 9, last_event_seq: 8, updated_at_ms: 70_000 }));
+    expect(evolve(late, commitOf({ seq: 3, revision: 4 })).head.run).toMatchObject({
+      revision: 9,
+      last_event_seq: 8,
+      updated_at_ms: 70_000,
+    });
+  });
+
+  it("03§8 the contract's example: a lone planning_started", () => {
+    const run = memoryRun();
+    run.apply(commitOf({ type: "planning_started", status: "planning" }));
+    expect(run.run()).toMatchObject({ status: "awaiting_approval", last_event_seq: 1, revision: 2 });
+    expect(run.run().steps).toHaveLength(3);
+  });
+
+  it("I7 03§8 a task event changes its task alone, whatever status it declares", () => {
+    const run = memoryRun({ status: "queued" }, [aTask({ id: "a" }), aTask({ id: "b" })]);
+    const task = aTask({ id: "a", status: "done", task_rev: 2 });
+    run.apply(commitOf({ type: "context.task.completed", status: "failed", payload: { task } }));
+    expect(run.run()).toMatchObject({ status: "queued", tasks: [task, aTask({ id: "b" })] });
+  });
+});

@@ -1,0 +1,74 @@
+import { describe, expect, it } from "vitest";
+import * as z from "zod";
+import type { Issue } from "../../src/protocol/issue.ts";
+import { readShape } from "../../src/protocol/shape.ts";
+
+/** The issues of a value under a schema, without their messages. */
+function issues(schema: z.ZodType, value: unknown, prefix?: string): Omit<Issue, "message">[] {
+  const result = readShape(schema, value, prefix);
+  if (result.ok) throw new Error("the value fits");
+  return result.issues.map(({ message, ...issue }) => {
+    expect(message).not.toBe("");
+    return issue;
+  });
+}
+
+const item = z.strictObject({ n: z.int().min(0).max(9), word: z.enum(["a", "b"]).optional() });
+const schema = z.strictObject({ items: z.array(item), "odd name": z.string().optional() });
+
+describe("issues of a schema", () => {
+  const cases: [unknown, Omit<Issue, "message">[]][] = [
+    [null, [{ field: "", rule: "object" }]],
+    [{}, [{ field: "items", rule: "required" }]],
+    [{ items: {} }, [{ field: "items", rule: "array" }]],
+    [{ items: [1] }, [{ field: "items[0]", rule: "object" }]],
+    [{ items: [{ n: 1 }, { n: "1" }] }, [{ field: "items[1].n", rule: "number" }]],
+    [{ items: [{ n: 0.5 }] }, [{ field: "items[0].n", rule: "int" }]],
+    [{ items: [{ n: -1 }] }, [{ field: "items[0].n", rule: "too_small", limit: 0 }]],
+    [{ items: [{ n: 10 }] }, [{ field: "items[0].n", rule: "too_big", limit: 9 }]],
+    [{ items: [{ n: 1, word: "c" }] }, [{ field: "items[0].word", rule: "one_of" }]],
+    [
+      { items: [{ n: 1, x: 1, y: 2 }], z: 3 },
+      [
+        { field: "items[0].x", rule: "unknown_field" },
+        { field: "items[0].y", rule: "unknown_field" },
+        { field: "z", rule: "unknown_field" },
+      ],
+    ],
+    [
+      { items: [{ n: -1 }, { n: 10, word: 5 }], "odd name": 1 },
+      [
+        { field: "items[0].n", rule: "too_small", limit: 0 },
+        { field: "items[1].n", rule: "too_big", limit: 9 },
+        { field: "items[1].word", rule: "one_of" },
+        { field: "odd name", rule: "string" },
+      ],
+    ],
+  ];
+  it.each(cases)("02§1.3 %j", (value, expected) => {
+    expect(issues(schema, value)).toEqual(expected);
+  });
+
+  it("02§1.3 a prefix says where the value stood", () => {
+    expect(issues(schema, { items: [{ n: -1 }] }, "payload")).toEqual([
+      { field: "payload.items[0].n", rule: "too_small", limit: 0 },
+    ]);
+    expect(issues(z.string(), 5, "payload")).toEqual([{ field: "payload", rule: "string" }]);
+    expect(issues(z.array(z.string()), [5], "payload")).toEqual([{ field: "payload[0]", rule: "string" }]);
+    expect(issues(z.array(z.string()), [5])).toEqual([{ field: "[0]", rule: "string" }]);
+  });
+
+  it("02§1.3 a check of our own names its rule and limit, or is custom", () => {
+    const named = z.string().refine(() => false, { message: "m", params: { rule: "id", limit: 3 } });
+    expect(issues(named, "x")).toEqual([{ field: "", rule: "id", limit: 3 }]);
+    const odd = z.string().refine(() => false, { message: "m", params: { rule: 5, limit: "3" } });
+    expect(issues(odd, "x")).toEqual([{ field: "", rule: "custom" }]);
+  });
+
+  it("02§1.3 messages do not repeat what was sent", () => {
+    const secret = "s3cr3t-value";
+    const result = readShape(z.object({ a: z.int(), b: z.enum(["x"]) }), { a: secret, b: secret });
+    expect(result.ok).toBe(false);
+    expect(JSON.stringify(result)).not.toContain(secret);
+  });
+});

@@ -1,0 +1,172 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Command, TaskRow } from "../../src/domain/command.ts";
+import type { OutcomeOf } from "../../src/domain/outcome.ts";
+import type { RowCounts } from "../../src/run/storage/sql.ts";
+import { creation, inObject, newTestRun, note, row, type TestRun } from "./support/test-run.ts";
+
+const TYPES = ["k0", "k1", "k2", "k3", "k4"];
+const WORKFLOWS = ["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9"];
+const BATCH = 10;
+
+/** Operations with their budget (design §10): rows written and read, at most; for a batch, per task. */
+const BUDGETS = {
+  append: { written: 2, read: 10 },
+  claim: { written: 5, read: 20 },
+  "claim by task type": { written: 5, read: 20 },
+  "claim by workflow": { written: 5, read: 20 },
+  "claim by task type and workflow": { written: 5, read: 20 },
+  "claim of what there is none of": { written: 5, read: 20 },
+  heartbeat: { written: 3, read: 10 },
+  complete: { written: 5, read: 20 },
+  "create, per task": { written: 4, read: 10 },
+  "create with a key each, per task": { written: 4 + 1, read: 10 },
+  "create with two edges each, per task": { written: 4 + 2, read: 10 + 2 },
+  "create in a chain, per task": { written: 4 + 1, read: 10 + 1 },
+} satisfies Record<string, RowCounts>;
+type Operation = keyof typeof BUDGETS;
+
+/** What operations cost on one run: the most of several times each. */
+class Meter {
+  readonly worst = new Map<string, RowCounts>();
+  readonly #run: TestRun;
+  #keys = 0;
+
+  constructor(run: TestRun) {
+    this.#run = run;
+  }
+
+  async unmeasured(command: Command): Promise<void> {
+    const answer = await this.#run.client.submit({ command });
+    if (!answer.ok) throw new Error(JSON.stringify(answer));
+  }
+
+  /** Submits a command, with an idempotency key of its own or none, and notes its price. */
+  async submit<C extends Command>(
+    operation: Operation,
+    withKey: boolean,
+    command: C,
+    tasks = 1,
+  ): Promise<OutcomeOf<C["op"]>> {
+    const commandId = withKey ? `key-${++this.#keys}` : undefined;
+    const answer = await this.#run.client.submit({ command, commandId, fingerprint: "f" });
+    if (!answer.ok || answer.outcome === null) throw new Error(`${operation}: ${JSON.stringify(answer)}`);
+    const name = nameOf(operation, withKey);
+    const worst = this.worst.get(name) ?? { written: 0, read: 0 };
+    this.worst.set(name, {
+      // One key for the whole batch is not counted per task.
+      written: Math.max(worst.written, Math.floor(answer.rows.written / tasks)),
+      read: Math.max(worst.read, Math.ceil(answer.rows.read / tasks)),
+    });
+    return answer.outcome as OutcomeOf<C["op"]>;
+  }
+}
+
+function nameOf(operation: Operation, withKey: boolean): string {
+  return withKey ? `${operation}, with a key` : operation;
+}
+
+/** Ready tasks over all lanes of task type and workflow. */
+function laneRow(index: number): TaskRow {
+  return row(`t${index}`, {
+    task_type: TYPES[index % TYPES.length] ?? "",
+    workflow_id: WORKFLOWS[Math.floor(index / TYPES.length) % WORKFLOWS.length],
+    priority: index % 7,
+  });
+}
+
+/** Prices every operation on a run of that many tasks, in a worst case of several. */
+async function measure(taskCount: number): Promise<Map<string, RowCounts>> {
+  const run = await newTestRun();
+  for (let start = 0; start < taskCount; start += 500) {
+    const rows = Array.from({ length: Math.min(500, taskCount - start) }, (_, index) =>
+      laneRow(start + index),
+    );
+    await inObject(run, (object) => object.submit({ command: creation(...rows) }));
+  }
+  const goals = Array.from({ length: BATCH + 1 }, (_, index) => row(`goal-${index}`, { status: "blocked" }));
+  await run.client.submit({ command: creation(...goals) });
+  // The first claim after a wake learns the lanes; the others are what is budgeted.
+  await run.client.submit({ command: { op: "claim_task", agent_id: "first", task_type: "none" } });
+  const meter = new Meter(run);
+  for (const withKey of [false, true]) {
+    for (let round = 0; round < 3; round += 1) {
+      await meter.submit("append", withKey, note("x".repeat(1_000), "queued"));
+      await measureTask(meter, withKey, `job-${withKey}-${round}`);
+      await measureCreation(meter, withKey, `${withKey}-${round}`);
+    }
+  }
+  return meter.worst;
+}
+
+/** Claims in every way, and one task's life; what was claimed by a filter is given back, so that no lane runs dry. */
+async function measureTask(meter: Meter, withKey: boolean, job: string): Promise<void> {
+  const claim = { op: "claim_task", agent_id: "agent" } as const;
+  const filtered: [Operation, { task_type?: string; workflow_id?: string }][] = [
+    ["claim by task type", { task_type: "k2" }],
+    ["claim by workflow", { workflow_id: "w1" }],
+    ["claim by task type and workflow", { task_type: "k3", workflow_id: "w0" }],
+  ];
+  for (const [operation, filter] of filtered) {
+    const { task, lease } = await meter.submit(operation, withKey, { ...claim, ...filter });
+    await meter.unmeasured({
+      op: "transition_task",
+      task_id: task?.id ?? "",
+      action: "release",
+      lease_token: lease?.token,
+    });
+  }
+  await meter.submit("claim of what there is none of", withKey, { ...claim, task_type: "none" });
+  await meter.unmeasured(creation(row(job, { priority: 9, task_type: "k1", workflow_id: "w1" })));
+  const { task, lease } = await meter.submit("claim", withKey, claim);
+  expect(task?.id).toBe(job);
+  const transition = { op: "transition_task", task_id: job, lease_token: lease?.token } as const;
+  await meter.submit("heartbeat", withKey, { ...transition, action: "heartbeat" });
+  await meter.submit("complete", withKey, { ...transition, action: "complete" });
+}
+
+async function measureCreation(meter: Meter, withKey: boolean, prefix: string): Promise<void> {
+  const rows = (kind: string, fields: (index: number) => Partial<TaskRow>) =>
+    creation(
+      ...Array.from({ length: BATCH }, (_, index) =>
+        row(`${prefix}-${kind}-${index}`, { task_type: "k0", workflow_id: "w0", ...fields(index) }),
+      ),
+    );
+  await meter.submit(
+    "create, per task",
+    withKey,
+    rows("plain", () => ({})),
+    BATCH,
+  );
+  if (!withKey) {
+    const keyed = rows("keyed", (index) => ({ command_id: `${prefix}-${index}` }));
+    await meter.submit("create with a key each, per task", withKey, keyed, BATCH);
+  }
+  const edged = rows("edged", (index) => ({ depends_on_task_ids: [`goal-${index}`, `goal-${index + 1}`] }));
+  await meter.submit("create with two edges each, per task", withKey, edged, BATCH);
+  const chained = rows("chain", (index) => ({
+    depends_on_task_ids: index === 0 ? [] : [`${prefix}-chain-${index - 1}`],
+  }));
+  await meter.submit("create in a chain, per task", withKey, chained, BATCH);
+}
+
+describe.each([10, 20_000])("budget: rows per operation in a run of %i tasks", (taskCount) => {
+  let worst = new Map<string, RowCounts>();
+  beforeAll(async () => {
+    worst = await measure(taskCount);
+  }, 60_000);
+
+  const operations = Object.keys(BUDGETS) as Operation[];
+  const cases = operations.flatMap((operation) => [
+    { operation, withKey: false, title: nameOf(operation, false) },
+    { operation, withKey: true, title: nameOf(operation, true) },
+  ]);
+  // Rows of a batch bring keys of their own, or the batch has one: never both.
+  const possible = cases.filter(
+    ({ operation, withKey }) => !(withKey && operation === "create with a key each, per task"),
+  );
+  it.each(possible)("budget: $title", ({ operation, withKey }) => {
+    const { written, read } = worst.get(nameOf(operation, withKey)) ?? { written: Infinity, read: Infinity };
+    expect(written, "rows written").toBeLessThanOrEqual(BUDGETS[operation].written);
+    expect(read, "rows read").toBeLessThanOrEqual(BUDGETS[operation].read);
+  });
+});
