@@ -146,6 +146,14 @@ export async function runsWithDueLeases(
   return results;
 }
 
+/** Takes a run off the list of due leases: its object holds no run, so that nobody else ever will. */
+export async function forgetLeaseDue(db: D1Database, due: DueRun): Promise<void> {
+  await db
+    .prepare("UPDATE runs SET lease_due_at_ms = NULL WHERE tenant = ? AND run_id = ? AND lease_due_at_ms = ?")
+    .bind(due.tenant, due.run_id, due.lease_due_at_ms)
+    .run();
+}
+
 function filterKey(text: string): string {
   return text.trim().toLowerCase();
 }

@@ -1,7 +1,7 @@
 import type { Blackboard } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
 
-/** Where a replay and the stored run disagree (contract 06 §3.4; the last three members are Baton's own). */
+/** Where a replay and the stored run disagree (contract 06 §3.4; the last four members are Baton's own). */
 export interface Drift {
   mismatch: boolean;
   status_mismatch: boolean;
@@ -13,6 +13,8 @@ export interface Drift {
   revision_mismatch: boolean;
   /** Any other difference in what is stored: titles, payloads, notes, times, … */
   content_mismatch: boolean;
+  /** What claims are decided by (columns, edges, counters) does not follow from the stored tasks. */
+  index_mismatch: boolean;
   /** False when the replay stopped before the end of the log: then nothing was compared. */
   compared: boolean;
 }
@@ -27,6 +29,7 @@ export const NOT_COMPARED: Drift = {
   blackboard_task_status_mismatch: false,
   revision_mismatch: false,
   content_mismatch: false,
+  index_mismatch: false,
   compared: false,
 };
 
@@ -36,8 +39,11 @@ export interface Sides {
   blackboard: Blackboard;
 }
 
-/** Compares what the log says with what is stored. A healthy run never drifts. */
-export function driftBetween(replayed: Sides, stored: Sides): Drift {
+/**
+ * Compares what the log says with what is stored. A healthy run never drifts.
+ * @param isIndexSound whether the stored indexes follow from the stored tasks.
+ */
+export function driftBetween(replayed: Sides, stored: Sides, isIndexSound: boolean): Drift {
   const replayedStatus = new Map(replayed.blackboard.tasks.map((task) => [task.id, task.status]));
   const flags = {
     status_mismatch: replayed.run.status !== stored.run.status,
@@ -50,6 +56,7 @@ export function driftBetween(replayed: Sides, stored: Sides): Drift {
     ),
     revision_mismatch: replayed.run.revision !== stored.run.revision,
     content_mismatch: !isSameJson(replayed, stored),
+    index_mismatch: !isIndexSound,
   };
   return { mismatch: Object.values(flags).some(Boolean), ...flags, compared: true };
 }

@@ -1,5 +1,5 @@
 import { readCursor, writeCursor } from "../directory/maintenance.ts";
-import { type DueRun, runsWithDueLeases } from "../directory/runs.ts";
+import { type DueRun, forgetLeaseDue, runsWithDueLeases } from "../directory/runs.ts";
 import type { Env } from "../env.ts";
 import { runObjectName } from "../identity/tenant.ts";
 import { runClient } from "../run/run-client.ts";
@@ -41,7 +41,10 @@ export async function sweepLeases(env: Env, nowMs: number): Promise<Sweep> {
 async function sweepRun(env: Env, due: DueRun, sweep: Sweep): Promise<void> {
   sweep.runs += 1;
   try {
-    sweep.requeued += (await runClient(env.RUNS, runObjectName(due.tenant, due.run_id)).sweep()) ?? 0;
+    const requeued = await runClient(env.RUNS, runObjectName(due.tenant, due.run_id)).sweep();
+    if (requeued === null) await forgetLeaseDue(env.DIRECTORY, due);
+    // Read after the wait: other runs of the group add to it meanwhile.
+    sweep.requeued += requeued ?? 0;
   } catch (error) {
     sweep.failed += 1;
     console.error(JSON.stringify({ event: "sweep_failed", run_id: due.run_id, error: String(error) }));

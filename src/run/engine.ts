@@ -74,6 +74,7 @@ export class Engine {
   readonly #clock: () => number;
   #queue: Waiting[] = [];
   #isLeading = false;
+  #nowMs = 0;
 
   constructor(
     storage: DurableObjectStorage,
@@ -222,9 +223,10 @@ export class Engine {
 
   #context(): Context {
     const tokens = this.#tokens;
+    // Time in a run never goes back (contract 07 D107), not even between commands that commit nothing.
+    this.#nowMs = Math.max(this.#nowMs, this.#state.head().run.updated_at_ms, this.#clock());
     return {
-      // Time in a run never goes back (contract 07 D107).
-      nowMs: Math.max(this.#state.head().run.updated_at_ms, this.#clock()),
+      nowMs: this.#nowMs,
       newId: () => crypto.randomUUID(),
       leaseToken: (eventId) => tokens.leaseToken(eventId),
       maskToken: (token) => tokens.maskToken(token),

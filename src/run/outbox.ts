@@ -1,7 +1,7 @@
 import { putRun } from "../directory/runs.ts";
 import type { RunState } from "./run-state.ts";
 
-/** A change reaches the directory at the latest after this; a status change at once. */
+/** News reaches the directory at the latest after this; what lists choose by, at once. */
 const FLUSH_DELAY_MS = 1_000;
 /** After failures the wait doubles up to this. */
 const MAX_RETRY_DELAY_MS = 60_000;
@@ -11,12 +11,17 @@ const MAX_RETRY_DELAY_MS = 60_000;
  * followed, and the log's end says how far it should.
  *
  * O1 Never on the commit path; a failure is retried by the alarm and never fails a command.
+ * O2 The directory's lease bound may be early, never late: a lease that ends before it is news.
+ * O3 Heartbeats alone are no news: they wait for the next alarm, so that they never set one.
  */
 export class Outbox {
   readonly #db: D1Database;
   readonly #tenant: string;
   readonly #state: RunState;
+  /** When the next flush is due, epoch ms; null when nothing is urgent. */
   #dueAtMs: number | null = null;
+  /** The lease bound that the directory has; after waking, no later than this. */
+  #toldLeaseDueAtMs: number | null;
   #flushing: Promise<void> | null = null;
   #failures = 0;
 
@@ -24,15 +29,28 @@ export class Outbox {
     this.#db = db;
     this.#tenant = tenant;
     this.#state = state;
-    if (this.#isOwed()) this.owe(nowMs);
+    this.#toldLeaseDueAtMs = state.leaseDueAtMs();
+    if (this.#isBehind()) this.owe(nowMs);
   }
 
-  /** When a flush is due, epoch ms, or null when the directory is up to date. */
+  /** The moment the alarm must not miss, epoch ms, or null. */
   dueAtMs(): number | null {
     return this.#dueAtMs;
   }
 
-  /** Something was committed (or the lease bound moved): a flush is owed. */
+  /** Whether an alarm that fires now should flush. */
+  isDue(nowMs: number): boolean {
+    return this.#dueAtMs === null ? this.#isBehind() : this.#dueAtMs <= nowMs;
+  }
+
+  /** Something was committed: a flush is owed soon, unless it was heartbeats only. */
+  committed(hasNews: boolean, nowMs: number): void {
+    const leaseDueAtMs = this.#state.leaseDueAtMs();
+    const told = this.#toldLeaseDueAtMs ?? Number.POSITIVE_INFINITY;
+    if (hasNews || (leaseDueAtMs !== null && leaseDueAtMs < told)) this.owe(nowMs);
+  }
+
+  /** A flush is owed soon. While the directory is failing, only time brings the next try nearer. */
   owe(nowMs: number): void {
     this.#dueAtMs ??= nowMs + FLUSH_DELAY_MS;
   }
@@ -40,7 +58,7 @@ export class Outbox {
   /** Writes the directory row if one is owed. Resolves when done or failed; a failure leaves it owed, for later. */
   async flush(nowMs: number): Promise<void> {
     while (this.#flushing !== null) await this.#flushing;
-    if (this.#dueAtMs === null) return;
+    if (this.#dueAtMs === null && !this.#isBehind()) return;
     this.#flushing = this.#write(nowMs).finally(() => {
       this.#flushing = null;
     });
@@ -49,15 +67,13 @@ export class Outbox {
 
   async #write(nowMs: number): Promise<void> {
     const { run } = this.#state.head();
+    const leaseDueAtMs = this.#state.leaseDueAtMs();
     // What is committed while the row travels is owed again.
     this.#dueAtMs = null;
+    this.#toldLeaseDueAtMs = leaseDueAtMs;
     try {
-      await putRun(this.#db, {
-        tenant: this.#tenant,
-        run,
-        taskCounts: this.#state.taskCounts(),
-        leaseDueAtMs: this.#state.leaseDueAtMs(),
-      });
+      const taskCounts = this.#state.taskCounts();
+      await putRun(this.#db, { tenant: this.#tenant, run, taskCounts, leaseDueAtMs });
       this.#failures = 0;
       this.#state.save(run.last_event_seq);
     } catch (error) {
@@ -69,7 +85,7 @@ export class Outbox {
     }
   }
 
-  #isOwed(): boolean {
+  #isBehind(): boolean {
     return this.#state.directorySeq() < this.#state.head().run.last_event_seq;
   }
 }

@@ -52,7 +52,8 @@ export function* replayReport(state: RunState, query: ReplayQuery): Generator<st
     checkpoint_seq: checkpoint?.seq ?? null,
     events_applied: eventsApplied,
     blackboard_patches_applied: patchesApplied,
-    drift: uptoSeq === lastSeq ? driftBetween(replayedSides, storedSides) : NOT_COMPARED,
+    drift:
+      uptoSeq === lastSeq ? driftBetween(replayedSides, storedSides, state.isIndexSound()) : NOT_COMPARED,
   };
   yield JSON.stringify(report).slice(1, -1);
   if (query.withStates) {

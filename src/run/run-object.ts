@@ -76,7 +76,7 @@ export class RunObject extends DurableObject<Env> {
     this.#sql = new Sql(ctx.storage);
     this.#alarm = new AlarmClock(ctx.storage);
     if (storedVersion(this.#sql) === 0) return;
-    void ctx.blockConcurrencyWhile(async () => {
+    const awake = ctx.blockConcurrencyWhile(async () => {
       migrate(this.#sql);
       const state = RunState.open(this.#sql);
       if (state === null) return;
@@ -84,6 +84,8 @@ export class RunObject extends DurableObject<Env> {
       await this.#alarm.load();
       this.#arm();
     });
+    // A failure breaks the object, and every call then rejects with it.
+    awake.catch(() => undefined);
   }
 
   /** Creates the run, once (contract 02 §2.1, 07 D46), and waits until the directory lists it. */
@@ -217,8 +219,7 @@ export class RunObject extends DurableObject<Env> {
     const { state, outbox } = loaded;
     const leaseDueAtMs = state.leaseDueAtMs();
     if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
-    const dueAtMs = outbox.dueAtMs();
-    if (dueAtMs !== null && dueAtMs <= Date.now()) await outbox.flush(Date.now());
+    if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
     this.#arm();
   }
 
@@ -259,7 +260,7 @@ export class RunObject extends DurableObject<Env> {
     const listener = {
       committed: (before: RunHeader, after: RunHeader) => {
         if (after.last_event_seq === before.last_event_seq) return;
-        outbox.owe(Date.now());
+        outbox.committed(state.newsSeq() > before.last_event_seq, Date.now());
         this.#arm();
         if (isListedAnew(before, after)) this.ctx.waitUntil(outbox.flush(Date.now()));
       },

@@ -12,10 +12,14 @@ import { CheckpointTable } from "./storage/checkpoints.ts";
 import { CommitTable, type Receipt } from "./storage/commits.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
+import { isTaskIndexSound } from "./storage/task-index.ts";
 import { NO_TASKS, TaskTable } from "./storage/tasks.ts";
 
 /** Commits whose head lives in memory only; past this many it is saved, to bound what a wake must read. */
 const MAX_UNSAVED_COMMITS = 1_000;
+
+/** The one type of event that changes nothing but a lease's expiry. */
+const HEARTBEAT = "context.task.heartbeat";
 
 /** The values that a transaction changes in memory, to be put back if it is undone. */
 interface Savepoint {
@@ -43,16 +47,20 @@ export class RunState implements View {
   readonly checkpoints: CheckpointTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
+  readonly #sql: Sql;
   readonly #rowTable: RunRowTable;
   #head: RunHead;
   #taskCounts: TaskCounts;
   #leaseDueAtMs: number | null;
   #savedSeq: number;
+  /** Seq of the last commit that was not a heartbeat. */
+  #newsSeq: number;
   /** Changes applied since waking, undone ones included. */
   #applied = 0;
   #directorySeq: number;
 
   private constructor(sql: Sql, row: RunRow) {
+    this.#sql = sql;
     this.commits = new CommitTable(sql);
     this.tasks = new TaskTable(sql);
     this.board = new BoardTables(sql);
@@ -63,6 +71,7 @@ export class RunState implements View {
     this.#head = row.head;
     this.#taskCounts = row.taskCounts;
     this.#savedSeq = row.headSeq;
+    this.#newsSeq = row.headSeq;
     this.#directorySeq = row.directorySeq;
     this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
     this.#catchUp();
@@ -95,10 +104,20 @@ export class RunState implements View {
       const own = commit.event.command_id ?? null;
       const id = index === 0 ? (commandId ?? own) : own;
       this.commits.append(commit, id, id === null ? null : (receipt ?? rowReceipt()));
+      if (commit.event.type !== HEARTBEAT) this.#newsSeq = commit.event.seq;
       const { head, changes } = evolve(this.#head, commit);
       this.#head = head;
       for (const change of changes) this.#apply(change, commit.event.ts_ms);
     }
+  }
+
+  /** Whether everything that claims are decided by follows from the stored tasks. Reads the whole board. */
+  isIndexSound(): boolean {
+    const counts = this.tasks.count();
+    const isCounted = Object.entries(this.#taskCounts).every(
+      ([name, count]) => counts[name as keyof TaskCounts] === count,
+    );
+    return isCounted && isTaskIndexSound(this.#sql);
   }
 
   savepoint(): Savepoint {
@@ -137,6 +156,11 @@ export class RunState implements View {
   /** Seq up to which the directory is known to have this run; -1 when it never had. */
   directorySeq(): number {
     return this.#directorySeq;
+  }
+
+  /** Seq of the last commit since waking that was not a heartbeat; may be too high after an undone one. */
+  newsSeq(): number {
+    return this.#newsSeq;
   }
 
   taskCounts(): TaskCounts {

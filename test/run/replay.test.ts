@@ -38,6 +38,7 @@ const NO_DRIFT: Drift = {
   blackboard_task_status_mismatch: false,
   revision_mismatch: false,
   content_mismatch: false,
+  index_mismatch: false,
   compared: true,
 };
 

@@ -10,71 +10,56 @@ export interface LaneHead extends Record<string, SqlStorageValue> {
   pos: number;
 }
 
-interface Lane {
-  task_type: string;
-  workflow_id: string;
-  /** The best ready task of the lane; null when that must be read again. */
-  head: LaneHead | null;
-}
-
 const COLUMNS = "task_type, workflow_id, priority, created_ts, pos";
 
 /**
  * The best ready task per task type and workflow, kept in memory over the `ready_lanes` index: any claim, filtered or
  * not, costs one or two rows read, however many tasks are ready or not.
  *
- * N1 The cache may say less than the table (a lane without head is read again), never more: whoever undoes a
- *    transaction calls `forget`.
+ * N1 The cache equals the table. Whoever changes a row tells it after the change, and whoever undoes a transaction
+ *    calls `forget`.
  */
 export class ReadyLanes {
   readonly #sql: Sql;
-  /** Null until first used. */
-  #lanes: Map<string, Lane> | null = null;
+  /** Lanes that have a ready task, by type and workflow. Null until first used. */
+  #heads: Map<string, LaneHead> | null = null;
 
   constructor(sql: Sql) {
     this.#sql = sql;
   }
 
   best(filter: TaskFilter): LaneHead | null {
+    this.#heads ??= this.#readHeads();
     let best: LaneHead | null = null;
-    for (const [key, lane] of this.#loaded()) {
-      if (!isIn(lane, filter)) continue;
-      lane.head ??= this.#readHead(lane);
-      if (lane.head === null) this.#loaded().delete(key);
-      else if (best === null || isBefore(lane.head, best)) best = lane.head;
+    for (const head of this.#heads.values()) {
+      if (isIn(head, filter) && (best === null || isBefore(head, best))) best = head;
     }
     return best;
   }
 
   becameReady(row: LaneHead): void {
-    if (this.#lanes === null) return;
-    const key = keyOf(row);
-    const lane = this.#lanes.get(key);
-    if (lane === undefined) {
-      // A lane that is not there has no ready task: this one is its head.
-      this.#lanes.set(key, { task_type: row.task_type, workflow_id: row.workflow_id, head: row });
-    } else if (lane.head !== null && isBefore(row, lane.head)) {
-      lane.head = row;
-    }
+    const head = this.#heads?.get(keyOf(row));
+    if (head === undefined || isBefore(row, head)) this.#heads?.set(keyOf(row), row);
   }
 
   leftReady(row: LaneHead): void {
-    const lane = this.#lanes?.get(keyOf(row));
-    if (lane?.head?.pos === row.pos) lane.head = null;
+    const key = keyOf(row);
+    if (this.#heads?.get(key)?.pos !== row.pos) return;
+    const next = this.#readHead(row);
+    if (next === null) this.#heads.delete(key);
+    else this.#heads.set(key, next);
   }
 
   forget(): void {
-    this.#lanes = null;
+    this.#heads = null;
   }
 
-  #loaded(): Map<string, Lane> {
-    if (this.#lanes !== null) return this.#lanes;
-    const lanes = new Map<string, Lane>();
+  #readHeads(): Map<string, LaneHead> {
+    const heads = new Map<string, LaneHead>();
     for (let head = this.#nextLane(null); head !== null; head = this.#nextLane(head)) {
-      lanes.set(keyOf(head), { task_type: head.task_type, workflow_id: head.workflow_id, head });
+      heads.set(keyOf(head), head);
     }
-    this.#lanes = lanes;
-    return lanes;
+    return heads;
   }
 
   /** Skips through the index from lane to lane, reading one row of each. */
@@ -86,7 +71,7 @@ export class ReadyLanes {
     );
   }
 
-  #readHead(lane: Lane): LaneHead | null {
+  #readHead(lane: LaneHead): LaneHead | null {
     return this.#first("AND task_type = ? AND workflow_id = ?", [lane.task_type, lane.workflow_id]);
   }
 
@@ -103,7 +88,7 @@ function keyOf(lane: { task_type: string; workflow_id: string }): string {
   return JSON.stringify([lane.task_type, lane.workflow_id]);
 }
 
-function isIn(lane: Lane, filter: TaskFilter): boolean {
+function isIn(lane: LaneHead, filter: TaskFilter): boolean {
   return (
     (filter.task_type === undefined || filter.task_type === lane.task_type) &&
     // '' stands for "no workflow" in the table, and such tasks match no workflow filter.

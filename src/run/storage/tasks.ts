@@ -3,20 +3,9 @@ import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
-import { type LaneHead, ReadyLanes } from "./lanes.ts";
+import { ReadyLanes } from "./lanes.ts";
 import type { Sql } from "./sql.ts";
-
-type Queue = "ready" | "delayed" | "leased" | null;
-
-interface TaskRow extends LaneHead {
-  id: string;
-  status: WorkStatus;
-  next_retry_at_ms: number | null;
-  lease_expires_at_ms: number | null;
-  open_dependencies: number;
-  queue: Queue;
-  doc: string;
-}
+import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
 
 export const NO_TASKS: TaskCounts = {
   pending: 0,
@@ -255,21 +244,4 @@ export class TaskTable {
       this.#lanes.becameReady(laneHeadOf(JSON.parse(row.doc) as Task, row.pos));
     }
   }
-}
-
-function queueOf(task: Task, openDependencies: number, nowMs: number): Queue {
-  if (task.status === "in_progress") return task.lease_expires_at_ms === undefined ? null : "leased";
-  if (task.status !== "pending" && task.status !== "runnable") return null;
-  if (openDependencies > 0) return null;
-  return (task.next_retry_at_ms ?? 0) > nowMs ? "delayed" : "ready";
-}
-
-function laneHeadOf(task: Task, pos: number): LaneHead {
-  return {
-    task_type: task.task_type,
-    workflow_id: task.workflow_id ?? "",
-    priority: task.priority,
-    created_ts: task.created_ts,
-    pos,
-  };
 }

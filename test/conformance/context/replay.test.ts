@@ -25,6 +25,7 @@ const CLEAN = {
   blackboard_task_status_mismatch: false,
   revision_mismatch: false,
   content_mismatch: false,
+  index_mismatch: false,
 };
 
 /** Commands that together use every kind of commit. Each makes at least one commit. */

@@ -1,0 +1,43 @@
+import type { Task } from "../../protocol/task.ts";
+import type { Sql } from "./sql.ts";
+import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
+
+/**
+ * Whether the columns and edges that claims are decided by are those that the stored tasks ask for. Reads the whole
+ * board: only a replay asks.
+ */
+export function isTaskIndexSound(sql: Sql): boolean {
+  const rows = sql.all<TaskRow>("SELECT * FROM tasks");
+  const tasks = new Map(rows.map((row) => [row.id, JSON.parse(row.doc) as Task]));
+  const edges = new Set<string>();
+  for (const row of rows) {
+    const task = tasks.get(row.id);
+    if (task === undefined || task.id !== row.id || !isSound(row, task, tasks)) return false;
+    for (const dependency of task.depends_on_task_ids) edges.add(JSON.stringify([dependency, task.id]));
+  }
+  const stored = sql.all<{ dependency: string; dependent: string }>(
+    "SELECT dependency, dependent FROM task_edges",
+  );
+  return (
+    stored.length === edges.size &&
+    stored.every((edge) => edges.has(JSON.stringify([edge.dependency, edge.dependent])))
+  );
+}
+
+/** Whether a row's columns are those of its task. */
+function isSound(row: TaskRow, task: Task, tasks: ReadonlyMap<string, Task>): boolean {
+  const lane = laneHeadOf(task, row.pos);
+  const open = [...new Set(task.depends_on_task_ids)].filter((id) => tasks.get(id)?.status !== "done").length;
+  // A delayed task may be due without having been promoted yet, and one that was promoted stays ready.
+  const queues = [queueOf(task, open, Number.MAX_SAFE_INTEGER), queueOf(task, open, 0)];
+  return (
+    row.task_type === lane.task_type &&
+    row.workflow_id === lane.workflow_id &&
+    row.priority === lane.priority &&
+    row.created_ts === lane.created_ts &&
+    row.status === task.status &&
+    row.lease_expires_at_ms === (task.lease_expires_at_ms ?? null) &&
+    row.open_dependencies === open &&
+    queues.includes(row.queue)
+  );
+}
