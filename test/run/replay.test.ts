@@ -66,6 +66,9 @@ async function storedRun(clock: { advance(ms: number): void }): Promise<TestRun>
   return run;
 }
 
+/** Damage that no view shows: only claims would notice. */
+const INDEX_ONLY: Partial<Drift> = { index_mismatch: true, content_mismatch: false };
+
 describe("I14: replay and drift", () => {
   const clock = useTestClock();
 
@@ -203,6 +206,11 @@ describe("I14: replay and drift", () => {
       "UPDATE commits SET event = json_set(event, '$.payload.task.priority', 7) WHERE seq = 2",
       { content_mismatch: true },
     ],
+    ["a task's place among the claimable", "UPDATE tasks SET queue = NULL WHERE id = 'b'", INDEX_ONLY],
+    ["a task's priority for claims", "UPDATE tasks SET priority = 9 WHERE id = 'b'", INDEX_ONLY],
+    ["the open dependencies of a task", "UPDATE tasks SET open_dependencies = 5 WHERE id = 'b'", INDEX_ONLY],
+    ["an edge of nowhere", "INSERT INTO task_edges VALUES ('q', 'b')", INDEX_ONLY],
+    ["the counters", "UPDATE run SET task_counts = json_set(task_counts, '$.done', 9)", INDEX_ONLY],
   ])("I14: damage of %s is drift", async (_what, damage, flags) => {
     const run = await storedRun(clock);
     expect((await replayOf(run)).drift).toEqual(NO_DRIFT);
