@@ -32,10 +32,9 @@ async function answer(request: Request, env: Env): Promise<Response> {
   const url = new URL(request.url);
   const requestId = crypto.randomUUID();
   const response = await route(request, env, url).catch((error: unknown) => refusal(error, url, requestId));
-  const headers = new Headers(response.headers);
-  for (const [name, value] of Object.entries(CORS)) headers.set(name, value);
-  headers.set("x-request-id", requestId);
-  return new Response(response.body, { status: response.status, headers });
+  for (const [name, value] of Object.entries(CORS)) response.headers.set(name, value);
+  response.headers.set("x-request-id", requestId);
+  return response;
 }
 
 async function route(request: Request, env: Env, url: URL): Promise<Response> {
