@@ -1,9 +1,9 @@
 import { asciiLowerCase } from "../protocol/ascii.ts";
 import {
   MAX_PAYLOAD_BYTES,
+  MAX_SEARCHED_PER_BATCH,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_PER_RUN,
-  MAX_TASKS_SEARCHED_PER_BATCH,
 } from "../protocol/limits.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
@@ -162,7 +162,7 @@ class BoardInTheMaking implements Graph {
   readonly #view: View;
   readonly #added = new Map<string, Task>();
   readonly #dependents = new Map<string, string[]>();
-  readonly #allowance: SearchAllowance = { nodes: MAX_TASKS_SEARCHED_PER_BATCH };
+  readonly #allowance: SearchAllowance = { left: MAX_SEARCHED_PER_BATCH };
   #count: number;
 
   constructor(view: View) {
@@ -188,7 +188,7 @@ class BoardInTheMaking implements Graph {
       return cycle === null ? null : cycleRefusal(id, cycle);
     } catch (error) {
       if (!(error instanceof SearchExhausted)) throw error;
-      const limit = MAX_TASKS_SEARCHED_PER_BATCH;
+      const limit = MAX_SEARCHED_PER_BATCH;
       return limitExceeded("tasks_searched_for_cycles", limit, limit + 1);
     }
   }

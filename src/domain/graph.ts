@@ -6,9 +6,9 @@ export interface Graph {
   dependentsOf(id: string): string[];
 }
 
-/** How many nodes a search may still visit; searches of one batch share one allowance. */
+/** How many nodes and edges a search may still look at; searches of one batch share one allowance. */
 export interface SearchAllowance {
-  nodes: number;
+  left: number;
 }
 
 /** Thrown when an allowance is used up: the graph is too large to be searched in one request. */
@@ -31,11 +31,10 @@ export function findCycle(
 ): string[] | null {
   if (dependencies.includes(id)) return [id, id];
   const wanted = new Set(dependencies);
-  const up = new Search(dependencies, (node) => graph.dependenciesOf(node));
-  const down = new Search([id], (node) => graph.dependentsOf(node));
+  const up = new Search(dependencies, (node) => graph.dependenciesOf(node), allowance);
+  const down = new Search([id], (node) => graph.dependentsOf(node), allowance);
   for (;;) {
-    if (allowance.nodes <= 0) throw new SearchExhausted();
-    allowance.nodes -= 1;
+    if (allowance.left <= 0) throw new SearchExhausted();
     const below = down.step();
     if (below === null) return null;
     if (wanted.has(below)) return [...down.pathTo(below), id].toReversed();
@@ -87,9 +86,11 @@ class Search {
   readonly #queue: string[] = [];
   #next = 0;
   readonly #neighbours: (node: string) => string[];
+  readonly #allowance: SearchAllowance;
 
-  constructor(starts: string[], neighbours: (node: string) => string[]) {
+  constructor(starts: string[], neighbours: (node: string) => string[], allowance: SearchAllowance) {
     this.#neighbours = neighbours;
+    this.#allowance = allowance;
     for (const start of starts) this.#discover(start, null);
   }
 
@@ -98,7 +99,9 @@ class Search {
     const node = this.#queue[this.#next];
     if (node === undefined) return null;
     this.#next += 1;
-    for (const neighbour of this.#neighbours(node)) this.#discover(neighbour, node);
+    const neighbours = this.#neighbours(node);
+    this.#allowance.left -= 1 + neighbours.length;
+    for (const neighbour of neighbours) this.#discover(neighbour, node);
     return node;
   }
 

@@ -47,8 +47,8 @@ export const MAX_TASKS_REPLACED = 30_000;
 
 export const MAX_MCP_SERVERS = 1_000;
 
-/** Tasks that looking for dependency cycles may visit for one batch. Tasks added in order, or in reverse, need none. */
-export const MAX_TASKS_SEARCHED_PER_BATCH = 20_000;
+/** Tasks and edges that looking for dependency cycles may read for one batch. Tasks added in order need next to none. */
+export const MAX_SEARCHED_PER_BATCH = 20_000;
 
 /** A run's board stays within one object's storage and memory. */
 export const MAX_TASKS_PER_RUN = 200_000;

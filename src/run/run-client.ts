@@ -16,6 +16,7 @@ export type RunClient = Pick<
   | "readTask"
   | "createCheckpoint"
   | "readCheckpoint"
+  | "readCheckpointContent"
   | "replay"
   | "sweep"
 >;

@@ -99,13 +99,14 @@ export class RunObject extends DurableObject<Env> {
     });
     const after = this.#sql.counts();
     const loaded = this.#load(state);
+    const created = overview(state);
     this.#arm();
     await this.ctx.storage.sync().catch((error: unknown) => this.ctx.abort(String(error)));
     await loaded.outbox.flush(Date.now());
     return {
       ok: true,
       value: {
-        run: overview(loaded.state),
+        run: created,
         repeated: false,
         rows: { read: after.read - before.read, written: after.written - before.written },
       },
@@ -133,7 +134,7 @@ export class RunObject extends DurableObject<Env> {
 
   /** The blackboard; with or without the tasks. */
   async readBlackboard(withTasks: boolean): Promise<Result<Text>> {
-    return this.#read(({ state }) => (withTasks ? toText(state.texts.blackboard()) : state.texts.notes()));
+    return this.#read(({ state }) => toText(withTasks ? state.texts.blackboard() : state.texts.notes()));
   }
 
   async readLog(query: LogQuery): Promise<Result<LogPage>> {
@@ -190,6 +191,11 @@ export class RunObject extends DurableObject<Env> {
       if (head === null) return null;
       return whole ? toText(checkpoints.text(head)) : JSON.stringify(head);
     });
+  }
+
+  /** What the checkpoint at a seq holds beside its head: JSON members without braces. */
+  async readCheckpointContent(seq: number): Promise<Result<Text>> {
+    return this.#read(({ state }) => toText(state.checkpoints.content(seq)));
   }
 
   /** Recomputes the run from its log (contract 06 §3); the report's members as JSON text without braces. */

@@ -42,15 +42,15 @@ export class RunTexts {
 
   /** The full blackboard (contract 01 §4.8), in pieces. */
   blackboard(): Generator<string> {
-    const parts = this.#parts();
-    return withTasks(`{${this.#board(parts.lists)},"tasks":[`, [...parts.tasks.values()]);
+    const { tasks, lists } = this.#parts();
+    return withLists(lists, withTasks(`${this.#boardMembers()},"tasks":[`, [...tasks.values()]));
   }
 
-  /** The blackboard without its tasks. */
-  notes(): string {
-    const lists =
-      this.#kept !== null && this.#kept !== "too_large" ? this.#kept.lists : this.#source.board.docs();
-    return `{${this.#board(lists)}}`;
+  /** The blackboard without its tasks, in pieces. */
+  notes(): Generator<string> {
+    const isKept = this.#kept !== null && this.#kept !== "too_large";
+    const lists = isKept ? this.#parts().lists : this.#source.board.docs();
+    return withLists(lists, [`${this.#boardMembers()}}`]);
   }
 
   /** The run, or its blackboard, for echoing in a mutation's answer; null when it is over the echo limit. */
@@ -102,12 +102,9 @@ export class RunTexts {
     if (kept.length > MAX_ECHO_LENGTH) this.#kept = "too_large";
   }
 
-  #board(lists: Record<BoardList, string[]>): string {
+  #boardMembers(): string {
     const { summaries, blackboard_revision } = this.#source.head();
-    const members = Object.entries(lists).map(
-      ([name, docs]) => `${JSON.stringify(name)}:[${docs.join(",")}]`,
-    );
-    return `${members.join(",")},"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
+    return `"summaries":${JSON.stringify(summaries)},"revision":${blackboard_revision}`;
   }
 }
 
@@ -120,4 +117,20 @@ function* withTasks(start: string, docs: string[]): Generator<string> {
   yield start;
   for (const [index, doc] of docs.entries()) yield index === 0 ? doc : `,${doc}`;
   yield "]}";
+}
+
+/** An object that begins with the lists as they are now, and goes on with `rest`. */
+function withLists(lists: Record<BoardList, string[]>, rest: Iterable<string>): Generator<string> {
+  const now = Object.entries(lists).map(([name, docs]): [string, string[]] => [name, [...docs]]);
+  return pieces();
+
+  function* pieces(): Generator<string> {
+    yield "{";
+    for (const [name, docs] of now) {
+      yield `${JSON.stringify(name)}:[`;
+      for (const [index, doc] of docs.entries()) yield index === 0 ? doc : `,${doc}`;
+      yield "],";
+    }
+    yield* rest;
+  }
 }

@@ -15,7 +15,7 @@ function graphOf(edges: Edges): Graph {
 
 /** A search that may visit as many nodes as it likes. */
 const cycleFound = (graph: Graph, id: string, dependencies: string[]) =>
-  findCycle(graph, id, dependencies, { nodes: Number.POSITIVE_INFINITY });
+  findCycle(graph, id, dependencies, { left: Number.POSITIVE_INFINITY });
 
 /** The plain answer: whether `id` can be reached from the dependencies, depth first. */
 function isReachable(edges: Edges, id: string, dependencies: string[], seen = new Set<string>()): boolean {
@@ -119,16 +119,30 @@ describe("the allowance of a search", () => {
   const chain = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`${index}`, [`${index + 1}`]]));
   const both = graphOf({ ...chain, x0: ["x"], x1: ["x0"], x2: ["x1"], x3: ["x2"] });
 
-  it("D49 is used up node by node, and shared by the searches of a batch", () => {
-    const allowance = { nodes: 100 };
+  it("D49 is used up by nodes and edges, and shared by the searches of a batch", () => {
+    const allowance = { left: 100 };
     expect(findCycle(both, "x", ["0"], allowance)).toBeNull();
-    const used = 100 - allowance.nodes;
+    const used = 100 - allowance.left;
     expect(used).toBeGreaterThan(3);
-    expect(used).toBeLessThan(10);
+    expect(used).toBeLessThan(20);
     expect(findCycle(both, "x", ["0"], allowance)).toBeNull();
-    expect(allowance.nodes).toBe(100 - 2 * used);
-    expect(findCycle(both, "x", ["0"], { nodes: used })).toBeNull();
-    expect(() => findCycle(both, "x", ["0"], { nodes: used - 1 })).toThrow(SearchExhausted);
+    expect(allowance.left).toBe(100 - 2 * used);
+    expect(findCycle(both, "x", ["0"], { left: used + 1 })).toBeNull();
+    expect(() => findCycle(both, "x", ["0"], { left: 1 })).toThrow(SearchExhausted);
+  });
+});
+
+describe("the edges of a search", () => {
+  it("D49 count against the allowance, so that a task with many dependents is not read again and again", () => {
+    const dependents = Array.from({ length: 1_000 }, (_, index) => `d${index}`);
+    const hub = graphOf({ ...Object.fromEntries(dependents.map((id) => [id, ["hub"]])), a: ["b"], b: ["c"] });
+    const allowance = { left: 2_500 };
+    expect(findCycle(hub, "hub", ["a"], allowance)).toBeNull();
+    expect(allowance.left).toBeLessThan(1_500);
+    expect(findCycle(hub, "hub", ["a"], allowance)).toBeNull();
+    expect(() => {
+      for (let turn = 0; turn < 3; turn += 1) findCycle(hub, "hub", ["a"], allowance);
+    }).toThrow(SearchExhausted);
   });
 });
 

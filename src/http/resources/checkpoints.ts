@@ -5,15 +5,16 @@ import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 
 /** `POST /context/…/checkpoints`: answers with the whole checkpoint (contract 06 §1). */
 export async function createCheckpointContext(call: Call): Promise<Response> {
-  const { head } = await createCheckpoint(call);
-  const checkpoint = unwrap(await call.run().readCheckpoint(head.seq, true));
-  return jsonAnswer({ ok: true, checkpoint: checkpoint === null ? null : new RawJson(checkpoint) });
+  const { head, headers } = await createCheckpoint(call);
+  // Checkpoints at one seq hold the same: the content is right even when a later call has replaced this one.
+  const content = unwrap(await call.run().readCheckpointContent(head.seq));
+  const start = `{"ok":true,"checkpoint":${JSON.stringify(head).slice(0, -1)},`;
+  return jsonText([start, content, "}}"], { headers });
 }
 
 /** `POST /v1/…/checkpoints`. */
 export async function createCheckpointNative(call: Call): Promise<Response> {
-  const { head, repeated } = await createCheckpoint(call);
-  const headers: Record<string, string> = repeated ? { "idempotency-replayed": "true" } : {};
+  const { head, headers } = await createCheckpoint(call);
   return jsonAnswer({ checkpoint: head }, { status: 201, headers });
 }
 
@@ -21,7 +22,9 @@ async function createCheckpoint(call: Call) {
   const run = call.run();
   const body = await call.body("createCheckpoint");
   const identified = await identify(call.request, body.command_id, ["create_checkpoint", body.reason]);
-  return unwrap(await run.createCheckpoint(body.reason, identified));
+  const { head, repeated } = unwrap(await run.createCheckpoint(body.reason, identified));
+  const headers: Record<string, string> = repeated ? { "idempotency-replayed": "true" } : {};
+  return { head, headers };
 }
 
 /** `GET /context/…/checkpoints/latest`: whole (contract 06 §1). */

@@ -81,11 +81,17 @@ export class CheckpointTable {
 
   /** The whole checkpoint as JSON text, in pieces. */
   *text(head: CheckpointHead): Generator<string> {
-    yield `${JSON.stringify(head).slice(0, -1)},"run_state":`;
-    yield* this.#parts(head.seq, "run_state");
-    yield `,"blackboard":`;
-    yield* this.#parts(head.seq, "blackboard");
+    yield `${JSON.stringify(head).slice(0, -1)},`;
+    yield* this.content(head.seq);
     yield "}";
+  }
+
+  /** The members that a checkpoint has beside its head, as JSON text without braces, in pieces. */
+  *content(seq: number): Generator<string> {
+    yield '"run_state":';
+    yield* this.#parts(seq, "run_state");
+    yield ',"blackboard":';
+    yield* this.#parts(seq, "blackboard");
   }
 
   *#parts(seq: number, member: string): Generator<string> {

@@ -164,7 +164,7 @@ describe("PUT checks what it stores", () => {
     return [run, { ...stored, tasks }];
   }
 
-  it.each(["", "  "])("01§2 the task id %j is refused with 400 and stores nothing", async (id) => {
+  it.each(["", "  "])("07 D03 the task id %j is refused with 400 and stores nothing", async (id) => {
     const [run, body] = await changed({ id });
     const before = await everything(run);
     const answer = await run.put(body);
@@ -240,6 +240,17 @@ describe("repeats under a command id", () => {
       if (!same) expect(JSON.stringify(answer)).not.toContain(task.lease_token);
     },
   );
+
+  it("07 D43 a repeated checkpoint call answers its own checkpoint, also after another took its place", async () => {
+    const run = await newRun();
+    await addTasks(run, { id: "t" });
+    const store = (reason: string) => run.post("/checkpoints", { reason, command_id: reason });
+    const made = must(await store("a")).checkpoint;
+    must(await store("b"));
+    const again = await store("a");
+    expect(must(again).checkpoint).toEqual(made);
+    expect(again.headers.get("idempotency-replayed")).toBe("true");
+  });
 
   it("04§5 a checkpoint's command id drops the task row that brings it", async () => {
     const run = await newRun();
@@ -319,7 +330,7 @@ describe("paths that everyone may read", () => {
     ["PATCH", "/problems/AUTH_REQUIRED", { "x-agent-token": token }],
   ];
   it.each(wrong)(
-    "02§1 %s %s is 405 and tells the methods that are allowed",
+    "02§1.3 %s %s is 405 and tells the methods that are allowed",
     async (method, path, headers) => {
       const answer = await call(method, path, undefined, headers);
       expect([answer.status, answer.body.code]).toEqual([405, "METHOD_NOT_ALLOWED"]);

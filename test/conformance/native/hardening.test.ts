@@ -210,7 +210,7 @@ describe("PUT checks what it stores", () => {
     [{ depends_on_task_ids: [" a "] }, 422, "TASK_DEPENDENCY_CYCLE", undefined],
     [{ depends_on_task_ids: ["b"] }, 422, "TASK_DEPENDENCY_CYCLE", undefined],
   ];
-  it.each(wrong)("07 D49 01§2 %j is refused and stores nothing", async (fields, status, code, field) => {
+  it.each(wrong)("07 D03 D49 %j is refused and stores nothing", async (fields, status, code, field) => {
     const run = await newNativeRun();
     await addNativeTasks(run, { id: "a" }, { id: "b", depends_on_task_ids: ["a"] });
     const before = await everything(run);
@@ -283,6 +283,21 @@ describe("refusals name what they are about", () => {
     const answer = sub === null ? await call("POST", "/v1/runs", body) : await run.post(sub, body);
     const { issues } = problem(answer, 422, "BODY_INVALID");
     expect(issues.map((issue) => [issue.field, issue.rule])).toEqual([[field, "required"]]);
+  });
+
+  /** Route, body, the member that is of the wrong kind, the rule it breaks. */
+  const misfits: [string, Record<string, unknown>, string, string][] = [
+    ["/events", { type: null, status: "running" }, "type", "string"],
+    ["/events", { type: 1, status: "running" }, "type", "string"],
+    ["/events", { type: "note", status: "nope" }, "status", "one_of"],
+    ["/events", { type: "note", status: null }, "status", "one_of"],
+    ["/tasks", { tasks: [{ task_type: "t" }, { task_type: [] }] }, "tasks[1].task_type", "string"],
+    ["/tasks", { tasks: null }, "tasks", "array"],
+  ];
+  it.each(misfits)("design: %s %j has a member of the wrong kind: not rule required", async (...row) => {
+    const [sub, body, field, rule] = row;
+    const { issues } = problem(await (await newNativeRun()).post(sub, body), 422, "BODY_INVALID");
+    expect(issues.map((issue) => [issue.field, issue.rule])).toEqual([[field, rule]]);
   });
 
   const spellings: [Record<string, unknown>, string][] = [
