@@ -10,7 +10,7 @@ import { adoptWorkspace } from "./evolve.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import { selectionRecorded, validationRecorded } from "./outcome.ts";
 import { fieldInvalid, limitExceeded } from "./refusals.ts";
-import { isTerminal, withStatus, withStepStatus } from "./run.ts";
+import { isTerminal, withStatus } from "./run.ts";
 import { mergeTodos, statusAfterTodos, whyAfterTodos } from "./todos.ts";
 import type { View } from "./view.ts";
 import { normalisePath } from "./workspace.ts";
@@ -108,10 +108,14 @@ export function decideSelect(
       },
     };
   }
+  // By place, not by id: a todo list may have brought the same id twice.
   const steps =
-    selected_step_id === null
+    selection.step === null
       ? head.run.steps
-      : withStepStatus(head.run.steps, selected_step_id, "in_progress");
+      : head.run.steps.with(head.run.steps.indexOf(selection.step), {
+          ...selection.step,
+          status: "in_progress",
+        });
   const after = {
     ...withStatus(head.run, selection.status, context.nowMs),
     steps,

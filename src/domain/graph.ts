@@ -38,9 +38,11 @@ export function findCycle(
     const below = down.step();
     if (below === null) return null;
     if (wanted.has(below)) return [...down.pathTo(below), id].toReversed();
+    if (down.isDone()) return null;
     const above = up.step();
     if (above === null) return null;
     if (above === id) return [id, ...up.pathTo(id)];
+    if (up.isDone()) return null;
   }
 }
 
@@ -103,6 +105,10 @@ class Search {
     this.#allowance.left -= 1 + neighbours.length;
     for (const neighbour of neighbours) this.#discover(neighbour, node);
     return node;
+  }
+
+  isDone(): boolean {
+    return this.#next === this.#queue.length;
   }
 
   /** From a start to the node, both included. */

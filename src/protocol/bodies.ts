@@ -25,6 +25,10 @@ const ID_MESSAGE = "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : - and n
 const MAX_I32 = 2 ** 31 - 1;
 const MAX_U32 = 2 ** 32 - 1;
 
+/** Counters that the engine goes on counting keep room to stay within their range (contract 01 §2, 07 D108). */
+const MAX_ATTEMPT_PUT = MAX_U32 - 1_000_000;
+const MAX_TASK_REV_PUT = Number.MAX_SAFE_INTEGER - 2 ** 40;
+
 const uint = z.int().min(0);
 const u32 = uint.max(MAX_U32);
 const i32 = z
@@ -108,7 +112,7 @@ type ObjectMaker = typeof z.object;
 
 function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boolean }) {
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
-  const step = object({ step_id: label, title: z.string(), status: workStatus });
+  const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
   const dependencies = listOf(idOrBlank, MAX_DEPENDENCIES_PER_TASK)
     .transform((ids) => ids.filter((dependency) => dependency !== ""))
     .default([]);
@@ -128,14 +132,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
     artifact_ids: references,
     assigned_agent: optionalLabel,
     priority: i32.default(0),
-    attempt: u32.default(0),
+    attempt: u32.max(MAX_ATTEMPT_PUT).default(0),
     max_attempts: u32.default(0),
     last_error: optionalError,
     next_retry_at_ms: optional(uint),
     lease_owner: optionalLabel,
     lease_token: optionalLabel,
     lease_expires_at_ms: optional(uint),
-    task_rev: uint.default(0),
+    task_rev: uint.max(MAX_TASK_REV_PUT).default(0),
     created_ts: uint,
     updated_ts: uint,
   });
@@ -184,7 +188,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       created_at_ms: uint,
       started_at_ms: optional(uint),
       ended_at_ms: optional(uint),
-      last_error: optionalError,
+      last_error: optionalText,
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
       // What `/v1` shows beside a run, so that what was read can be put back.

@@ -4,7 +4,7 @@ import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
 import { limitExceeded, type Refusal } from "../domain/refusals.ts";
-import { MAX_COMMIT_BYTES } from "../protocol/limits.ts";
+import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
@@ -127,9 +127,16 @@ export class Engine {
     const savepoint = this.#state.savepoint();
     try {
       this.#sql.transaction(() => {
-        for (const { submission, resolve, reject } of group) {
+        let echoLength = 0;
+        for (const [index, { submission, resolve, reject }] of group.entries()) {
+          if (echoLength > MAX_ECHO_LENGTH) {
+            // The rest form the next group: answers that echo a large board are held until the flush.
+            this.#queue.unshift(...group.splice(index));
+            break;
+          }
           try {
             const answer = this.#inTransaction(() => this.#execute(submission));
+            echoLength += answer.ok ? (answer.echo?.length ?? 0) : 0;
             settle.push(() => resolve(answer));
           } catch (error) {
             if (error instanceof CommitTooLarge) {

@@ -50,22 +50,26 @@ export class Outbox {
     if (hasNews || (leaseDueAtMs !== null && leaseDueAtMs < told)) this.owe(nowMs);
   }
 
-  /** A flush is owed soon. While the directory is failing, only time brings the next try nearer. */
+  /** A flush is owed soon. */
   owe(nowMs: number): void {
     this.#dueAtMs ??= nowMs + FLUSH_DELAY_MS;
   }
 
-  /** Writes the directory row if one is owed. Resolves when done or failed; a failure leaves it owed, for later. */
+  /**
+   * Writes the directory row if one is owed. Resolves when done or failed; a failure leaves it owed, for later, and
+   * while the directory is failing only time brings the next try nearer.
+   */
   async flush(nowMs: number): Promise<void> {
     while (this.#flushing !== null) await this.#flushing;
     if (this.#dueAtMs === null && !this.#isBehind()) return;
-    this.#flushing = this.#write(nowMs).finally(() => {
+    if (this.#failures > 0 && this.#dueAtMs !== null && this.#dueAtMs > nowMs) return;
+    this.#flushing = this.#write().finally(() => {
       this.#flushing = null;
     });
     await this.#flushing;
   }
 
-  async #write(nowMs: number): Promise<void> {
+  async #write(): Promise<void> {
     const { run } = this.#state.head();
     const leaseDueAtMs = this.#state.leaseDueAtMs();
     // What is committed while the row travels is owed again.
@@ -77,7 +81,8 @@ export class Outbox {
       this.#failures = 0;
       this.#state.save(run.last_event_seq);
     } catch (error) {
-      this.#dueAtMs = nowMs + Math.min(MAX_RETRY_DELAY_MS, FLUSH_DELAY_MS * 2 ** this.#failures);
+      // From now, not from the start: a call may hang longer than the wait.
+      this.#dueAtMs = Date.now() + Math.min(MAX_RETRY_DELAY_MS, FLUSH_DELAY_MS * 2 ** this.#failures);
       this.#failures += 1;
       console.error(
         JSON.stringify({ event: "directory_flush_failed", run_id: run.run_id, error: String(error) }),

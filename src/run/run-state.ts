@@ -241,10 +241,18 @@ export class RunState implements View {
   #catchUp(): void {
     const last = this.commits.lastSeq();
     if (last === this.#savedSeq) return;
-    for (const commit of this.commits.range(this.#savedSeq, last))
+    let isCountKnown = true;
+    for (const commit of this.commits.range(this.#savedSeq, last)) {
       this.#head = evolve(this.#head, commit).head;
-    this.#taskCounts = this.tasks.count();
+      isCountKnown &&= !changesCounts(commit.event.type);
+    }
+    if (!isCountKnown) this.#taskCounts = this.tasks.count();
   }
+}
+
+/** Whether an event of this type may move a task from one status to another. */
+function changesCounts(type: string): boolean {
+  return type === "context.run.replaced" || (type.startsWith("context.task.") && type !== HEARTBEAT);
 }
 
 /** A row of a batch that brought its own command id. */

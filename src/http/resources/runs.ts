@@ -44,7 +44,8 @@ export async function createRunNative(call: Call): Promise<Response> {
 
 async function createRun(call: Call): Promise<Created> {
   const body = await call.body("createRun");
-  const identified = await identify(call.request, body.command_id, ["create_run", body]);
+  const { command_id, ...asked } = body;
+  const identified = await identify(call.request, command_id, ["create_run", asked]);
   const draft = await draftOf(body, call, identified);
   const command =
     identified === null ? null : { command_id: identified.commandId, fingerprint: identified.fingerprint };

@@ -38,6 +38,7 @@ function isSound(row: TaskRow, task: Task, tasks: ReadonlyMap<string, Task>): bo
     row.status === task.status &&
     row.lease_expires_at_ms === (task.lease_expires_at_ms ?? null) &&
     row.open_dependencies === open &&
+    (row.queue !== "delayed" || row.next_retry_at_ms === (task.next_retry_at_ms ?? null)) &&
     queues.includes(row.queue)
   );
 }

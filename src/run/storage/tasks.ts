@@ -94,7 +94,7 @@ export class TaskTable {
     }
   }
 
-  /** Counts by reading every row: after a crash or a PUT only. */
+  /** Counts by reading every row: after a crash, a PUT, and in a replay only. */
   count(): TaskCounts {
     const rows = this.#sql.all<{ status: WorkStatus; count: number }>(
       "SELECT status, count(*) AS count FROM tasks GROUP BY status",

@@ -376,3 +376,58 @@ describe("event types are matched in ASCII", () => {
     expect((await routes(run.id).get("/replay")).body.drift.mismatch).toBe(false);
   });
 });
+
+describe("plans with a wide gate", () => {
+  const width = 300;
+  const ids = Array.from({ length: width }, (_, index) => `${index}`);
+
+  it("07 D49 rows that nothing waits for are never searched: a gate on many tasks, and many behind it", async () => {
+    const run = await newRun();
+    const rows = [
+      ...ids.slice(0, 150).map((id) => ({ id: `before-${id}`, task_type: "t" })),
+      { id: "gate", task_type: "t", depends_on_task_ids: ids.slice(0, 150).map((id) => `before-${id}`) },
+      ...ids.map((id) => ({ id: `after-${id}`, task_type: "t", depends_on_task_ids: ["gate"] })),
+    ];
+    must(await run.post("/tasks", { tasks: rows }));
+    const more = ids.map((id) => ({ id: `later-${id}`, task_type: "t", depends_on_task_ids: ["gate"] }));
+    must(await run.post("/tasks", { tasks: more }));
+    expect((await runOf(run)).tasks).toHaveLength(rows.length + more.length);
+  });
+});
+
+describe("what was read can be put back", () => {
+  it("02§2.4 with long step ids and errors that other routes took", async () => {
+    const run = await newRun();
+    must(await run.post("/todos/sync", { todos: [{ id: "i".repeat(1_200), content: "c" }] }));
+    const error = "e".repeat(70_000);
+    must(await run.post("/events", { type: "step_failed", status: "running", payload: { error } }));
+    const before = await runOf(run);
+    const after = must(await run.put(before)).run;
+    expect(after).toMatchObject({ steps: before.steps, last_error: error });
+  });
+
+  it.each([
+    ["task_rev", Number.MAX_SAFE_INTEGER],
+    ["attempt", 2 ** 32 - 1],
+  ])("07 D108 a %s with no room to count on is refused", async (name, value) => {
+    const run = await newRun();
+    await addTasks(run, { id: "t" });
+    const before = await runOf(run);
+    const tasks = before.tasks.map((task) => ({ ...task, [name]: value }));
+    expect((await run.put({ ...before, tasks })).status).toBe(422);
+    expect(await runOf(run)).toEqual(before);
+  });
+});
+
+describe("steps with one id", () => {
+  it("03§6 the driver starts the step it selected, not another of the same id", async () => {
+    const run = await newRun();
+    const todos = [
+      { id: "a", content: "first", status: "done" },
+      { id: "a", content: "second", status: "pending" },
+    ];
+    must(await run.post("/todos/sync", { todos }));
+    must(await run.post("/driver/next", {}));
+    expect((await runOf(run)).steps.map((step) => step.status)).toEqual(["done", "in_progress"]);
+  });
+});

@@ -428,3 +428,16 @@ describe("pages of long items", () => {
     expect(Math.max(...patches.sizes)).toBeLessThanOrEqual(MAX_ITEMS);
   });
 });
+
+describe("the key of a create call", () => {
+  it("07 D43 is the same in the header and in the body", async () => {
+    const [key, run_id] = [crypto.randomUUID(), freshId()];
+    const create = (body: Record<string, unknown>, headers: Record<string, string>) =>
+      call("POST", "/v1/runs", { objective: "o", run_id, ...body }, headers);
+    const made = await create({}, { "idempotency-key": key });
+    const again = await create({ command_id: key }, {});
+    expect([made.status, again.status]).toEqual([201, 201]);
+    expect(again.headers.get("idempotency-replayed")).toBe("true");
+    expect(good(again, 201).run).toEqual(good(made, 201).run);
+  });
+});
