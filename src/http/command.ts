@@ -11,7 +11,6 @@ import { RequestRefused } from "./problem.ts";
 
 /** An accepted command, as a door's writer sees it. */
 export interface Done<Op extends CommandOp> {
-  command: CommandOf<Op>;
   outcome: OutcomeOf<Op>;
   /** The echo `/context` asked for, ready to be spread into the answer. */
   echo: Record<string, unknown>;
@@ -78,7 +77,7 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
     headers["idempotency-replayed"] = "true";
   }
   if (outcome === null) throw new RequestRefused(commandIdConflict);
-  const done: Done<Op> = { command, outcome, echo };
+  const done: Done<Op> = { outcome, echo };
   if (call.door === "context") return jsonAnswer(mutation.context(done, call), { headers });
 
   const written = mutation.native(done, call);

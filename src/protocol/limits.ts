@@ -12,7 +12,7 @@ export const MAX_TASK_BYTES = 900_000;
 /** One commit row holds a replaced run whole, and the event adds its own members. */
 export const MAX_REPLACED_RUN_BYTES = 1_900_000;
 
-/** A run without tasks and steps, as created: objective, workspace and names. One row holds the header with all below. */
+/** A new run: objective, workspace and names. It is kept beside the head, in one row, as the start of every replay. */
 export const MAX_NEW_RUN_BYTES = 256 * 1024;
 
 /** A replaced run without its tasks: with both summaries it still fits into one row. */

@@ -205,7 +205,10 @@ export class Engine {
 
   #decideAndAppend({ command, commandId, fingerprint }: Submission): Unpriced {
     const context = this.#context();
-    if (command.op === "claim_task") this.#append(decide({ op: "requeue_stale" }, this.#state, context));
+    // A claim that will be refused must change nothing (I13).
+    if (command.op === "claim_task" && command.agent_id.trim() !== "") {
+      this.#append(decide({ op: "requeue_stale" }, this.#state, context));
+    }
     const decision = decide(command, this.#state, context, commandId);
     if (!decision.ok) return decision;
     this.#append(decision, { command, commandId, fingerprint });

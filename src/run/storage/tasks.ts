@@ -156,7 +156,9 @@ export class TaskTable {
   #update(before: TaskRow, task: Task, doc: string, openDependencies: number, nowMs: number): void {
     const queue = queueOf(task, openDependencies, nowMs);
     const after = laneHeadOf(task, before.pos);
+    // The retry time of a delayed task is indexed; for all others the column says nothing.
     const sameLane =
+      queue !== "delayed" &&
       queue === before.queue &&
       after.task_type === before.task_type &&
       after.workflow_id === before.workflow_id &&
@@ -172,7 +174,6 @@ export class TaskTable {
         doc,
         before.pos,
       );
-      if (queue === "delayed") this.#setRetry(before.pos, task.next_retry_at_ms ?? null);
       return;
     }
     this.#sql.run(
@@ -193,10 +194,6 @@ export class TaskTable {
     );
     if (before.queue === "ready") this.#lanes.leftReady(before);
     if (queue === "ready") this.#lanes.becameReady(after);
-  }
-
-  #setRetry(pos: number, nextRetryAtMs: number | null): void {
-    this.#sql.run("UPDATE tasks SET next_retry_at_ms = ? WHERE pos = ?", nextRetryAtMs, pos);
   }
 
   /** The open dependencies of a task that takes the place of another; edges follow when they differ. */
