@@ -1,0 +1,34 @@
+export interface Spread {
+  min: number;
+  median: number;
+  max: number;
+}
+
+/** Smallest, middle and largest of some values. NaN for none. */
+export function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  return { min: sorted[0] ?? Number.NaN, median: medianOf(sorted), max: sorted.at(-1) ?? Number.NaN };
+}
+
+/** The middle value; of an even count, the mean of the two in the middle. */
+export function median(values: readonly number[]): number {
+  return medianOf(values.toSorted((a, b) => a - b));
+}
+
+/** The value that a share (0 to 1) of the values does not exceed, by nearest rank. NaN for none. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+}
+
+/** Pairs values of equal index by division. */
+export function ratios(values: readonly number[], bases: readonly number[]): number[] {
+  return values.map((value, index) => value / (bases[index] ?? Number.NaN));
+}
+
+function medianOf(sorted: readonly number[]): number {
+  const middle = sorted.length / 2;
+  const upper = sorted[Math.floor(middle)] ?? Number.NaN;
+  if (!Number.isInteger(middle)) return upper;
+  return ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
