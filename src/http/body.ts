@@ -20,8 +20,7 @@ export async function readBody<Schema extends z.ZodType>(
   schema: Schema,
   options: { mayBeEmpty: boolean },
 ): Promise<z.output<Schema>> {
-  const isEmpty = request.body === null || request.headers.get("content-length") === "0";
-  if (!(options.mayBeEmpty && isEmpty)) checkContentType(request);
+  if (!(options.mayBeEmpty && isEmpty(request))) checkContentType(request);
   const text = decode(await readBytes(request));
   const parsed =
     options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
@@ -29,6 +28,10 @@ export async function readBody<Schema extends z.ZodType>(
   const read = readShape(schema, parsed.value);
   if (!read.ok) refuseShape(read.issues);
   return read.value;
+}
+
+function isEmpty(request: Request): boolean {
+  return request.headers.get("content-length") === "0" || request.body === null;
 }
 
 function refuseShape(issues: Issue[]): never {
@@ -56,6 +59,9 @@ function checkContentType(request: Request): void {
  * and thrown away: a client that is still sending does not see an answer that comes before it is done.
  */
 async function readBytes(request: Request): Promise<Uint8Array> {
+  // A body whose length is known and allowed needs no counting, and reading it at once is much cheaper.
+  const declared = request.headers.get("content-length");
+  if (declared !== null && Number(declared) <= MAX_BODY_BYTES) return request.bytes();
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
@@ -83,9 +89,11 @@ function refuseSize(): never {
   });
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 function decode(bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return utf8.decode(bytes);
   } catch {
     throw new RequestRefused({ code: "BODY_MALFORMED", error: "body is not UTF-8" });
   }

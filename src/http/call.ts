@@ -8,6 +8,7 @@ import { type RunClient, runClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
 import { readBody } from "./body.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
+import { targetOf } from "./target.ts";
 
 /** Which of the two doors a request came in by. */
 export type Door = "context" | "native";
@@ -16,25 +17,24 @@ export type Door = "context" | "native";
 export class Call {
   readonly request: Request;
   readonly env: Env;
-  readonly url: URL;
   readonly tenant: Tenant;
   readonly door: Door;
   readonly #ids: Readonly<Record<string, string>>;
+  #url: URL | null = null;
 
-  constructor(
-    request: Request,
-    env: Env,
-    url: URL,
-    tenant: Tenant,
-    door: Door,
-    ids: Readonly<Record<string, string>>,
-  ) {
+  constructor(request: Request, env: Env, tenant: Tenant, door: Door, ids: Readonly<Record<string, string>>) {
     this.request = request;
     this.env = env;
-    this.url = url;
     this.tenant = tenant;
     this.door = door;
     this.#ids = ids;
+  }
+
+  /** The request's path and query, parsed when first asked for: many requests never need them. */
+  get url(): URL {
+    // Whatever name the client calls this host by.
+    this.#url ??= new URL(targetOf(this.request.url), "http://host");
+    return this.#url;
   }
 
   /** An id in the path, checked; a route without it is a fault of the routing table. */
@@ -65,9 +65,9 @@ export class Call {
 
   /** What the `Prefer` header asks to return (RFC 7240). */
   preferredReturn(): "representation" | "minimal" | null {
-    const match = /(?:^|[,;\s])return\s*=\s*"?(representation|minimal)\b/i.exec(
-      this.request.headers.get("prefer") ?? "",
-    );
+    const prefer = this.request.headers.get("prefer");
+    if (prefer === null) return null;
+    const match = /(?:^|[,;\s])return\s*=\s*"?(representation|minimal)\b/i.exec(prefer);
     const word = match?.[1]?.toLowerCase();
     return word === "representation" || word === "minimal" ? word : null;
   }

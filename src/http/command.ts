@@ -3,8 +3,10 @@ import type { OutcomeOf } from "../domain/outcome.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import type { BodyName, BodyOf } from "../protocol/bodies.ts";
 import type { Task } from "../protocol/task.ts";
+import { submit } from "../run/run-client.ts";
 import type { RowCounts } from "../run/storage/sql.ts";
 import type { Call } from "./call.ts";
+import type { HttpAnswer } from "./http-answer.ts";
 import { identify } from "./idempotency.ts";
 import { type AnswerInit, jsonAnswer, RawJson } from "./json.ts";
 import { RequestRefused } from "./problem.ts";
@@ -51,14 +53,14 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
 export async function mutate<Op extends CommandOp, Name extends BodyName>(
   mutation: Mutation<Op, Name>,
   call: Call,
-): Promise<Response> {
+): Promise<HttpAnswer> {
   const run = call.run();
   const body = await call.body(mutation.body, mutation.bodyMayBeEmpty);
   const command = mutation.command(body, call);
   const bodyCommandId = "command_id" in body ? body.command_id : undefined;
   const identified = await identify(call.request, bodyCommandId, command);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
-  const answer = await run.submit({
+  const answer = await submit(run, {
     command: command as Command,
     commandId: identified?.commandId,
     fingerprint: identified?.fingerprint,

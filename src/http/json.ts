@@ -1,4 +1,5 @@
 import type { Text } from "../run/text.ts";
+import type { HttpAnswer } from "./http-answer.ts";
 
 /** JSON that is text already: spliced into an answer as it is. */
 export class RawJson {
@@ -15,7 +16,7 @@ export interface AnswerInit {
 }
 
 /** An answer of these members. Undefined ones are left out; long raw ones are streamed. */
-export function jsonAnswer(members: Record<string, unknown>, init: AnswerInit = {}): Response {
+export function jsonAnswer(members: Record<string, unknown>, init: AnswerInit = {}): HttpAnswer {
   const pieces: Text[] = [];
   for (const [name, value] of Object.entries(members)) {
     if (value === undefined) continue;
@@ -28,9 +29,9 @@ export function jsonAnswer(members: Record<string, unknown>, init: AnswerInit = 
 }
 
 /** An answer of JSON text in pieces. */
-export function jsonText(pieces: Text[], init: AnswerInit = {}): Response {
+export function jsonText(pieces: Text[], init: AnswerInit = {}): HttpAnswer {
   const headers = { "content-type": "application/json", ...init.headers };
-  return new Response(bodyOf(pieces), { status: init.status ?? 200, headers });
+  return { status: init.status ?? 200, headers, body: bodyOf(pieces) };
 }
 
 /** One string if it can be, else a stream of the pieces in order. */

@@ -1,6 +1,8 @@
 import type { Refusal } from "../domain/refusals.ts";
 import { CODES } from "../protocol/codes.ts";
 import type { Issue } from "../protocol/issue.ts";
+import type { HttpAnswer } from "./http-answer.ts";
+import { jsonAnswer } from "./json.ts";
 
 /** Why a request was not answered as asked: a refusal of the engine, or one of the HTTP layer. */
 export type Problem =
@@ -65,19 +67,22 @@ const SOFT: ReadonlySet<Problem["code"]> = new Set([
 ]);
 
 /** A problem as `/context` tells it: `{error, code, …}`, softly where the contract says so. */
-export function contextProblem(problem: Problem): Response {
+export function contextProblem(problem: Problem): HttpAnswer {
   // Only what the contract has for the code (02 §1.5).
   const { allow, lease_owner, lease_expires_at_ms, row, ...members } = problem as Problem &
     Record<string, unknown>;
   const headers = problemHeaders(problem);
-  if (SOFT.has(problem.code)) return Response.json({ ok: false, ...members }, { headers });
+  if (SOFT.has(problem.code)) return jsonAnswer({ ok: false, ...members }, { headers });
   // The contract answers a patch that does not fit with 400 (05 §2).
   const status = problem.code === "PATCH_PAYLOAD_INVALID" ? 400 : CODES[problem.code].status;
-  return Response.json(members, { status, headers });
+  return jsonAnswer(members, { status, headers });
 }
 
 /** A problem as `/v1` tells it (RFC 9457); refusals about a row of a batch name it as an issue. */
-export function nativeProblem(problem: Problem, url: URL, requestId: string): Response {
+export function nativeProblem(
+  problem: Problem,
+  where: { origin: string; path: string; requestId: string },
+): HttpAnswer {
   const { code, error, row, ...members } = problem as Problem & { row?: number };
   const issues =
     row === undefined
@@ -85,21 +90,21 @@ export function nativeProblem(problem: Problem, url: URL, requestId: string): Re
       : { issues: [{ field: `tasks[${row}]`, rule: code.toLowerCase(), message: error }] };
   const { status, title, hint, retryable } = CODES[code];
   const body = {
-    type: `${url.origin}/problems/${code}`,
+    type: `${where.origin}/problems/${code}`,
     title,
     status,
     detail: error,
-    instance: url.pathname,
+    instance: where.path,
     code,
     error,
     hint,
     retryable,
-    request_id: requestId,
+    request_id: where.requestId,
     ...issues,
     ...members,
   };
   const headers = { ...problemHeaders(problem), "content-type": "application/problem+json" };
-  return new Response(JSON.stringify(body), { status, headers });
+  return jsonAnswer(body, { status, headers });
 }
 
 function problemHeaders(problem: Problem): Record<string, string> {

@@ -1,4 +1,5 @@
 import type { Call, Door } from "./call.ts";
+import type { HttpAnswer } from "./http-answer.ts";
 import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
 import {
   createCheckpointContext,
@@ -31,7 +32,7 @@ export interface Route {
   method: "GET" | "POST" | "PUT";
   path: string;
   door: Door;
-  handle(call: Call): Promise<Response>;
+  handle(call: Call): Promise<HttpAnswer>;
 }
 
 type Method = Route["method"];

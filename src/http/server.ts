@@ -1,53 +1,67 @@
-import { type IRequestStrict, Router } from "itty-router";
 import type { Env } from "../env.ts";
 import { credentialOf, isSameSecret } from "../identity/credential.ts";
 import { LOCAL_TENANT } from "../identity/tenant.ts";
 import { Call, type Door } from "./call.ts";
-import { pathIds } from "./path-ids.ts";
+import type { HttpAnswer } from "./http-answer.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
 import { describeProblem, health } from "./resources/system.ts";
-import { ROUTES, type Route } from "./routes.ts";
+import { findRoute, refuseMethod } from "./router.ts";
+import { pathOf, targetOf } from "./target.ts";
 
-type RequestHandler = (request: IRequestStrict, env: Env, url: URL) => Promise<Response> | Response;
-
-/** Any origin, method and header, as the contract has it (02 §1.4). */
-const CORS = {
-  "access-control-allow-origin": "*",
-  "access-control-expose-headers": "*",
-};
-
-/** GET routes answer HEAD too: the same headers, no body. */
-export async function serve(request: Request, env: Env): Promise<Response> {
-  if (request.method !== "HEAD") return answer(request, env);
-  const response = await answer(new Request(request, { method: "GET" }), env);
-  await response.body?.cancel();
-  return new Response(null, response);
+/** One request, with what every answer to it needs. */
+interface Incoming {
+  request: Request;
+  /** HEAD is answered like GET. */
+  method: string;
+  /** Percent-encoded, as it came. */
+  path: string;
+  id: string;
 }
 
 /**
- * Answers one request: preflight and public pages, then credential, route, handler. Whatever goes wrong is written by the
+ * Answers one request. GET routes answer HEAD too: the same headers, no body. Whatever goes wrong is written by the
  * door that the path belongs to.
  */
-async function answer(request: Request, env: Env): Promise<Response> {
-  const url = new URL(request.url);
-  const requestId = crypto.randomUUID();
-  const response = await route(request, env, url).catch((error: unknown) => refusal(error, url, requestId));
-  for (const [name, value] of Object.entries(CORS)) response.headers.set(name, value);
-  response.headers.set("x-request-id", requestId);
-  return response;
+export async function serve(request: Request, env: Env): Promise<Response> {
+  const isHead = request.method === "HEAD";
+  const incoming: Incoming = {
+    request,
+    method: isHead ? "GET" : request.method,
+    // Parsing the whole URL would cost each request more than finding its route.
+    path: pathOf(targetOf(request.url)),
+    id: crypto.randomUUID(),
+  };
+  const { status, headers, body } = await answer(incoming, env).catch((error: unknown) =>
+    refusal(error, incoming),
+  );
+  if (isHead && body instanceof ReadableStream) await body.cancel();
+  return new Response(isHead ? null : body, {
+    status,
+    headers: {
+      ...headers,
+      // Any origin, method and header, as the contract has it (02 §1.4).
+      "access-control-allow-origin": "*",
+      "access-control-expose-headers": "*",
+      "x-request-id": incoming.id,
+    },
+  });
 }
 
-async function route(request: Request, env: Env, url: URL): Promise<Response> {
-  if (request.method === "OPTIONS") return preflight(request);
-  const page = publicPage(url.pathname);
-  if (page !== null && request.method !== "GET") refuseMethod(request, ["GET", "HEAD"]);
+/** Where the deployment is, as the client calls it; nothing when it calls it by no name a URL can have. */
+function originOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : "";
+}
+
+/** Preflight and public pages, then credential, route, handler. */
+async function answer({ request, method, path }: Incoming, env: Env): Promise<HttpAnswer> {
+  if (method === "OPTIONS") return preflight(request);
+  const page = publicPage(path);
+  if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
 
   authenticate(request, env);
-  const isClean = url.pathname === "/" || !/\/(\/|$)/.test(url.pathname);
-  const response = isClean ? await router.fetch(request as IRequestStrict, env, url) : undefined;
-  if (response instanceof Response) return response;
-  refuseRoute(request, url, isClean);
+  const { route, ids } = findRoute(method, path);
+  return route.handle(new Call(request, env, LOCAL_TENANT, route.door, ids));
 }
 
 function authenticate(request: Request, env: Env): void {
@@ -65,69 +79,41 @@ function authenticate(request: Request, env: Env): void {
   });
 }
 
-const router = Router<IRequestStrict, [Env, URL]>();
-for (const { method, path, door, handle } of ROUTES) {
-  const handler: RequestHandler = (request, env, url) =>
-    handle(new Call(request as unknown as Request, env, url, LOCAL_TENANT, door, pathIds(request.params)));
-  router[verbOf(method)](path, handler);
-}
-
-function verbOf(method: Route["method"]): "get" | "post" | "put" {
-  return method === "GET" ? "get" : method === "POST" ? "post" : "put";
-}
-
-/** No route took the request: the path is unknown, or known for other methods. */
-function refuseRoute(request: Request, url: URL, isClean: boolean): never {
-  const allow = new Set<string>();
-  for (const [method, pattern] of router.routes) {
-    if (!isClean || !pattern.test(url.pathname)) continue;
-    allow.add(method);
-    if (method === "GET") allow.add("HEAD");
-  }
-  if (allow.size === 0)
-    throw new RequestRefused({ code: "ROUTE_NOT_FOUND", error: `no route ${url.pathname}` });
-  refuseMethod(request, [...allow]);
-}
-
-function refuseMethod(request: Request, allow: string[]): never {
-  const error = `${request.method} is not allowed here`;
-  throw new RequestRefused({ code: "METHOD_NOT_ALLOWED", error, allow });
-}
-
 /** Pages that need no credential; null for any other path. */
-function publicPage(path: string): Response | null {
+function publicPage(path: string): HttpAnswer | null {
   if (path === "/global/health") return health();
   const code = /^\/problems\/([A-Z_]+)$/.exec(path)?.[1];
   return code === undefined ? null : describeProblem(code);
 }
 
-function preflight(request: Request): Response {
-  return new Response(null, {
+function preflight(request: Request): HttpAnswer {
+  return {
     status: 204,
     headers: {
       "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
       "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? "*",
       "access-control-max-age": "86400",
     },
-  });
+    body: null,
+  };
 }
 
 /** What to tell the caller about an error: refusals as they are, faults as nothing but an id to ask about. */
-function refusal(error: unknown, url: URL, requestId: string): Response {
+function refusal(error: unknown, incoming: Incoming): HttpAnswer {
   if (error instanceof RequestRefused) {
-    const response = problemAnswer(error.problem, url, requestId);
-    for (const [name, value] of Object.entries(error.headers)) response.headers.set(name, value);
-    return response;
+    const answer = problemAnswer(error.problem, incoming);
+    return { ...answer, headers: { ...answer.headers, ...error.headers } };
   }
   const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  console.error(JSON.stringify({ event: "request_failed", request_id: requestId, fault }));
-  return problemAnswer({ code: "INTERNAL", error: `internal error, request ${requestId}` }, url, requestId);
+  console.error(JSON.stringify({ event: "request_failed", request_id: incoming.id, fault }));
+  return problemAnswer({ code: "INTERNAL", error: `internal error, request ${incoming.id}` }, incoming);
 }
 
-function problemAnswer(problem: Problem, url: URL, requestId: string): Response {
-  return doorOf(url) === "context" ? contextProblem(problem) : nativeProblem(problem, url, requestId);
+function problemAnswer(problem: Problem, { request, path, id }: Incoming): HttpAnswer {
+  if (doorOf(path) === "context") return contextProblem(problem);
+  return nativeProblem(problem, { origin: originOf(request.url), path, requestId: id });
 }
 
-function doorOf(url: URL): Door {
-  return /^\/v1(\/|$)/.test(url.pathname) ? "native" : "context";
+function doorOf(path: string): Door {
+  return /^\/v1(\/|$)/.test(path) ? "native" : "context";
 }

@@ -7,6 +7,7 @@ import { limitExceeded, type Refusal } from "../domain/refusals.ts";
 import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { Crowd } from "./crowd.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import type { RunState } from "./run-state.ts";
 import { CommitTooLarge } from "./storage/commits.ts";
@@ -60,8 +61,8 @@ export interface CommitListener {
  * For each command: answer a repeat from its receipt; requeue stale leases before a claim; decide; append the commits
  * and apply what they mean. Then, for the group: tell the object, wait for the flush, answer.
  *
- * G1 A flush is the price of a commit, so commands that arrive while one is pending share the next transaction. The
- *    first command never waits for others: it leads.
+ * G1 A flush is the price of a commit, so commands that arrive in one turn, or while a flush is pending, share the next
+ *    transaction. A command that met no other never waits; where commands met, the first waits a moment for the others.
  * G2 Each command has a nested transaction of its own: its refusal or fault undoes it alone.
  * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
  */
@@ -74,6 +75,7 @@ export class Engine {
   readonly #clock: () => number;
   #queue: Waiting[] = [];
   #isLeading = false;
+  readonly #crowd = new Crowd();
   #nowMs = 0;
 
   constructor(
@@ -95,6 +97,7 @@ export class Engine {
   submit(submission: Submission): Promise<Answer> {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     this.#queue.push({ submission, resolve, reject });
+    this.#crowd.arrived(this.#queue.length);
     if (!this.#isLeading) void this.#lead();
     return promise;
   }
@@ -102,6 +105,7 @@ export class Engine {
   async #lead(): Promise<void> {
     this.#isLeading = true;
     while (this.#queue.length > 0) {
+      await this.#crowd.gather(() => this.#queue.length);
       const group = this.#queue.splice(0, MAX_GROUP);
       const settle: (() => void)[] = [];
       const before = this.#state.head().run;
@@ -114,6 +118,7 @@ export class Engine {
       try {
         this.#listener.committed(before, this.#state.head().run);
         await this.#storage.sync();
+        this.#crowd.met(group.length + this.#queue.length);
         for (const answer of settle) answer();
       } catch (error) {
         for (const waiting of group) waiting.reject(error);

@@ -5,12 +5,19 @@ export function newLeaseKey(): string {
   return randomBytes(32).toString("hex");
 }
 
+const MAX_MASKS = 500;
+const MAX_TOKEN_LENGTH = 100;
+
 /**
  * Lease tokens are derived, not stored: the token of a claim is a keyed hash of its event id, so a repeated claim gets
  * the same one and the storage never holds it. The key never leaves the object.
  */
 export class LeaseTokens {
   readonly #key: string;
+  /** Fingerprints by token, oldest first: a lease is proved again and again. */
+  readonly #masks = new Map<string, string>();
+  /** Of the claim that was asked about last: a claim asks twice. */
+  #latest: { claimEventId: string; token: string } | null = null;
 
   /** @param key secret of this run, hex. */
   constructor(key: string) {
@@ -19,6 +26,13 @@ export class LeaseTokens {
 
   /** `lease-<uuid v4>`, 122 bits of the hash (contract 01 §2). */
   leaseToken(claimEventId: string): string {
+    if (this.#latest?.claimEventId !== claimEventId) {
+      this.#latest = { claimEventId, token: this.#derive(claimEventId) };
+    }
+    return this.#latest.token;
+  }
+
+  #derive(claimEventId: string): string {
     const bytes = createHmac("sha256", this.#key).update(claimEventId).digest().subarray(0, 16);
     bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
     bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
@@ -35,6 +49,13 @@ export class LeaseTokens {
 
   /** The fingerprint that stands for a token wherever it is stored or shown: `sha256:<32 hex digits>`. */
   maskToken(token: string): string {
-    return `sha256:${createHash("sha256").update(token).digest("hex").slice(0, 32)}`;
+    const known = this.#masks.get(token);
+    if (known !== undefined) return known;
+    const mask = `sha256:${createHash("sha256").update(token).digest("hex").slice(0, 32)}`;
+    // A token of a request can be of any length.
+    if (token.length <= MAX_TOKEN_LENGTH) this.#masks.set(token, mask);
+    const [oldest] = this.#masks.keys();
+    if (this.#masks.size > MAX_MASKS && oldest !== undefined) this.#masks.delete(oldest);
+    return mask;
   }
 }

@@ -1,3 +1,5 @@
+import type { Answer, Submission } from "./engine.ts";
+import { unpackAnswer } from "./packed-answer.ts";
 import type { RunObject } from "./run-object.ts";
 
 /**
@@ -24,4 +26,9 @@ export type RunClient = Pick<
 /** The object of that name. It is made when first called; it stores nothing until a run is created in it. */
 export function runClient(runs: DurableObjectNamespace<RunObject>, name: string): RunClient {
   return runs.getByName(name) as unknown as RunClient;
+}
+
+/** Runs one command in a run. */
+export async function submit(run: RunClient, submission: Submission): Promise<Answer> {
+  return unpackAnswer(await run.submit(submission));
 }

@@ -8,9 +8,10 @@ import { tenantKey } from "../identity/tenant.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
-import { type Answer, Engine, type Submission } from "./engine.ts";
+import { Engine, type Submission } from "./engine.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { Outbox } from "./outbox.ts";
+import { type PackedAnswer, packAnswer } from "./packed-answer.ts";
 import {
   type LogPage,
   type LogQuery,
@@ -113,10 +114,12 @@ export class RunObject extends DurableObject<Env> {
     };
   }
 
-  /** Runs one command through the engine. */
-  async submit(submission: Submission): Promise<Answer> {
-    if (this.#loaded === null) return { ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } };
-    return this.#loaded.engine.submit(submission);
+  /** Runs one command through the engine; `submit` of run-client.ts gives its answer as a value. */
+  async submit(submission: Submission): Promise<PackedAnswer> {
+    if (this.#loaded === null) {
+      return packAnswer({ ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } });
+    }
+    return packAnswer(await this.#loaded.engine.submit(submission));
   }
 
   /** The run in full, as `/context` shows it. */

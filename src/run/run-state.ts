@@ -27,7 +27,7 @@ interface Savepoint {
   taskCounts: TaskCounts;
   leaseDueAtMs: number | null;
   savedSeq: number;
-  applied: number;
+  changes: number;
 }
 
 /**
@@ -126,7 +126,7 @@ export class RunState implements View {
       taskCounts: this.#taskCounts,
       leaseDueAtMs: this.#leaseDueAtMs,
       savedSeq: this.#savedSeq,
-      applied: this.#applied,
+      changes: this.#changes(),
     };
   }
 
@@ -136,9 +136,14 @@ export class RunState implements View {
     this.#leaseDueAtMs = savepoint.leaseDueAtMs;
     this.#savedSeq = savepoint.savedSeq;
     // The caches are dear to fill again: only what may have reached them makes them wrong.
-    if (this.#applied === savepoint.applied) return;
+    if (this.#changes() === savepoint.changes) return;
     this.tasks.forgetCache();
     this.texts.forget();
+  }
+
+  /** Changes to tables since waking, undone ones included. */
+  #changes(): number {
+    return this.#applied + this.tasks.promoted;
   }
 
   /** Whether so many commits are only in memory that the head should be saved. */

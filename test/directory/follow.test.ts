@@ -2,6 +2,7 @@ import { runDurableObjectAlarm } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { RunSummary } from "../../src/protocol/run.ts";
+import { submit } from "../../src/run/run-client.ts";
 import {
   accepted,
   creation,
@@ -97,7 +98,7 @@ describe("design: the directory follows its runs", () => {
           const transition = (pick: number, action: string, lease_ms?: number) => {
             const [task_id, lease_token] = [...tokens][pick % Math.max(tokens.size, 1)] ?? ["t0", undefined];
             // Refused when the lease is lost by now, which is fine.
-            return run.client.submit({
+            return submit(run.client, {
               command: { op: "transition_task", task_id, action, lease_token, lease_ms },
             });
           };

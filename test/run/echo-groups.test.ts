@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { submit } from "../../src/run/run-client.ts";
 import { accepted, newTestRun } from "./support/test-run.ts";
 
 const FACTS = 16;
@@ -14,7 +15,7 @@ describe("design: answers that echo a large board", () => {
     }
     const answers = await Promise.all(
       Array.from({ length: COMMANDS }, (_, index) =>
-        run.client.submit({
+        submit(run.client, {
           command: {
             op: "patch_blackboard",
             patch_op: "add_fact",

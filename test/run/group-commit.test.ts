@@ -2,6 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Command } from "../../src/domain/command.ts";
 import type { Answer } from "../../src/run/engine.ts";
+import { submit } from "../../src/run/run-client.ts";
 import type { RunObject } from "../../src/run/run-object.ts";
 import { RunState } from "../../src/run/run-state.ts";
 import { CommitTable } from "../../src/run/storage/commits.ts";
@@ -24,21 +25,26 @@ import {
   wholeRun,
 } from "./support/test-run.ts";
 
-/** Counts the transactions that are not inside another one. */
-function countTransactions(): () => number {
-  const original = Sql.prototype.transaction;
+/** How many commits each transaction had; those without any, and nested ones, are left out. */
+function watchTransactions(): () => number[] {
+  const transaction = Sql.prototype.transaction;
+  const append = CommitTable.prototype.append;
+  const counts: number[] = [];
   let depth = 0;
-  let outermost = 0;
   vi.spyOn(Sql.prototype, "transaction").mockImplementation(function <T>(this: Sql, body: () => T): T {
-    if (depth === 0) outermost += 1;
+    if (depth === 0) counts.push(0);
     depth += 1;
     try {
-      return original.call(this, body) as T;
+      return transaction.call(this, body) as T;
     } finally {
       depth -= 1;
     }
   });
-  return () => outermost;
+  vi.spyOn(CommitTable.prototype, "append").mockImplementation(function (this: CommitTable, ...args) {
+    counts.push((counts.pop() ?? 0) + 1);
+    append.apply(this, args);
+  });
+  return () => counts.filter((count) => count > 0);
 }
 
 /** Lets the storing of one event fail, once: that whose payload is, or whose task is called, "fault". */
@@ -58,7 +64,7 @@ function failOnFault(): void {
 /** Submits all commands in one turn, inside the object. */
 function atOnce(run: TestRun, commands: Command[]): Promise<PromiseSettledResult<Answer>[]> {
   return inObject(run, (object: RunObject) =>
-    Promise.allSettled(commands.map((command) => object.submit({ command }))),
+    Promise.allSettled(commands.map((command) => submit(object, { command }))),
   );
 }
 
@@ -88,25 +94,40 @@ describe("design: group commit", () => {
     vi.restoreAllMocks();
   });
 
-  it("G1: the first of 64 commands leads, the others share the next transaction", async () => {
+  it("G1: commands that arrive in one turn share a transaction", async () => {
     const run = await newTestRun();
-    const transactions = countTransactions();
+    const transactions = watchTransactions();
     const settled = await atOnce(
       run,
       Array.from({ length: 64 }, (_, index) => note(index)),
     );
-    expect(transactions()).toBe(2);
+    expect(transactions()).toEqual([64]);
     expect(resultsOf(settled)).toEqual(Array.from({ length: 64 }, (_, index) => index + 1));
+    await expectWhole(run);
+  });
+
+  it("G1: commands that arrive while a flush is pending share the next transaction", async () => {
+    const run = await newTestRun();
+    const transactions = watchTransactions();
+    const settled = await inObject(run, async (object: RunObject) => {
+      const first = submit(object, { command: note(0) });
+      // Past the turn in which the first was taken up, and before its flush is over.
+      for (let turn = 0; turn < 5; turn += 1) await null;
+      const others = Array.from({ length: 9 }, (_, index) => submit(object, { command: note(index + 1) }));
+      return Promise.allSettled([first, ...others]);
+    });
+    expect(transactions()).toEqual([1, 9]);
+    expect(resultsOf(settled)).toEqual(Array.from({ length: 10 }, (_, index) => index + 1));
     await expectWhole(run);
   });
 
   it("G1: 64 concurrent callers are all answered, each with a seq of its own", async () => {
     const run = await newTestRun();
-    const transactions = countTransactions();
+    const transactions = watchTransactions();
     const outcomes = await Promise.all(Array.from({ length: 64 }, (_, index) => accepted(run, note(index))));
     expect(new Set(outcomes.map(({ event }) => event.seq)).size).toBe(64);
     expect(Math.max(...outcomes.map(({ event }) => event.seq))).toBe(64);
-    expect(transactions()).toBeLessThanOrEqual(64);
+    expect(transactions().length).toBeLessThanOrEqual(64);
     await expectWhole(run);
   });
 
@@ -202,7 +223,7 @@ describe("design: group commit", () => {
     const results = await runInDurableObject(run.stub, async (object: RunObject, state) => {
       const abort = vi.spyOn(state, "abort").mockReturnValue(undefined);
       vi.spyOn(state.storage, "sync").mockRejectedValueOnce(new Error("the flush failed"));
-      const settled = await Promise.allSettled([object.submit({ command: note() })]);
+      const settled = await Promise.allSettled([submit(object, { command: note() })]);
       expect(abort).toHaveBeenCalledExactlyOnceWith("Error: the flush failed");
       return resultsOf(settled);
     });

@@ -4,6 +4,7 @@ import { MAX_SEARCHED_PER_BATCH } from "../../src/protocol/limits.ts";
 import type { Run, RunSummary } from "../../src/protocol/run.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import type { Answer } from "../../src/run/engine.ts";
+import { submit } from "../../src/run/run-client.ts";
 import type { RunObject } from "../../src/run/run-object.ts";
 import type { Text } from "../../src/run/text.ts";
 import { aRow, aTask, batch, memoryRun, refused } from "../support/builders.ts";
@@ -34,7 +35,7 @@ function longRows(count: number, length: number): TaskRow[] {
 
 /** Submits a command inside the object; it must be accepted. */
 async function submitted(object: RunObject, command: Command): Promise<void> {
-  const answer = await object.submit({ command });
+  const answer = await submit(object, { command });
   if (!answer.ok) throw new Error(JSON.stringify(answer.refusal));
 }
 
@@ -121,7 +122,7 @@ describe("design: what is too large to be echoed is not read for it", () => {
     await inObject(run, (object) => fill(object, longRows(60, 170 * KIB)));
     const add = async (n: number) => {
       const payload = { id: `n${n}`, ts_ms: n, text: "x" };
-      const answer = await run.client.submit({
+      const answer = await submit(run.client, {
         command: { op: "patch_blackboard", patch_op: "add_fact", payload },
         echo: "blackboard",
       });
@@ -172,7 +173,7 @@ describe("the search for dependency cycles", () => {
     "07 D49 creating an idle task again with %s searches nothing",
     async (_name, dependencies) => {
       const run = await runOfChains();
-      const answer = await run.client.submit({ command: replacing(x(...dependencies)) });
+      const answer = await submit(run.client, { command: replacing(x(...dependencies)) });
       expect(answer).toMatchObject({ ok: true, outcome: { tasks: [{ id: "x", task_rev: 1 }] } });
       expect(answer.rows.read).toBeLessThanOrEqual(10 + 2);
       expect(answer.rows.written).toBeLessThanOrEqual(6);
@@ -181,9 +182,9 @@ describe("the search for dependency cycles", () => {
 
   it("07 D49 a new dependency is searched for, and a cycle found", async () => {
     const run = await runOfChains();
-    const cyclic = await run.client.submit({ command: replacing(x(endOfA, `c${END}`)) });
+    const cyclic = await submit(run.client, { command: replacing(x(endOfA, `c${END}`)) });
     expect(cyclic).toMatchObject({ ok: false, refusal: { code: "TASK_DEPENDENCY_CYCLE", row: 0 } });
-    const answer = await run.client.submit({ command: replacing(x("new")) });
+    const answer = await submit(run.client, { command: replacing(x("new")) });
     expect(answer.ok).toBe(true);
   });
 
@@ -201,7 +202,7 @@ describe("the search for dependency cycles", () => {
   it("07 D49 a batch that would search too much is refused whole, with the row at which it was", async () => {
     const run = await runOfChains();
     const before = await everything(run);
-    const answer: Answer = await run.client.submit({ command: replacing(...turns(tooMany)) });
+    const answer: Answer = await submit(run.client, { command: replacing(...turns(tooMany)) });
     expect(answer).toMatchObject({ ok: false, refusal: limit });
     const at = (answer.ok ? undefined : answer.refusal.row) ?? -1;
     expect(at).toBeGreaterThan(tooMany / 5);
@@ -233,7 +234,7 @@ describe("design: refusals leave caches alone", () => {
     await accepted(run, creation(...rows));
     const claim = async () => {
       const command: Command = { op: "claim_task", agent_id: "agent" };
-      const answer = await run.client.submit({ command, echo: "blackboard" });
+      const answer = await submit(run.client, { command, echo: "blackboard" });
       expect(answer).toMatchObject({ ok: true, outcome: { task: { status: "in_progress" } } });
       return answer.rows.read;
     };
@@ -241,14 +242,14 @@ describe("design: refusals leave caches alone", () => {
     const usual = await claim();
     expect(usual).toBeLessThanOrEqual(20);
     const refusal = { code: "LIMIT_EXCEEDED", limit_name: "commit_bytes" };
-    expect(await run.client.submit({ command: tooLarge })).toMatchObject({ ok: false, refusal });
+    expect(await submit(run.client, { command: tooLarge })).toMatchObject({ ok: false, refusal });
     expect(await claim()).toBe(usual);
   });
 
   it("design: one in the middle of a group is refused alone", async () => {
     const run = await newTestRun();
     const answers = await inObject(run, (object) =>
-      Promise.all([note(1), tooLarge, note(2)].map((command) => object.submit({ command }))),
+      Promise.all([note(1), tooLarge, note(2)].map((command) => submit(object, { command }))),
     );
     expect(answers.map((answer) => answer.ok)).toEqual([true, false, true]);
     expect(await wholeRun(run)).toMatchObject({ last_event_seq: 2, tasks: [] });

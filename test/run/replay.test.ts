@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { Drift } from "../../src/domain/drift.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { submit } from "../../src/run/run-client.ts";
 import { commandOf, histories } from "./support/commands.ts";
 import {
   accepted,
@@ -88,7 +89,7 @@ describe("I14: replay and drift", () => {
             if (step.do === "submit") {
               const command = structuredClone(commandOf(step.plan, memory, tokens, Date.now()));
               const { commandId } = step;
-              const answer = await run.client.submit({ command, commandId, fingerprint: "f" });
+              const answer = await submit(run.client, { command, commandId, fingerprint: "f" });
               if (answer.ok && answer.outcome?.op === "claim_task" && answer.outcome.task !== null) {
                 tokens.set(answer.outcome.task.id, answer.outcome.lease?.token ?? "");
               }

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Command, TaskRow } from "../../src/domain/command.ts";
 import type { OutcomeOf } from "../../src/domain/outcome.ts";
+import { submit } from "../../src/run/run-client.ts";
 import type { RowCounts } from "../../src/run/storage/sql.ts";
 import { creation, inObject, newTestRun, note, row, type TestRun } from "./support/test-run.ts";
 
@@ -36,7 +37,7 @@ class Meter {
   }
 
   async unmeasured(command: Command): Promise<void> {
-    const answer = await this.#run.client.submit({ command });
+    const answer = await submit(this.#run.client, { command });
     if (!answer.ok) throw new Error(JSON.stringify(answer));
   }
 
@@ -48,7 +49,7 @@ class Meter {
     tasks = 1,
   ): Promise<OutcomeOf<C["op"]>> {
     const commandId = withKey ? `key-${++this.#keys}` : undefined;
-    const answer = await this.#run.client.submit({ command, commandId, fingerprint: "f" });
+    const answer = await submit(this.#run.client, { command, commandId, fingerprint: "f" });
     if (!answer.ok || answer.outcome === null) throw new Error(`${operation}: ${JSON.stringify(answer)}`);
     const name = nameOf(operation, withKey);
     const worst = this.worst.get(name) ?? { written: 0, read: 0 };
@@ -84,9 +85,9 @@ async function measure(taskCount: number): Promise<Map<string, RowCounts>> {
     await inObject(run, (object) => object.submit({ command: creation(...rows) }));
   }
   const goals = Array.from({ length: BATCH + 1 }, (_, index) => row(`goal-${index}`, { status: "blocked" }));
-  await run.client.submit({ command: creation(...goals) });
+  await submit(run.client, { command: creation(...goals) });
   // The first claim after a wake learns the lanes; the others are what is budgeted.
-  await run.client.submit({ command: { op: "claim_task", agent_id: "first", task_type: "none" } });
+  await submit(run.client, { command: { op: "claim_task", agent_id: "first", task_type: "none" } });
   const meter = new Meter(run);
   for (const withKey of [false, true]) {
     for (let round = 0; round < 3; round += 1) {

@@ -1,5 +1,6 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
+import { submit } from "../../src/run/run-client.ts";
 import { migrate, SCHEMA_VERSION, storedVersion } from "../../src/run/storage/schema.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
 import { SCHEMA_1, SCHEMA_1_RUN_ID } from "./fixtures/schema-1.sql.ts";
@@ -113,7 +114,7 @@ describe("design: an object of an older schema migrates itself when it next wake
   it("design: work goes on: claims in the old order, leases end, repeats are answered from the old receipts", async () => {
     const run = await migratedRun();
     clock.advance(5_000);
-    const repeat = await run.client.submit({
+    const repeat = await submit(run.client, {
       command: { op: "claim_task", agent_id: "bob", lease_ms: 60_000 },
       commandId: "claim-design",
       fingerprint: "f",

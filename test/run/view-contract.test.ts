@@ -13,6 +13,7 @@ import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import type { TaskCounts } from "../../src/protocol/run.ts";
 import type { Answer } from "../../src/run/engine.ts";
 import { LeaseTokens } from "../../src/run/lease-tokens.ts";
+import { submit } from "../../src/run/run-client.ts";
 import { RunState } from "../../src/run/run-state.ts";
 import { migrate } from "../../src/run/storage/schema.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
@@ -253,7 +254,7 @@ class Follower {
     const nowMs = Math.max(this.#memory.head().run.updated_at_ms, Date.now());
     // The generator makes objects without a prototype, which RPC does not take.
     const command = structuredClone(commandOf(plan, this.#memory, this.#tokens, nowMs));
-    const answer = await this.#run.client.submit({
+    const answer = await submit(this.#run.client, {
       command,
       commandId,
       fingerprint: JSON.stringify(command),

@@ -1,14 +1,15 @@
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
+import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 
 /** `GET /context/…/blackboard` (contract 02 §5.1). */
-export async function getBlackboardContext(call: Call): Promise<Response> {
+export async function getBlackboardContext(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ blackboard: new RawJson(unwrap(await call.run().readBlackboard(true))) });
 }
 
 /** `GET /v1/…/blackboard`: without the tasks, which have pages of their own. */
-export async function getBlackboardNative(call: Call): Promise<Response> {
+export async function getBlackboardNative(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ blackboard: new RawJson(unwrap(await call.run().readBlackboard(false))) });
 }
 

@@ -1,10 +1,11 @@
 import type { Text } from "../../run/text.ts";
 import { type Call, unwrap } from "../call.ts";
+import type { HttpAnswer } from "../http-answer.ts";
 import { identify } from "../idempotency.ts";
 import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 
 /** `POST /context/…/checkpoints`: answers with the whole checkpoint (contract 06 §1). */
-export async function createCheckpointContext(call: Call): Promise<Response> {
+export async function createCheckpointContext(call: Call): Promise<HttpAnswer> {
   const { head, headers } = await createCheckpoint(call);
   // Checkpoints at one seq hold the same: the content is right even when a later call has replaced this one.
   const content = unwrap(await call.run().readCheckpointContent(head.seq));
@@ -13,7 +14,7 @@ export async function createCheckpointContext(call: Call): Promise<Response> {
 }
 
 /** `POST /v1/…/checkpoints`. */
-export async function createCheckpointNative(call: Call): Promise<Response> {
+export async function createCheckpointNative(call: Call): Promise<HttpAnswer> {
   const { head, headers } = await createCheckpoint(call);
   return jsonAnswer({ checkpoint: head }, { status: 201, headers });
 }
@@ -34,18 +35,18 @@ export const latestCheckpointContext = (call: Call) => latestCheckpoint(call, tr
 export const latestCheckpointNative = (call: Call) =>
   latestCheckpoint(call, call.preferredReturn() === "representation");
 
-async function latestCheckpoint(call: Call, whole: boolean): Promise<Response> {
+async function latestCheckpoint(call: Call, whole: boolean): Promise<HttpAnswer> {
   const checkpoint = unwrap(await call.run().readCheckpoint(Number.MAX_SAFE_INTEGER, whole));
   return jsonAnswer({ checkpoint: checkpoint === null ? null : new RawJson(checkpoint) });
 }
 
 /** `GET /context/…/replay` (contract 06 §3). */
-export async function replayContext(call: Call): Promise<Response> {
+export async function replayContext(call: Call): Promise<HttpAnswer> {
   return jsonText(['{"ok":true,', await replay(call, true), "}"]);
 }
 
 /** `GET /v1/…/replay`: the drift; with `Prefer: return=representation` both states too. */
-export async function replayNative(call: Call): Promise<Response> {
+export async function replayNative(call: Call): Promise<HttpAnswer> {
   if (call.preferredReturn() !== "representation") {
     return jsonText(["{", await replay(call, false), "}"]);
   }

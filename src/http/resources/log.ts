@@ -1,11 +1,12 @@
 import type { LogColumn } from "../../run/storage/commits.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
+import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 
 /** `GET /context/…/events` and `…/blackboard/patches` (contract 02 §3.1, §5.2). */
-async function listContext(call: Call, column: LogColumn, member: string): Promise<Response> {
+async function listContext(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
   const run = call.run();
   const { since_seq, tail } = call.query({ since_seq: "uint", tail: "uint" });
   const query = { column, sinceSeq: since_seq ?? 0, tail: tail ?? null, limit: null };
@@ -14,7 +15,7 @@ async function listContext(call: Call, column: LogColumn, member: string): Promi
 }
 
 /** `GET /v1/…/events` and `…/blackboard/patches`: pages, ascending. */
-async function listNative(call: Call, column: LogColumn, member: string): Promise<Response> {
+async function listNative(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
   const run = call.run();
   const { since_seq, tail, limit, cursor } = call.query({
     since_seq: "uint",

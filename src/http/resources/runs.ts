@@ -13,6 +13,7 @@ import { RUN_STATUSES } from "../../protocol/status.ts";
 import type { Created, WholeRun } from "../../run/run-object.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate, rowHeaders } from "../command.ts";
+import type { HttpAnswer } from "../http-answer.ts";
 import { digest, type Identified, identify } from "../idempotency.ts";
 import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
@@ -24,14 +25,14 @@ const NO_WORKSPACE = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
 const RUNS_READ_AT_ONCE = 16;
 
 /** `POST /context/runs` (contract 02 §2.1). */
-export async function createRunContext(call: Call): Promise<Response> {
+export async function createRunContext(call: Call): Promise<HttpAnswer> {
   const { run, rows } = await createRun(call);
   const { task_counts: _counts, blackboard_revision: _revision, ...header } = run;
   return jsonAnswer({ ok: true, run: { ...header, tasks: [] } }, { headers: rowHeaders(rows) });
 }
 
 /** `POST /v1/runs`. */
-export async function createRunNative(call: Call): Promise<Response> {
+export async function createRunNative(call: Call): Promise<HttpAnswer> {
   const { run, repeated, rows } = await createRun(call);
   const headers: Record<string, string> = {
     ...rowHeaders(rows),
@@ -84,7 +85,7 @@ async function generatedId(call: Call, identified: Identified | null): Promise<s
 }
 
 /** `GET /context/runs`: chosen by the directory, read in full from the runs themselves (contract 02 §2.2). */
-export async function listRunsContext(call: Call): Promise<Response> {
+export async function listRunsContext(call: Call): Promise<HttpAnswer> {
   const { workspace, run_type, source, limit } = call.query({
     workspace: "string",
     run_type: "string",
@@ -116,7 +117,7 @@ async function readWholeRun(call: Call, runId: string): Promise<(WholeRun & { ru
 }
 
 /** `GET /v1/runs`: from the directory alone. */
-export async function listRunsNative(call: Call): Promise<Response> {
+export async function listRunsNative(call: Call): Promise<HttpAnswer> {
   const { workspace, run_type, source, status, limit, cursor } = call.query({
     workspace: "string",
     run_type: "string",
@@ -161,12 +162,12 @@ function isRunCursor(value: unknown): value is RunCursor {
 }
 
 /** `GET /context/runs/{run_id}` (contract 02 §2.3). */
-export async function getRunContext(call: Call): Promise<Response> {
+export async function getRunContext(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ run: new RawJson(unwrap(await call.run().readRun()).text) });
 }
 
 /** `GET /v1/runs/{run_id}`. */
-export async function getRunNative(call: Call): Promise<Response> {
+export async function getRunNative(call: Call): Promise<HttpAnswer> {
   const run = unwrap(await call.run().readOverview());
   return jsonAnswer({ run }, { headers: { etag: `"${run.revision}"` } });
 }

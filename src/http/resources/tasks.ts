@@ -3,12 +3,13 @@ import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease } from "../../protocol/task.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
+import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 
 /** `GET /v1/…/tasks`: pages in list order. */
-export async function listTasks(call: Call): Promise<Response> {
+export async function listTasks(call: Call): Promise<HttpAnswer> {
   const run = call.run();
   const { status, limit, cursor } = call.query({ status: "string", limit: "uint", cursor: "string" });
   const workStatus = WORK_STATUSES.find((known) => known === status);
@@ -27,7 +28,7 @@ export async function listTasks(call: Call): Promise<Response> {
 }
 
 /** `GET /v1/…/tasks/{task_id}`. */
-export async function getTask(call: Call): Promise<Response> {
+export async function getTask(call: Call): Promise<HttpAnswer> {
   const view = unwrap(await call.run().readTask(call.id("task_id")));
   if (view === null) throw new RequestRefused({ code: "TASK_NOT_FOUND", error: "task not found" });
   return jsonAnswer({ ...view }, { headers: { etag: `"${view.task.task_rev}"` } });

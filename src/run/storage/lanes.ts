@@ -12,54 +12,90 @@ export interface LaneHead extends Record<string, SqlStorageValue> {
 
 const COLUMNS = "task_type, workflow_id, priority, created_ts, pos";
 
+/** Rows read at once when a lane's known rows are used up; they count towards the budget of the claim that reads them. */
+const REFILL = 8;
+/** Rows of one lane kept in memory. */
+const MAX_KNOWN = 64;
+
+/** The best ready tasks of a lane, best first; never empty. */
+interface Lane {
+  known: LaneHead[];
+  /** Whether the lane has no other ready task. */
+  isComplete: boolean;
+}
+
 /**
- * The best ready task per task type and workflow, kept in memory over the `ready_lanes` index: any claim, filtered or
- * not, costs one or two rows read, however many tasks are ready or not.
+ * The best ready tasks per task type and workflow, kept in memory over the `ready_lanes` index: any claim, filtered or
+ * not, costs a row or two read on average, however many tasks are ready or not.
  *
- * N1 The cache equals the table. Whoever changes a row tells it after the change, and whoever undoes a transaction
+ * N1 The cache agrees with the table. Whoever changes a row tells it after the change, and whoever undoes a transaction
  *    calls `forget`.
  */
 export class ReadyLanes {
   readonly #sql: Sql;
   /** Lanes that have a ready task, by type and workflow. Null until first used. */
-  #heads: Map<string, LaneHead> | null = null;
+  #lanes: Map<string, Lane> | null = null;
 
   constructor(sql: Sql) {
     this.#sql = sql;
   }
 
   best(filter: TaskFilter): LaneHead | null {
-    this.#heads ??= this.#readHeads();
+    this.#lanes ??= this.#readLanes();
     let best: LaneHead | null = null;
-    for (const head of this.#heads.values()) {
-      if (isIn(head, filter) && (best === null || isBefore(head, best))) best = head;
+    for (const { known } of this.#lanes.values()) {
+      const [head] = known;
+      if (head !== undefined && isIn(head, filter) && (best === null || isBefore(head, best))) best = head;
     }
     return best;
   }
 
   becameReady(row: LaneHead): void {
-    const head = this.#heads?.get(keyOf(row));
-    if (head === undefined || isBefore(row, head)) this.#heads?.set(keyOf(row), row);
+    if (this.#lanes === null) return;
+    const lane = this.#lanes.get(keyOf(row));
+    if (lane === undefined) {
+      this.#lanes.set(keyOf(row), { known: [row], isComplete: true });
+      return;
+    }
+    const { known } = lane;
+    // The row left the lane and came back in one change, and a refill between the two has read it already.
+    if (known.some((other) => other.pos === row.pos)) return;
+    const place = known.findIndex((other) => isBefore(row, other));
+    if (place !== -1) known.splice(place, 0, row);
+    else if (lane.isComplete) known.push(row);
+    if (known.length <= MAX_KNOWN) return;
+    known.pop();
+    lane.isComplete = false;
   }
 
   leftReady(row: LaneHead): void {
     const key = keyOf(row);
-    if (this.#heads?.get(key)?.pos !== row.pos) return;
-    const next = this.#readHead(row);
-    if (next === null) this.#heads.delete(key);
-    else this.#heads.set(key, next);
+    const lane = this.#lanes?.get(key);
+    const place = lane?.known.findIndex((other) => other.pos === row.pos) ?? -1;
+    if (lane === undefined || place === -1) return;
+    lane.known.splice(place, 1);
+    if (lane.known.length > 0) return;
+    if (!lane.isComplete) {
+      lane.known = this.#read(
+        "AND task_type = ? AND workflow_id = ?",
+        [row.task_type, row.workflow_id],
+        REFILL,
+      );
+      lane.isComplete = lane.known.length < REFILL;
+    }
+    if (lane.known.length === 0) this.#lanes?.delete(key);
   }
 
   forget(): void {
-    this.#heads = null;
+    this.#lanes = null;
   }
 
-  #readHeads(): Map<string, LaneHead> {
-    const heads = new Map<string, LaneHead>();
+  #readLanes(): Map<string, Lane> {
+    const lanes = new Map<string, Lane>();
     for (let head = this.#nextLane(null); head !== null; head = this.#nextLane(head)) {
-      heads.set(keyOf(head), head);
+      lanes.set(keyOf(head), { known: [head], isComplete: false });
     }
-    return heads;
+    return lanes;
   }
 
   /** Skips through the index from lane to lane, reading one row of each. */
@@ -71,14 +107,14 @@ export class ReadyLanes {
     );
   }
 
-  #readHead(lane: LaneHead): LaneHead | null {
-    return this.#first("AND task_type = ? AND workflow_id = ?", [lane.task_type, lane.workflow_id]);
+  #first(condition: string, bindings: string[]): LaneHead | null {
+    return this.#read(condition, bindings, 1)[0] ?? null;
   }
 
-  #first(condition: string, bindings: string[]): LaneHead | null {
-    return this.#sql.first<LaneHead>(
+  #read(condition: string, bindings: string[], limit: number): LaneHead[] {
+    return this.#sql.all<LaneHead>(
       `SELECT ${COLUMNS} FROM tasks INDEXED BY ready_lanes WHERE queue = 'ready' ${condition}
-       ORDER BY task_type, workflow_id, priority DESC, created_ts, pos LIMIT 1`,
+       ORDER BY task_type, workflow_id, priority DESC, created_ts, pos LIMIT ${limit}`,
       ...bindings,
     );
   }

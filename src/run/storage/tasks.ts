@@ -4,6 +4,7 @@ import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
 import { ReadyLanes } from "./lanes.ts";
+import { type KnownTask, RecentTasks } from "./recent-tasks.ts";
 import type { Sql } from "./sql.ts";
 import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
 
@@ -21,6 +22,11 @@ export const NO_TASKS: TaskCounts = {
 export class TaskTable {
   readonly #sql: Sql;
   readonly #lanes: ReadyLanes;
+  readonly #recent = new RecentTasks();
+  /** Delayed tasks that became ready since waking, undone ones included: a change that no commit tells of. */
+  promoted = 0;
+  /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none, undefined when unknown. */
+  #delayedDueAtMs: number | null | undefined = undefined;
 
   constructor(sql: Sql) {
     this.#sql = sql;
@@ -28,8 +34,7 @@ export class TaskTable {
   }
 
   task(id: string): Task | null {
-    const row = this.#sql.first<{ doc: string }>("SELECT doc FROM tasks WHERE id = ?", id);
-    return row === null ? null : (JSON.parse(row.doc) as Task);
+    return this.#byId(id)?.task ?? null;
   }
 
   /** Whether a task can be claimed now, and which of its dependencies are missing or not done. */
@@ -41,10 +46,16 @@ export class TaskTable {
 
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
     this.#promoteDelayed(nowMs);
-    const head = this.#lanes.best(filter);
-    if (head === null) return null;
-    const row = this.#sql.first<{ doc: string }>("SELECT doc FROM tasks WHERE pos = ?", head.pos);
-    return row === null ? null : (JSON.parse(row.doc) as Task);
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      const head = this.#lanes.best(filter);
+      if (head === null) return null;
+      const known = this.#read("SELECT * FROM tasks WHERE pos = ?", head.pos);
+      if (known?.row.queue === "ready") return known.task;
+      // A task must never be given out twice, not even by a cache that broke its rule (N1).
+      console.error(JSON.stringify({ event: "ready_lanes_wrong", pos: head.pos }));
+      this.#lanes.forget();
+    }
+    throw new Error("the index of ready tasks disagrees with its table");
   }
 
   leased(): Task[] {
@@ -64,16 +75,17 @@ export class TaskTable {
 
   /** Inserts or replaces a task by id, in its place, and opens or closes what depends on it. */
   put(task: Task, nowMs: number): { pos: number; doc: string; before: WorkStatus | null } {
-    const before = this.#sql.first<TaskRow>("SELECT * FROM tasks WHERE id = ?", task.id);
+    const known = this.#byId(task.id);
     const doc = JSON.stringify(task);
-    if (before === null) {
+    if (known === null) {
       for (const dependency of new Set(task.depends_on_task_ids)) this.#addEdge(dependency, task.id);
       const pos = this.#insert(task, doc, this.#openDependencies(task).length, nowMs);
       if (task.status === "done") this.#shiftDependents(task.id, -1, nowMs);
       return { pos, doc, before: null };
     }
-    const dependencies = this.#rewireIfChanged(before, task);
-    this.#update(before, task, doc, dependencies, nowMs);
+    const before = known.row;
+    const openDependencies = this.#rewireIfChanged(known, task);
+    this.#update(before, task, doc, openDependencies, nowMs);
     if ((before.status === "done") !== (task.status === "done")) {
       this.#shiftDependents(task.id, task.status === "done" ? -1 : 1, nowMs);
     }
@@ -84,7 +96,7 @@ export class TaskTable {
   replaceAll(tasks: Task[], nowMs: number): void {
     this.#sql.run("DELETE FROM tasks");
     this.#sql.run("DELETE FROM task_edges");
-    this.#lanes.forget();
+    this.forgetCache();
     const done = new Set(tasks.filter((task) => task.status === "done").map((task) => task.id));
     for (const task of tasks) {
       const dependencies = new Set(task.depends_on_task_ids);
@@ -128,6 +140,20 @@ export class TaskTable {
   /** Must follow any undone transaction (N1). */
   forgetCache(): void {
     this.#lanes.forget();
+    this.#recent.forget();
+    this.#delayedDueAtMs = undefined;
+  }
+
+  #byId(id: string): KnownTask | null {
+    return this.#recent.get(id) ?? this.#read("SELECT * FROM tasks WHERE id = ?", id);
+  }
+
+  #read(query: string, key: string | number): KnownTask | null {
+    const row = this.#sql.first<TaskRow>(query, key);
+    if (row === null) return null;
+    const known = { row, task: JSON.parse(row.doc) as Task };
+    this.#recent.set(known);
+    return known;
   }
 
   #insert(task: Task, doc: string, openDependencies: number, nowMs: number): number {
@@ -150,55 +176,81 @@ export class TaskTable {
     );
     if (row === null) throw new Error("an insert returns its row");
     if (queue === "ready") this.#lanes.becameReady(laneHeadOf(task, row.pos));
+    if (queue === "delayed") this.#noteDelayed(task);
     return row.pos;
   }
 
   #update(before: TaskRow, task: Task, doc: string, openDependencies: number, nowMs: number): void {
     const queue = queueOf(task, openDependencies, nowMs);
     const after = laneHeadOf(task, before.pos);
-    // The retry time of a delayed task is indexed; for all others the column says nothing.
-    const sameLane =
-      queue !== "delayed" &&
-      queue === before.queue &&
+    const row: TaskRow = {
+      ...after,
+      id: task.id,
+      status: task.status,
+      next_retry_at_ms: task.next_retry_at_ms ?? null,
+      lease_expires_at_ms: task.lease_expires_at_ms ?? null,
+      open_dependencies: openDependencies,
+      queue,
+      doc,
+    };
+    this.#recent.set({ row, task });
+    if (queue === "delayed") this.#noteDelayed(task);
+    const isSameLane =
       after.task_type === before.task_type &&
       after.workflow_id === before.workflow_id &&
       after.priority === before.priority &&
       after.created_ts === before.created_ts;
-    if (sameLane) {
-      // Naming an indexed column costs an index row even when it stays the same: a heartbeat names none.
+    // Naming an indexed column costs index rows even when it stays the same: a heartbeat names none. The retry time of
+    // a delayed task is indexed; for all others the column says nothing.
+    if (isSameLane && queue === before.queue && queue !== "delayed") {
       this.#sql.run(
         "UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ? WHERE pos = ?",
         task.status,
-        task.lease_expires_at_ms ?? null,
+        row.lease_expires_at_ms,
         openDependencies,
         doc,
         before.pos,
       );
       return;
     }
-    this.#sql.run(
-      `UPDATE tasks SET task_type = ?, workflow_id = ?, priority = ?, created_ts = ?, status = ?,
-         next_retry_at_ms = ?, lease_expires_at_ms = ?, open_dependencies = ?, queue = ?, doc = ?
-       WHERE pos = ?`,
-      after.task_type,
-      after.workflow_id,
-      after.priority,
-      after.created_ts,
-      task.status,
-      task.next_retry_at_ms ?? null,
-      task.lease_expires_at_ms ?? null,
-      openDependencies,
-      queue,
-      doc,
-      before.pos,
-    );
+    if (isSameLane) {
+      this.#sql.run(
+        `UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ?,
+           next_retry_at_ms = ?, queue = ? WHERE pos = ?`,
+        task.status,
+        row.lease_expires_at_ms,
+        openDependencies,
+        doc,
+        row.next_retry_at_ms,
+        queue,
+        before.pos,
+      );
+    } else {
+      this.#sql.run(
+        `UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ?,
+           next_retry_at_ms = ?, queue = ?, task_type = ?, workflow_id = ?, priority = ?, created_ts = ?
+         WHERE pos = ?`,
+        task.status,
+        row.lease_expires_at_ms,
+        openDependencies,
+        doc,
+        row.next_retry_at_ms,
+        queue,
+        after.task_type,
+        after.workflow_id,
+        after.priority,
+        after.created_ts,
+        before.pos,
+      );
+    }
     if (before.queue === "ready") this.#lanes.leftReady(before);
     if (queue === "ready") this.#lanes.becameReady(after);
   }
 
   /** The open dependencies of a task that takes the place of another; edges follow when they differ. */
-  #rewireIfChanged(before: TaskRow, task: Task): number {
-    const old = new Set((JSON.parse(before.doc) as Task).depends_on_task_ids);
+  #rewireIfChanged({ row: before, task: taskBefore }: KnownTask, task: Task): number {
+    if (isSameList(taskBefore.depends_on_task_ids, task.depends_on_task_ids)) return before.open_dependencies;
+    const old = new Set(taskBefore.depends_on_task_ids);
     const wanted = new Set(task.depends_on_task_ids);
     if (old.symmetricDifference(wanted).size === 0) return before.open_dependencies;
     for (const dependency of old.difference(wanted)) {
@@ -231,14 +283,36 @@ export class TaskTable {
     }
   }
 
+  #noteDelayed(task: Task): void {
+    if (this.#delayedDueAtMs === undefined) return;
+    const dueAtMs = task.next_retry_at_ms ?? 0;
+    this.#delayedDueAtMs = Math.min(this.#delayedDueAtMs ?? Number.POSITIVE_INFINITY, dueAtMs);
+  }
+
   #promoteDelayed(nowMs: number): void {
+    if (this.#delayedDueAtMs === undefined) this.#delayedDueAtMs = this.#earliestDelayed();
+    if (this.#delayedDueAtMs === null || this.#delayedDueAtMs > nowMs) return;
     const due = this.#sql.all<TaskRow>(
       "SELECT * FROM tasks INDEXED BY delayed_tasks WHERE queue = 'delayed' AND next_retry_at_ms <= ?",
       nowMs,
     );
+    this.promoted += due.length;
+    this.#recent.forget();
     for (const row of due) {
       this.#sql.run("UPDATE tasks SET queue = 'ready' WHERE pos = ?", row.pos);
       this.#lanes.becameReady(laneHeadOf(JSON.parse(row.doc) as Task, row.pos));
     }
+    this.#delayedDueAtMs = this.#earliestDelayed();
   }
+
+  #earliestDelayed(): number | null {
+    const row = this.#sql.first<{ due: number | null }>(
+      "SELECT min(next_retry_at_ms) AS due FROM tasks INDEXED BY delayed_tasks WHERE queue = 'delayed'",
+    );
+    return row?.due ?? null;
+  }
+}
+
+function isSameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((value, index) => value === b[index]);
 }

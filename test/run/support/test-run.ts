@@ -13,7 +13,7 @@ import type { EventRecord } from "../../../src/protocol/event.ts";
 import type { Run, RunSummary, TaskCounts } from "../../../src/protocol/run.ts";
 import type { Answer } from "../../../src/run/engine.ts";
 import type { RunOverview } from "../../../src/run/reads.ts";
-import { type RunClient, runClient } from "../../../src/run/run-client.ts";
+import { type RunClient, runClient, submit } from "../../../src/run/run-client.ts";
 import type { RunObject } from "../../../src/run/run-object.ts";
 
 /** The directory key of the tenant that test runs belong to. */
@@ -94,7 +94,7 @@ export async function accepted<C extends Command>(
   command: C,
   commandId?: string,
 ): Promise<OutcomeOf<C["op"]>> {
-  return outcomeOf<C["op"]>(command.op, await run.client.submit({ command, commandId, fingerprint: "f" }));
+  return outcomeOf<C["op"]>(command.op, await submit(run.client, { command, commandId, fingerprint: "f" }));
 }
 
 /** Claims the next task, which must be there. */

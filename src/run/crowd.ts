@@ -1,0 +1,48 @@
+/** More commands than this are not waited for: their flush is cheap enough, and answers should flow meanwhile. */
+const MAX_AWAITED = 32;
+
+/**
+ * How many commands are at work at the same time, as far as one can tell, and the wait for them.
+ *
+ * Agents that are answered together send their next commands together, but one after the other: the first of them would
+ * flush alone, and the rest in a second flush. So once commands have met, the first waits for as many as lately.
+ *
+ * W1 A command that met no other does not wait.
+ * W2 The wait ends when as many are here, or when none came for a moment. The moment is as long as the arrival of so many
+ *    may leave unbroken: they pass the Worker together, stage by stage.
+ * W3 It ends after two such moments at the latest, whoever still comes. Commands that are independent of each other then
+ *    expect ever fewer, and soon do not wait at all.
+ */
+export class Crowd {
+  #expected = 1;
+  #end: (() => void) | null = null;
+
+  /** So many commands are waiting now, one of them new. */
+  arrived(waiting: number): void {
+    if (waiting >= this.#expected) this.#end?.();
+  }
+
+  /** So many commands were at work when a group was done: the group, and what waited behind it. */
+  met(count: number): void {
+    this.#expected = Math.min(count, MAX_AWAITED);
+  }
+
+  /** Resolves when the first of `waiting()` commands should go ahead; null when at once. */
+  gather(waiting: () => number): Promise<void> | null {
+    const atFirst = waiting();
+    if (atFirst >= this.#expected) return null;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const momentMs = 1 + this.#expected / 8;
+    const end = (): void => {
+      clearTimeout(timer);
+      this.#end = null;
+      resolve();
+    };
+    let timer = setTimeout(() => {
+      if (waiting() === atFirst) end();
+      else timer = setTimeout(end, momentMs);
+    }, momentMs);
+    this.#end = end;
+    return promise;
+  }
+}
