@@ -36,34 +36,39 @@ export class Connection {
     return JSON.parse(accepted(path, reply).text) as T;
   }
 
+  /** Gives the parsed answer. @throws Error when it is not a success */
+  async read<T>(path: string): Promise<T> {
+    return JSON.parse(accepted(path, await this.get(path)).text) as T;
+  }
+
   close(): Promise<void> {
     return this.#client.close();
   }
 
   #send(method: "GET" | "POST", path: string, body: string | null): Promise<Reply> {
-    const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const headers = { authorization: `Bearer ${this.#token}`, "content-type": "application/json" };
-    const chunks: Buffer[] = [];
-    let status = 0;
-    const startedMs = performance.now();
-    this.#client.dispatch(
-      { method, path, headers, body },
-      {
-        onRequestStart: () => undefined,
-        onResponseStart: (_controller, statusCode) => {
-          status = statusCode;
+    return new Promise((resolve, reject) => {
+      const chunks: Buffer[] = [];
+      let status = 0;
+      const startedMs = performance.now();
+      this.#client.dispatch(
+        { method, path, headers, body },
+        {
+          onRequestStart: () => undefined,
+          onResponseStart: (_controller, statusCode) => {
+            status = statusCode;
+          },
+          onResponseData: (_controller, chunk) => {
+            chunks.push(chunk);
+          },
+          onResponseEnd: () => {
+            const elapsedMs = performance.now() - startedMs;
+            resolve({ status, text: Buffer.concat(chunks).toString("utf8"), elapsedMs });
+          },
+          onResponseError: (_controller, error) => reject(error),
         },
-        onResponseData: (_controller, chunk) => {
-          chunks.push(chunk);
-        },
-        onResponseEnd: () => {
-          const elapsedMs = performance.now() - startedMs;
-          resolve({ status, text: Buffer.concat(chunks).toString("utf8"), elapsedMs });
-        },
-        onResponseError: (_controller, error) => reject(error),
-      },
-    );
-    return promise;
+      );
+    });
   }
 }
 

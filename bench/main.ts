@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Bench, Measure } from "./measure.ts";
@@ -35,7 +35,7 @@ function readArguments(args: string[]): Arguments | null {
   const values = parse(args);
   if (values.help === true) return null;
   return {
-    measures: values.only === undefined ? measures : values.only.split(",").map(measureOf),
+    measures: values.only === undefined ? measures : measuresOf(values.only),
     jsonFile: values.json,
     rounds: readNumber("--rounds", values.rounds ?? "5", { min: 3, max: 20, whole: true }),
     roundMs: readNumber("--seconds", values.seconds ?? "1.5", { min: 0.1, max: 10, whole: false }) * 1000,
@@ -59,10 +59,15 @@ function parse(args: string[]) {
   }
 }
 
-function measureOf(name: string): Measure {
-  const measure = measures.find((known) => known.name === name);
-  if (measure !== undefined) return measure;
-  throw new UsageError(`--only knows ${measures.map((known) => known.name).join(", ")}, not "${name}"`);
+function measuresOf(text: string): Measure[] {
+  const names = text.split(",");
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice !== undefined) throw new UsageError(`--only names "${twice}" more than once`);
+  return names.map((name) => {
+    const measure = measures.find((known) => known.name === name);
+    if (measure !== undefined) return measure;
+    throw new UsageError(`--only knows ${measures.map((known) => known.name).join(", ")}, not "${name}"`);
+  });
 }
 
 function readNumber(name: string, text: string, rule: { min: number; max: number; whole: boolean }): number {
@@ -72,18 +77,31 @@ function readNumber(name: string, text: string, rule: { min: number; max: number
   throw new UsageError(`${name} must be ${kind} from ${rule.min} to ${rule.max}, not "${text}"`);
 }
 
+/** Finds out before minutes of measuring, and not after them. @throws UsageError */
+async function checkWritable(jsonFile: string): Promise<void> {
+  try {
+    // Appending nothing: what an earlier run wrote stays until there is something new.
+    await (await open(jsonFile, "a")).close();
+  } catch (error) {
+    throw new UsageError(`--json cannot be written: ${messageOf(error)}`);
+  }
+}
+
 /** Runs the measures one after the other, printing each as it ends. A measure that fails does not end the others. */
 async function runMeasures({ measures, rounds, roundMs }: Arguments): Promise<Outcome[]> {
   // Not the system's directory for temporary files: on many machines that is memory, where a flush is free.
   const servers = await benchServers(join(import.meta.dirname, "..", ".baton"));
-  const closeOnSignal = () => void servers.close().finally(() => process.exit(130));
-  process.once("SIGINT", closeOnSignal).once("SIGTERM", closeOnSignal);
+  for (const [signal, status] of Object.entries({ SIGHUP: 129, SIGINT: 130, SIGTERM: 143 })) {
+    process.once(signal, () => void servers.close().finally(() => process.exit(status)));
+  }
   try {
     const outcomes: Outcome[] = [];
     for (const measure of measures) {
       const progress = (text: string) => console.error(`${measure.name}: ${text}`);
       const bench: Bench = { ...servers, rounds, roundMs, progress };
       const report = await measure.run(bench).catch((error: unknown) => ({ failed: messageOf(error) }));
+      // The signal's handler ends the process. Until then nothing more is printed: it was not the measure that failed.
+      if (servers.signal.aborted) await new Promise<never>(() => undefined);
       outcomes.push({ measure, report });
       console.log(table({ measure, report }));
     }
@@ -99,11 +117,12 @@ async function main(): Promise<number> {
     console.log(usage);
     return 0;
   }
+  if (args.jsonFile !== undefined) await checkWritable(args.jsonFile);
   const outcomes = await runMeasures(args);
   if (args.jsonFile !== undefined) await writeFile(args.jsonFile, toJson(outcomes, args));
   const misses = missCount(outcomes);
   console.log(
-    misses === 0 ? "Every bar was met." : `${misses} ${misses === 1 ? "bar was" : "bars were"} missed.`,
+    misses === 0 ? "No bar was missed." : `${misses} ${misses === 1 ? "bar was" : "bars were"} missed.`,
   );
   return misses === 0 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 import { type Spread, spread } from "./stats.ts";
 
-/** What the median of a figure must reach, or must not exceed. */
-export type Bar = { atLeast: number } | { atMost: number };
+/** What the median of a figure must reach, or must not exceed; or what none of its rounds may exceed. */
+export type Bar = { atLeast: number } | { atMost: number } | { neverOver: number };
 
 export type Unit = "/s" | "ms" | "x" | "rows" | "KB" | "%";
 
@@ -29,6 +29,11 @@ export interface Target {
   token: string;
 }
 
+/** A server that can be ended; ending it again does nothing. */
+export interface Closable {
+  close(): Promise<void>;
+}
+
 /** What a measure works with. */
 export interface Bench {
   /** Counted rounds, at least three. */
@@ -41,6 +46,10 @@ export interface Bench {
   raw(): Promise<Target>;
   /** A directory for what a measure keeps on disk; removed at the end. */
   directory(name: string): Promise<string>;
+  /** Starts a server that a measure needs for itself. It is closed at the end, or earlier by the measure. */
+  serve<S extends Closable>(start: () => Promise<S>): Promise<S>;
+  /** Aborted when the bench ends before its time: what works without a server must then give up. */
+  signal: AbortSignal;
   /** Says what is going on, while it goes on. */
   progress(text: string): void;
 }
@@ -55,10 +64,14 @@ export interface Measure {
 
 export type Verdict = "met" | "missed" | "reported";
 
-/** What a figure says about its bar. A figure that could not be measured misses it. */
+/** What a figure says about its bar. A figure with a round that could not be measured (NaN), or with none, misses it. */
 export function judge({ rounds, bar }: Pick<Figure, "rounds" | "bar">): { spread: Spread; verdict: Verdict } {
   const found = spread(rounds);
   if (bar === undefined) return { spread: found, verdict: "reported" };
-  const isMet = "atLeast" in bar ? found.median >= bar.atLeast : found.median <= bar.atMost;
-  return { spread: found, verdict: isMet ? "met" : "missed" };
+  return { spread: found, verdict: meets(found, bar) ? "met" : "missed" };
+}
+
+function meets({ median, max }: Spread, bar: Bar): boolean {
+  if ("atLeast" in bar) return median >= bar.atLeast;
+  return "atMost" in bar ? median <= bar.atMost : max <= bar.neverOver;
 }

@@ -28,7 +28,7 @@ export function missCount(outcomes: readonly Outcome[]): number {
     .reduce((sum, misses) => sum + misses, 0);
 }
 
-/** Everything that was measured, with the machine it was measured on. */
+/** Everything that was measured, with the machine it was measured on. What could not be measured is null. */
 export function toJson(outcomes: readonly Outcome[], setting: { rounds: number; roundMs: number }): string {
   const [cpu] = cpus();
   const machine = {
@@ -51,7 +51,8 @@ export function toJson(outcomes: readonly Outcome[], setting: { rounds: number; 
   const content = {
     measured_at: new Date().toISOString(),
     machine,
-    ...setting,
+    rounds: setting.rounds,
+    round_ms: setting.roundMs,
     misses: missCount(outcomes),
     measures,
   };
@@ -60,7 +61,8 @@ export function toJson(outcomes: readonly Outcome[], setting: { rounds: number; 
 
 function barText({ bar, unit }: Figure): string {
   if (bar === undefined) return "";
-  return "atLeast" in bar ? `≥ ${inUnit(bar.atLeast, unit)}` : `≤ ${inUnit(bar.atMost, unit)}`;
+  if ("atLeast" in bar) return `≥ ${inUnit(bar.atLeast, unit)}`;
+  return "atMost" in bar ? `≤ ${inUnit(bar.atMost, unit)}` : `max ≤ ${inUnit(bar.neverOver, unit)}`;
 }
 
 function inUnit(value: number, unit: Unit): string {

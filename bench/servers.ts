@@ -1,10 +1,11 @@
+import { rmSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { bundleWorker } from "../scripts/bundle.ts";
 import { startLocalRuntime } from "../scripts/local-runtime.ts";
 import { serveWorker } from "../scripts/serve-worker.ts";
 import { readWorkerConfig } from "../scripts/worker-config.ts";
-import type { Bench, Target } from "./measure.ts";
+import type { Bench, Closable, Target } from "./measure.ts";
 
 const projectDir = join(import.meta.dirname, "..");
 
@@ -13,45 +14,59 @@ const rawToken = "raw";
 
 /**
  * The servers of one bench run, each started when first asked for, on storage of its own below `parentDir`. `close`
- * ends the servers and removes the storage.
+ * ends the servers, whatever state they are in, and removes the storage; calling it again awaits the same end.
  */
 export async function benchServers(
   parentDir: string,
-): Promise<Pick<Bench, "baton" | "raw" | "directory"> & { close(): Promise<void> }> {
+): Promise<Pick<Bench, "baton" | "raw" | "directory" | "serve" | "signal"> & Closable> {
   await mkdir(parentDir, { recursive: true });
   const dir = await mkdtemp(join(parentDir, "bench-"));
-  const closers: (() => Promise<void>)[] = [];
-  const once = <T>(start: () => Promise<T>): (() => Promise<T>) => {
-    let started: Promise<T> | undefined;
-    return () => {
-      started ??= start();
-      return started;
-    };
+  // For an end without close(), as when nobody reads the output any more.
+  process.once("exit", () => rmSync(dir, { recursive: true, force: true }));
+  const ending = new AbortController();
+  const closers = new Set<() => Promise<void>>();
+  const serve: Bench["serve"] = async (start) => {
+    ending.signal.throwIfAborted();
+    const starting = start();
+    const close = once(async () => {
+      const server = await starting.catch(() => undefined);
+      await server?.close();
+      closers.delete(close);
+    });
+    // Known from here on: a server that is still starting must be ended too.
+    closers.add(close);
+    return { ...(await starting), close };
   };
   return {
-    baton: once(async () => {
-      const runtime = await startLocalRuntime({ port: 0, stateDir: join(dir, "baton") });
-      closers.push(() => runtime.close());
-      return runtime;
-    }),
-    raw: once(async () => {
-      const { target, close } = await startRaw(join(dir, "raw"));
-      closers.push(close);
-      return target;
-    }),
+    baton: once(() => serve(() => startLocalRuntime({ port: 0, stateDir: join(dir, "baton") }))),
+    raw: once(() => serve(() => startRaw(join(dir, "raw")))),
+    serve,
+    signal: ending.signal,
     directory: async (name) => {
+      ending.signal.throwIfAborted();
       const path = join(dir, name);
       await mkdir(path, { recursive: true });
       return path;
     },
-    close: async () => {
-      for (const close of closers) await close();
-      await rm(dir, { recursive: true, force: true });
-    },
+    close: once(async () => {
+      ending.abort(new Error("the bench was ended"));
+      await Promise.allSettled([...closers].map((close) => close()));
+      // What was aborted may write its last file just now.
+      await rm(dir, { recursive: true, force: true, maxRetries: 5 });
+    }),
   };
 }
 
-async function startRaw(stateDir: string): Promise<{ target: Target; close(): Promise<void> }> {
+/** Calls `start` the first time only. */
+function once<T>(start: () => Promise<T>): () => Promise<T> {
+  let started: Promise<T> | undefined;
+  return () => {
+    started ??= start();
+    return started;
+  };
+}
+
+async function startRaw(stateDir: string): Promise<Target & Closable> {
   const code = bundleWorker(projectDir, "bench/raw/worker.ts");
   // The same date as Baton's: what it switches on costs both the same.
   const { compatibility_date: compatibilityDate } = await readWorkerConfig(projectDir);
@@ -71,5 +86,5 @@ async function startRaw(stateDir: string): Promise<{ target: Target; close(): Pr
       exports: { RawObject: { type: "durable-object", storage: "sqlite" } },
     }),
   });
-  return { target: { url, token: rawToken }, close };
+  return { url, token: rawToken, close };
 }
