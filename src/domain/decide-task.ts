@@ -84,12 +84,12 @@ export function decideClaim(
     return { ok: true, commits: [], outcome: { op: "claim_task", task: null, lease: null } };
   }
   const eventId = `evt-${context.newId()}`;
-  const masked = context.maskToken(context.leaseToken(eventId));
+  const leaseToken = context.leaseToken(eventId);
   const draft = new Draft(view.head(), context, commandId);
   const expiresAtMs = context.nowMs + leaseMs(command.lease_ms);
-  draft.task(claim(task, agentId, masked, expiresAtMs), { eventId });
+  draft.task(claim(task, agentId, context.maskToken(leaseToken), expiresAtMs), { eventId });
   const event = onlyCommit(draft).event;
-  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, context) };
+  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, leaseToken) };
 }
 
 /** Applies one action to a task; the order of checks is the contract's (04 §6). */

@@ -73,7 +73,7 @@ export function recall(
     case "create_tasks":
       return createdOutcome(commits, facts.deduped ?? []);
     case "claim_task":
-      return claimedOutcome(event, context);
+      return claimedOutcome(event, context.leaseToken(event.event_id));
     case "transition_task":
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
     case "requeue_stale":
@@ -96,11 +96,8 @@ export function createdOutcome(commits: Commit[], deduped: string[]): OutcomeOf<
 }
 
 /** The claimed task with its token in clear: this answer goes to the claimer, the log keeps the fingerprint. */
-export function claimedOutcome(
-  event: EventRecord,
-  context: Pick<Context, "leaseToken">,
-): OutcomeOf<"claim_task"> {
-  const task = withToken(taskOf(event), context.leaseToken(event.event_id));
+export function claimedOutcome(event: EventRecord, leaseToken: string): OutcomeOf<"claim_task"> {
+  const task = withToken(taskOf(event), leaseToken);
   return { op: "claim_task", task, lease: leaseOf(task) };
 }
 

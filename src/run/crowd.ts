@@ -10,24 +10,24 @@ const MAX_AWAITED = 32;
  * W1 A command that met no other does not wait.
  * W2 The wait ends when as many are here, or when none came for a moment. The moment is as long as the arrival of so many
  *    may leave unbroken: they pass the Worker together, stage by stage.
- * W3 It ends after two such moments at the latest, whoever still comes. Commands that are independent of each other then
- *    expect ever fewer, and soon do not wait at all.
+ * W3 It ends after two such moments at the latest, whoever still comes. Where commands are independent of each other, ever
+ *    fewer are then expected: they wait no more, or a millisecond or two where one comes during nearly every flush.
  */
 export class Crowd {
   #expected = 1;
   #end: (() => void) | null = null;
 
-  /** So many commands are waiting now, one of them new. */
+  /** Tells that a command has come; `waiting` counts it and those before it. */
   arrived(waiting: number): void {
     if (waiting >= this.#expected) this.#end?.();
   }
 
-  /** So many commands were at work when a group was done: the group, and what waited behind it. */
+  /** Tells how many commands were at work when a group was done: the group, and what waited behind it. */
   met(count: number): void {
     this.#expected = Math.min(count, MAX_AWAITED);
   }
 
-  /** Resolves when the first of `waiting()` commands should go ahead; null when at once. */
+  /** Resolves, in 10 ms at most, when the first of `waiting()` commands should go ahead; null when it should at once. */
   gather(waiting: () => number): Promise<void> | null {
     const atFirst = waiting();
     if (atFirst >= this.#expected) return null;

@@ -16,8 +16,6 @@ export class LeaseTokens {
   readonly #key: string;
   /** Fingerprints by token, oldest first: a lease is proved again and again. */
   readonly #masks = new Map<string, string>();
-  /** Of the claim that was asked about last: a claim asks twice. */
-  #latest: { claimEventId: string; token: string } | null = null;
 
   /** @param key secret of this run, hex. */
   constructor(key: string) {
@@ -26,13 +24,6 @@ export class LeaseTokens {
 
   /** `lease-<uuid v4>`, 122 bits of the hash (contract 01 §2). */
   leaseToken(claimEventId: string): string {
-    if (this.#latest?.claimEventId !== claimEventId) {
-      this.#latest = { claimEventId, token: this.#derive(claimEventId) };
-    }
-    return this.#latest.token;
-  }
-
-  #derive(claimEventId: string): string {
     const bytes = createHmac("sha256", this.#key).update(claimEventId).digest().subarray(0, 16);
     bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
     bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);

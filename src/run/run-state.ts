@@ -143,7 +143,7 @@ export class RunState implements View {
 
   /** Changes to tables since waking, undone ones included. */
   #changes(): number {
-    return this.#applied + this.tasks.promoted;
+    return this.#applied + this.tasks.promoted();
   }
 
   /** Whether so many commits are only in memory that the head should be saved. */

@@ -23,14 +23,18 @@ export class TaskTable {
   readonly #sql: Sql;
   readonly #lanes: ReadyLanes;
   readonly #recent = new RecentTasks();
-  /** Delayed tasks that became ready since waking, undone ones included: a change that no commit tells of. */
-  promoted = 0;
+  #promoted = 0;
   /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none, undefined when unknown. */
   #delayedDueAtMs: number | null | undefined = undefined;
 
   constructor(sql: Sql) {
     this.#sql = sql;
     this.#lanes = new ReadyLanes(sql);
+  }
+
+  /** Delayed tasks that became ready since waking, undone ones included: changes that no commit tells of. */
+  promoted(): number {
+    return this.#promoted;
   }
 
   task(id: string): Task | null {
@@ -296,7 +300,7 @@ export class TaskTable {
       "SELECT * FROM tasks INDEXED BY delayed_tasks WHERE queue = 'delayed' AND next_retry_at_ms <= ?",
       nowMs,
     );
-    this.promoted += due.length;
+    this.#promoted += due.length;
     this.#recent.forget();
     for (const row of due) {
       this.#sql.run("UPDATE tasks SET queue = 'ready' WHERE pos = ?", row.pos);
