@@ -1,9 +1,12 @@
+import type { FeedObject } from "./feed/feed-object.ts";
 import type { RunObject } from "./run/run-object.ts";
 
 /** Bindings and variables of a deployment (wrangler.toml). */
 export interface Env {
   /** One object per tenant and run. */
   RUNS: DurableObjectNamespace<RunObject>;
+  /** One object per tenant, and one per tenant and workspace that anyone follows. */
+  FEEDS: DurableObjectNamespace<FeedObject>;
   /** D1: the directory of runs. */
   DIRECTORY: D1Database;
   /** R2: artifacts. */

@@ -2,6 +2,7 @@ import type { Env } from "./env.ts";
 import { serve } from "./http/server.ts";
 import { sweepLeases } from "./maintenance/sweep-leases.ts";
 
+export { FeedObject } from "./feed/feed-object.ts";
 export { RunObject } from "./run/run-object.ts";
 
 export default {

@@ -128,6 +128,47 @@ export async function listRuns(
   }));
 }
 
+/** What a feed asks of its runs, and what a stream asks of those it names. */
+export interface ListedRun {
+  run_id: string;
+  /** Normalised. */
+  workspace_key: string;
+  /** May be about a second behind. */
+  last_event_seq: number;
+  created_at_ms: number;
+  updated_at_ms: number;
+}
+
+/** The runs of a tenant, in one workspace unless that is null, latest update first. */
+export async function runsInScope(
+  db: D1Database,
+  tenant: string,
+  workspace: string | null,
+  limit: number,
+): Promise<ListedRun[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT run_id, workspace_key, last_event_seq, created_at_ms, updated_at_ms FROM runs
+       WHERE tenant = ? ${workspace === null ? "" : "AND workspace_key = ?"}
+       ORDER BY updated_at_ms DESC, run_id DESC LIMIT ?`,
+    )
+    .bind(...[tenant, ...(workspace === null ? [] : [workspace]), limit])
+    .all<ListedRun>();
+  return results;
+}
+
+/** Those of these runs that the tenant has. */
+export async function runsById(db: D1Database, tenant: string, runIds: string[]): Promise<ListedRun[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT run_id, workspace_key, last_event_seq, created_at_ms, updated_at_ms FROM runs
+       WHERE tenant = ? AND run_id IN (SELECT value FROM json_each(?))`,
+    )
+    .bind(tenant, JSON.stringify(runIds))
+    .all<ListedRun>();
+  return results;
+}
+
 /** Up to `limit` runs, of any tenant, with a lease due at `nowMs` or before, in order of due time, after a place. */
 export async function runsWithDueLeases(
   db: D1Database,

@@ -4,10 +4,14 @@ export interface Wakeups {
   leaseDueAtMs: number | null;
   /** When the directory row is owed. */
   directoryDueAtMs: number | null;
+  /** When a feed is owed a push. */
+  feedsDueAtMs: number | null;
 }
 
 /** The one moment the object's alarm must not miss, or null. An alarm that fires early finds nothing to do. */
 export function earliestWakeup(wakeups: Wakeups): number | null {
-  const moments = [wakeups.leaseDueAtMs, wakeups.directoryDueAtMs].filter((moment) => moment !== null);
+  const moments = [wakeups.leaseDueAtMs, wakeups.directoryDueAtMs, wakeups.feedsDueAtMs].filter(
+    (moment) => moment !== null,
+  );
   return moments.length === 0 ? null : Math.min(...moments);
 }

@@ -3,4 +3,6 @@ export interface HttpAnswer {
   status: number;
   headers: Record<string, string>;
   body: BodyInit | null;
+  /** The client's end, when the request is upgraded. */
+  webSocket?: WebSocket;
 }

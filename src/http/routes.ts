@@ -26,6 +26,12 @@ import {
   replaceRun,
 } from "./resources/runs.ts";
 import { selectNextStep, syncTodos, validateWorkspace } from "./resources/steps.ts";
+import {
+  streamFeedContext,
+  streamFeedNative,
+  streamRunContext,
+  streamRunNative,
+} from "./resources/streams.ts";
 import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
 
 export interface Route {
@@ -44,6 +50,7 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["PUT", "", replaceRun, replaceRun],
   ["GET", "/events", listEventsContext, listEventsNative],
   ["POST", "/events", appendEvent, appendEvent],
+  ["GET", "/events/stream", streamRunContext, streamRunNative],
   ["POST", "/todos/sync", syncTodos, syncTodos],
   ["POST", "/driver/next", selectNextStep, selectNextStep],
   ["POST", "/lease/validate", validateWorkspace, validateWorkspace],
@@ -66,6 +73,8 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/context/runs", door: "context", handle: listRunsContext },
   { method: "POST", path: "/v1/runs", door: "native", handle: createRunNative },
   { method: "GET", path: "/v1/runs", door: "native", handle: listRunsNative },
+  { method: "GET", path: "/context/runs/events/stream", door: "context", handle: streamFeedContext },
+  { method: "GET", path: "/v1/events/stream", door: "native", handle: streamFeedNative },
   ...RUN_ROUTES.flatMap(([method, path, context, native]): Route[] => [
     ...routeOf(method, `/context/runs/:run_id${path}`, "context", context),
     ...routeOf(method, `/v1/runs/:run_id${path}`, "native", native),

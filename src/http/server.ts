@@ -31,7 +31,7 @@ export async function serve(request: Request, env: Env): Promise<Response> {
     path: pathOf(targetOf(request.url)),
     id: crypto.randomUUID(),
   };
-  const { status, headers, body } = await answer(incoming, env).catch((error: unknown) =>
+  const { status, headers, body, webSocket } = await answer(incoming, env).catch((error: unknown) =>
     refusal(error, incoming),
   );
   if (isHead && body instanceof ReadableStream) await body.cancel();
@@ -44,6 +44,7 @@ export async function serve(request: Request, env: Env): Promise<Response> {
       "access-control-expose-headers": "*",
       "x-request-id": incoming.id,
     },
+    ...(webSocket !== undefined && { webSocket }),
   });
 }
 

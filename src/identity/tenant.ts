@@ -12,3 +12,22 @@ export function tenantKey(tenant: Tenant): string {
 export function runObjectName(key: string, runId: string): string {
   return `${key}/${encodeURIComponent(runId)}`;
 }
+
+/** What a feed brings together: the runs of one tenant, all of them or those of one workspace. */
+export interface FeedScope {
+  /** A tenant's key. */
+  tenant: string;
+  /** A normalised path; null for all of the tenant's runs, those without a path included. */
+  workspace: string | null;
+}
+
+/** The name of a feed's object. */
+export function feedObjectName({ tenant, workspace }: FeedScope): string {
+  return workspace === null ? tenant : `${tenant}/${encodeURIComponent(workspace)}`;
+}
+
+/** The scope that a feed's object has by its name. */
+export function feedScope(name: string): FeedScope {
+  const [org = "", workspaceId = "", path] = name.split("/");
+  return { tenant: `${org}/${workspaceId}`, workspace: path === undefined ? null : decodeURIComponent(path) };
+}

@@ -66,6 +66,15 @@ export const MAX_ECHO_LENGTH = 8 * 1024 * 1024;
 /** A page ends after this many UTF-16 units even when it holds fewer items than asked for: an object has 128 MB. */
 export const MAX_PAGE_LENGTH = 4 * 1024 * 1024;
 
+/** Events, and patches, per run that a stream goes back to when it is asked for the last ones (contract 02 §7.2). */
+export const MAX_STREAM_TAIL = 2_000;
+
+/** Runs that one stream begins with (contract 02 §7.2). */
+export const MAX_STREAM_RUNS = 1_000;
+
+/** How long a request may wait for something to happen: below the patience of common proxies. */
+export const MAX_WAIT_MS = 55_000;
+
 /** Lease length bounds and default (contract 04 §4). */
 export const MIN_LEASE_MS = 5_000;
 export const MAX_LEASE_MS = 300_000;

@@ -51,6 +51,8 @@ const MAX_GROUP = 128;
 export interface CommitListener {
   /** In the same turn as the commits, before they are flushed: the place to arm the alarm. */
   committed(before: RunHeader, after: RunHeader): void;
+  /** The commits that came after `before` are flushed. Must not throw. */
+  flushed(before: RunHeader): void;
   /** Memory may be ahead of what is durable, and the object must start afresh. */
   failed(error: unknown): void;
 }
@@ -59,7 +61,7 @@ export interface CommitListener {
  * The one write path of a run.
  *
  * For each command: answer a repeat from its receipt; requeue stale leases before a claim; decide; append the commits
- * and apply what they mean. Then, for the group: tell the object, wait for the flush, answer.
+ * and apply what they mean. Then, for the group: tell the object, wait for the flush, answer, tell the object.
  *
  * G1 A flush is the price of a commit, so commands that arrive in one turn, or while a flush is pending, share the next
  *    transaction. A command that met no other never waits; where commands met, the first waits a moment for the others.
@@ -120,6 +122,7 @@ export class Engine {
         await this.#storage.sync();
         this.#crowd.met(group.length + this.#queue.length);
         for (const answer of settle) answer();
+        this.#listener.flushed(before);
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
         this.#listener.failed(error);

@@ -1,9 +1,11 @@
+import type { EventRecord } from "../protocol/event.ts";
 import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
-import type { RunHeader, TaskCounts } from "../protocol/run.ts";
+import type { RunHeader, TaskCounts, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import type { RunState } from "./run-state.ts";
 import type { LogColumn } from "./storage/commits.ts";
+import type { Stretch } from "./stretch.ts";
 import { type Text, toText } from "./text.ts";
 
 /** Which part of the log a list shows. */
@@ -63,6 +65,44 @@ export function readLog(state: RunState, query: LogQuery): LogPage {
   return { items: toText(jsonArray(items)), nextSeq: null };
 }
 
+/** A stretch of the log to read: what is newer than `afterSeq`, as far as `uptoSeq`, if the log goes so far. */
+export interface StretchQuery {
+  afterSeq: number;
+  /** The log's end when null. */
+  uptoSeq: number | null;
+  withPatches: boolean;
+}
+
+/** Followers are given the log in pieces of about this size, in UTF-16 units: objects and Workers hold many at once. */
+const MAX_STRETCH_LENGTH = 256 * 1024;
+
+/** The beginning of a stretch: as much as fits a piece, and one commit at least. */
+export function readStretch(state: RunState, { afterSeq, uptoSeq, withPatches }: StretchQuery): Stretch {
+  const { run } = state.head();
+  const end = Math.min(uptoSeq ?? run.last_event_seq, run.last_event_seq);
+  const rows = state.commits.records(afterSeq, end, withPatches, MAX_STRETCH_LENGTH);
+  return {
+    run_id: run.run_id,
+    workspace: run.workspace.canonical_path.trim(),
+    tenant_context: run.tenant_context,
+    created_at_ms: run.created_at_ms,
+    after_seq: afterSeq,
+    upto_seq: rows.at(-1)?.seq ?? afterSeq,
+    last_seq: run.last_event_seq,
+    status: run.status,
+    commits: rows.map(({ seq, event, patch }) => {
+      const { ts_ms, type } = JSON.parse(event) as EventRecord;
+      return { seq, ts_ms, type, event, patch };
+    }),
+  };
+}
+
+/** All of a stretch if it fits a piece, else what is known of it, without its commits. */
+export function readWhole(state: RunState, afterSeq: number, uptoSeq: number): Stretch {
+  const stretch = readStretch(state, { afterSeq, uptoSeq, withPatches: true });
+  return stretch.upto_seq === uptoSeq ? stretch : { ...stretch, upto_seq: uptoSeq, commits: null };
+}
+
 /** Tasks in list order, from after a position; with a status, only those that have it. */
 export function readTasks(
   state: RunState,
@@ -111,7 +151,51 @@ export function overview(state: RunState): RunOverview {
   };
 }
 
-function startOfTail(state: RunState, query: LogQuery, tail: number, lastSeq: number): number {
+/** Records of one kind to read: those with `afterSeq < seq <= uptoSeq`; of these, if `tail` is given, only the last so many. */
+export interface RecordsQuery {
+  column: LogColumn;
+  afterSeq: number;
+  uptoSeq: number;
+  tail: number | null;
+  /** Of the page, in UTF-16 units; one record comes in any case. */
+  maxLength: number;
+}
+
+/** Records of one kind, with what their readers need to know of them. */
+export interface RecordsPage {
+  /** The run's path, trimmed. */
+  workspace: string;
+  tenant_context: Tenant;
+  /** Ascending; each as the text that was stored. `type` is an event's; a patch has none. */
+  records: { seq: number; ts_ms: number; type: string; text: string }[];
+  /** Where to read on; null when that was all. */
+  nextAfterSeq: number | null;
+}
+
+export function readRecords(state: RunState, query: RecordsQuery): RecordsPage {
+  const { run } = state.head();
+  const upto = Math.min(query.uptoSeq, run.last_event_seq);
+  const since = { column: query.column, sinceSeq: query.afterSeq };
+  const after = query.tail === null ? query.afterSeq : startOfTail(state, since, query.tail, upto);
+  const { rows, isCut } = state.commits.someTexts(query.column, after, upto, query.maxLength);
+  const records = rows.map(({ seq, text }) => {
+    const { ts_ms, type } = JSON.parse(text) as { ts_ms: number; type?: string };
+    return { seq, ts_ms, type: type ?? "", text };
+  });
+  return {
+    workspace: run.workspace.canonical_path.trim(),
+    tenant_context: run.tenant_context,
+    records,
+    nextAfterSeq: isCut ? (rows.at(-1)?.seq ?? null) : null,
+  };
+}
+
+function startOfTail(
+  state: RunState,
+  query: Pick<LogQuery, "column" | "sinceSeq">,
+  tail: number,
+  lastSeq: number,
+): number {
   // Event seqs have no gaps (I1), so the tail of the events needs no search; patches do (I4).
   if (query.column === "event") return Math.max(query.sinceSeq, lastSeq - tail);
   return state.commits.beforeLastPatches(tail, query.sinceSeq, lastSeq);

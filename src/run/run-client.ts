@@ -9,11 +9,15 @@ import type { RunObject } from "./run-object.ts";
 export type RunClient = Pick<
   RunObject,
   | "create"
+  | "fetch"
   | "submit"
   | "readRun"
   | "readOverview"
   | "readBlackboard"
   | "readLog"
+  | "readStretch"
+  | "readRecords"
+  | "resumeFeeds"
   | "readTasks"
   | "readTask"
   | "createCheckpoint"

@@ -9,27 +9,36 @@ import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { Engine, type Submission } from "./engine.ts";
+import { Followers } from "./followers.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { Outbox } from "./outbox.ts";
 import { type PackedAnswer, packAnswer } from "./packed-answer.ts";
+import { type Feeds, Publisher } from "./publisher.ts";
 import {
   type LogPage,
   type LogQuery,
   overview,
+  type RecordsPage,
+  type RecordsQuery,
   type RunOverview,
   readLog,
+  readRecords,
+  readStretch,
   readTask,
   readTasks,
+  type StretchQuery,
   type TaskPage,
   type TaskView,
 } from "./reads.ts";
 import { type ReplayQuery, replayReport } from "./replay-report.ts";
 import { RunState } from "./run-state.ts";
 import type { CheckpointHead } from "./storage/checkpoints.ts";
+import { migrate, storedVersion } from "./storage/migrate.ts";
 import type { CreatedCommand } from "./storage/run-row.ts";
-import { migrate, storedVersion } from "./storage/schema.ts";
+import { MIGRATIONS } from "./storage/schema.ts";
 import { type RowCounts, Sql } from "./storage/sql.ts";
 import { NO_TASKS } from "./storage/tasks.ts";
+import { packStretches } from "./stretch.ts";
 import { type Text, toText } from "./text.ts";
 
 /** A result, or why there is none. Expected refusals are values: an exception would lose its type on the way. */
@@ -60,6 +69,7 @@ interface Loaded {
   state: RunState;
   engine: Engine;
   outbox: Outbox;
+  publisher: Publisher;
 }
 
 /**
@@ -69,6 +79,7 @@ interface Loaded {
 export class RunObject extends DurableObject<Env> {
   readonly #sql: Sql;
   readonly #alarm: AlarmClock;
+  readonly #followers: Followers;
   /** Null until the run is created: an object that was only asked about stores nothing. */
   #loaded: Loaded | null = null;
 
@@ -76,9 +87,10 @@ export class RunObject extends DurableObject<Env> {
     super(ctx, env);
     this.#sql = new Sql(ctx.storage);
     this.#alarm = new AlarmClock(ctx.storage);
+    this.#followers = new Followers(ctx);
     if (storedVersion(this.#sql) === 0) return;
     const awake = ctx.blockConcurrencyWhile(async () => {
-      migrate(this.#sql);
+      migrate(this.#sql, MIGRATIONS);
       const state = RunState.open(this.#sql);
       if (state === null) return;
       this.#load(state);
@@ -89,13 +101,28 @@ export class RunObject extends DurableObject<Env> {
     awake.catch(() => undefined);
   }
 
+  /**
+   * Follows the run over a WebSocket: first an empty stretch that tells where the run is, then each stretch of the log
+   * as it becomes durable (stretch.ts). Nothing is read from the socket. 404 when there is no run.
+   */
+  override async fetch(): Promise<Response> {
+    if (this.#loaded === null) return new Response(null, { status: 404 });
+    const { state } = this.#loaded;
+    const { socket, response } = this.#followers.accept();
+    const { last_event_seq: lastSeq } = state.head().run;
+    socket.send(
+      packStretches([readStretch(state, { afterSeq: lastSeq, uptoSeq: null, withPatches: false })]),
+    );
+    return response;
+  }
+
   /** Creates the run, once (contract 02 §2.1, 07 D46), and waits until the directory lists it. */
   async create(request: CreateRequest): Promise<Result<Created>> {
     if (this.#loaded !== null) return this.#createdBefore(this.#loaded, request);
     const before = this.#sql.counts();
     const run = newRun(request.draft, request.tenant, Date.now());
     const state = this.#sql.transaction(() => {
-      migrate(this.#sql);
+      migrate(this.#sql, MIGRATIONS);
       return RunState.create(this.#sql, run, newLeaseKey(), request.command);
     });
     const after = this.#sql.counts();
@@ -142,6 +169,24 @@ export class RunObject extends DurableObject<Env> {
 
   async readLog(query: LogQuery): Promise<Result<LogPage>> {
     return this.#read(({ state }) => readLog(state, query));
+  }
+
+  /** A piece of the log with its records as text (stretch.ts); the empty one at its end when there is no more. */
+  async readStretch(query: StretchQuery): Promise<Result<string>> {
+    return this.#read(({ state }) => packStretches([readStretch(state, query)]));
+  }
+
+  /** Events or patches for the backlog of a stream. */
+  async readRecords(query: RecordsQuery): Promise<Result<RecordsPage>> {
+    return this.#read(({ state }) => readRecords(state, query));
+  }
+
+  /** For a feed that is followed again: whatever is committed from now on is pushed. Returns the log's last seq. */
+  async resumeFeeds(): Promise<Result<number>> {
+    return this.#read(({ state, publisher }) => {
+      publisher.resume();
+      return state.head().run.last_event_seq;
+    });
   }
 
   async readTasks(query: {
@@ -225,7 +270,8 @@ export class RunObject extends DurableObject<Env> {
     this.#alarm.fired();
     const loaded = this.#loaded;
     if (loaded === null) return;
-    const { state, outbox } = loaded;
+    const { state, outbox, publisher } = loaded;
+    publisher.pushDue(Date.now());
     const leaseDueAtMs = state.leaseDueAtMs();
     if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
@@ -266,25 +312,41 @@ export class RunObject extends DurableObject<Env> {
       state,
       Date.now(),
     );
+    const publisher = new Publisher(
+      this.#followers,
+      this.env.FEEDS as unknown as Feeds,
+      state,
+      Date.now(),
+      () => this.#arm(),
+    );
     const listener = {
       committed: (before: RunHeader, after: RunHeader) => {
         if (after.last_event_seq === before.last_event_seq) return;
         outbox.committed(state.newsSeq() > before.last_event_seq, Date.now());
+        publisher.committed(Date.now());
         this.#arm();
         if (isListedAnew(before, after)) this.ctx.waitUntil(outbox.flush(Date.now()));
+      },
+      flushed: (before: RunHeader) => {
+        if (state.head().run.last_event_seq === before.last_event_seq) return;
+        publisher.published(before.last_event_seq, Date.now());
       },
       failed: (error: unknown) => this.ctx.abort(String(error)),
     };
     const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
-    this.#loaded = { state, engine, outbox };
+    this.#loaded = { state, engine, outbox, publisher };
     return this.#loaded;
   }
 
   #arm(): void {
     if (this.#loaded === null) return;
-    const { state, outbox } = this.#loaded;
+    const { state, outbox, publisher } = this.#loaded;
     this.#alarm.armFor(
-      earliestWakeup({ leaseDueAtMs: state.leaseDueAtMs(), directoryDueAtMs: outbox.dueAtMs() }),
+      earliestWakeup({
+        leaseDueAtMs: state.leaseDueAtMs(),
+        directoryDueAtMs: outbox.dueAtMs(),
+        feedsDueAtMs: publisher.dueAtMs(),
+      }),
     );
   }
 }

@@ -189,15 +189,20 @@ describe("drift", () => {
 
 describe("wakeups", () => {
   it.each([
-    [null, null, null],
-    [5, null, 5],
-    [null, 7, 7],
-    [5, 7, 5],
-    [9, 7, 7],
-    [0, 7, 0],
-  ])("D53 lease due %s, directory due %s: wakes at %s", (leaseDueAtMs, directoryDueAtMs, at) => {
-    expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs })).toBe(at);
-  });
+    [null, null, null, null],
+    [5, null, null, 5],
+    [null, 7, null, 7],
+    [null, null, 3, 3],
+    [5, 7, 6, 5],
+    [9, 7, 8, 7],
+    [9, 8, 7, 7],
+    [0, 7, 7, 0],
+  ])(
+    "D53 lease due %s, directory due %s, feeds due %s: wakes at %s",
+    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, at) => {
+      expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs, feedsDueAtMs })).toBe(at);
+    },
+  );
 });
 
 describe("payload size", () => {

@@ -10,7 +10,8 @@ import { newRun } from "../../src/domain/run.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import { LeaseTokens } from "../../src/run/lease-tokens.ts";
 import { RunState } from "../../src/run/run-state.ts";
-import { migrate } from "../../src/run/storage/schema.ts";
+import { migrate } from "../../src/run/storage/migrate.ts";
+import { MIGRATIONS } from "../../src/run/storage/schema.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
 import { draftOf, objectOf } from "./support/test-run.ts";
 
@@ -107,7 +108,7 @@ class Boards {
     this.#sql = new Sql(storage);
     const run = newRun(draftOf(runId), LOCAL_TENANT, START_MS);
     this.#state = this.#sql.transaction(() => {
-      migrate(this.#sql);
+      migrate(this.#sql, MIGRATIONS);
       return RunState.create(this.#sql, run, "00", null);
     });
     this.#memory = new MemoryRun(newHead(run));

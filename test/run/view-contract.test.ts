@@ -15,7 +15,8 @@ import type { Answer } from "../../src/run/engine.ts";
 import { LeaseTokens } from "../../src/run/lease-tokens.ts";
 import { submit } from "../../src/run/run-client.ts";
 import { RunState } from "../../src/run/run-state.ts";
-import { migrate } from "../../src/run/storage/schema.ts";
+import { migrate } from "../../src/run/storage/migrate.ts";
+import { MIGRATIONS } from "../../src/run/storage/schema.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
 import { NO_TASKS } from "../../src/run/storage/tasks.ts";
 import {
@@ -91,7 +92,7 @@ class Twins {
     this.#sql = new Sql(storage);
     const run = newRun(draftOf(runId), LOCAL_TENANT, START_MS);
     this.#state = this.#sql.transaction(() => {
-      migrate(this.#sql);
+      migrate(this.#sql, MIGRATIONS);
       return RunState.create(this.#sql, run, "00", null);
     });
     this.#memory = new MemoryRun(newHead(run));

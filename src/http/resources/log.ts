@@ -1,14 +1,38 @@
+import { runNotFound } from "../../domain/refusals.ts";
+import { MAX_WAIT_MS } from "../../protocol/limits.ts";
+import type { RunClient } from "../../run/run-client.ts";
 import type { LogColumn } from "../../run/storage/commits.ts";
+import { RunSource } from "../../streams/run-source.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
+import { RequestRefused, refuseIssues } from "../problem.ts";
+
+/** How long a list may wait for news, when it has none: `wait_ms`. @throws RequestRefused `QUERY_INVALID` */
+function waitOf(waitMs: number | undefined): number {
+  if (waitMs !== undefined && waitMs > MAX_WAIT_MS) {
+    const message = `wait_ms must be at most ${MAX_WAIT_MS}`;
+    refuseIssues("QUERY_INVALID", [{ field: "wait_ms", rule: "max", limit: MAX_WAIT_MS, message }]);
+  }
+  return waitMs ?? 0;
+}
+
+/** Waits until the log has more than that, for so long at most. The run's object may sleep meanwhile. */
+async function waitForNews(run: RunClient, seq: number, waitMs: number): Promise<void> {
+  if (waitMs === 0) return;
+  const source = await RunSource.open(run, false, () => undefined);
+  if (source === null) throw new RequestRefused(runNotFound);
+  await source.grownPast(seq, waitMs);
+  source.close();
+}
 
 /** `GET /context/…/events` and `…/blackboard/patches` (contract 02 §3.1, §5.2). */
 async function listContext(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
   const run = call.run();
-  const { since_seq, tail } = call.query({ since_seq: "uint", tail: "uint" });
+  const { since_seq, tail, wait_ms } = call.query({ since_seq: "uint", tail: "uint", wait_ms: "uint" });
+  await waitForNews(run, since_seq ?? 0, waitOf(wait_ms));
   const query = { column, sinceSeq: since_seq ?? 0, tail: tail ?? null, limit: null };
   const page = unwrap(await run.readLog(query));
   return jsonAnswer({ [member]: new RawJson(page.items) });
@@ -17,13 +41,15 @@ async function listContext(call: Call, column: LogColumn, member: string): Promi
 /** `GET /v1/…/events` and `…/blackboard/patches`: pages, ascending. */
 async function listNative(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
   const run = call.run();
-  const { since_seq, tail, limit, cursor } = call.query({
+  const { since_seq, tail, limit, cursor, wait_ms } = call.query({
     since_seq: "uint",
     tail: "uint",
     limit: "uint",
     cursor: "string",
+    wait_ms: "uint",
   });
   const sinceSeq = readCursor(cursor, isWholeNumber) ?? since_seq ?? 0;
+  await waitForNews(run, sinceSeq, waitOf(wait_ms));
   const query =
     tail === undefined
       ? { column, sinceSeq, tail: null, limit: pageLimit(limit) }

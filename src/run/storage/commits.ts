@@ -24,6 +24,13 @@ interface CommitRow extends Record<string, SqlStorageValue> {
   patch: string | null;
 }
 
+/** A commit's records as they are stored. */
+interface CommitTextRow extends Record<string, SqlStorageValue> {
+  seq: number;
+  event: string;
+  patch: string | null;
+}
+
 const PAGE = 500;
 
 /** Thrown inside a command's transaction, which it undoes; the engine turns it into a refusal. */
@@ -118,6 +125,36 @@ export class CommitTable {
       cursor = last.seq;
       left -= rows.length;
     }
+  }
+
+  /** The records of commits with `after < seq <= upto`, ascending, until they are longer than `maxLength` together. */
+  records(after: number, upto: number, withPatches: boolean, maxLength: number): CommitTextRow[] {
+    const patch = withPatches ? "patch" : "NULL AS patch";
+    return this.#sql.upTo<CommitTextRow>(
+      maxLength,
+      `SELECT seq, event, ${patch} FROM commits WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`,
+      after,
+      upto,
+      PAGE,
+    ).rows;
+  }
+
+  /** One column's texts with `after < seq <= upto`, ascending, until they are longer than `maxLength` together. */
+  someTexts(
+    column: LogColumn,
+    after: number,
+    upto: number,
+    maxLength: number,
+  ): { rows: { seq: number; text: string }[]; isCut: boolean } {
+    const { rows, isCut } = this.#sql.upTo<{ seq: number; text: string }>(
+      maxLength,
+      `SELECT seq, ${column} AS text FROM commits
+       WHERE seq > ? AND seq <= ? AND ${column} IS NOT NULL ORDER BY seq LIMIT ?`,
+      after,
+      upto,
+      PAGE,
+    );
+    return { rows, isCut: isCut || rows.length === PAGE };
   }
 
   /** The seq before the last `count` patches, looking back from `upto` but not beyond `after`. */

@@ -1,10 +1,8 @@
-import type { Sql } from "./sql.ts";
-
 /**
  * A run's tables. Append-only: a released migration is never edited, because objects that slept through several
  * releases run them one after the other when they next wake.
  */
-const MIGRATIONS: readonly (readonly string[])[] = [
+export const MIGRATIONS: readonly (readonly string[])[] = [
   [
     // The log, and the truth. Writes: every commit, once. Everything else can be rebuilt from it.
     `CREATE TABLE commits (
@@ -93,37 +91,3 @@ const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
   ],
 ];
-
-/** The schema version that this code writes. */
-export const SCHEMA_VERSION = MIGRATIONS.length;
-
-/** The schema version of this object's storage; 0 when the run was never created. Writes nothing. */
-export function storedVersion(sql: Sql): number {
-  const table = sql.first("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'");
-  if (table === null) return 0;
-  return sql.first<{ version: number }>("SELECT version FROM schema_version")?.version ?? 0;
-}
-
-/**
- * Brings the storage to this code's schema, in one transaction.
- * @throws when the storage is newer than the code: an old release must not write what it does not understand.
- */
-export function migrate(sql: Sql): void {
-  const from = storedVersion(sql);
-  if (from === SCHEMA_VERSION) return;
-  if (from > SCHEMA_VERSION) {
-    throw new Error(`run storage has schema ${from}, this release knows ${SCHEMA_VERSION}`);
-  }
-  sql.transaction(() => {
-    if (from === 0) {
-      sql.run(
-        "CREATE TABLE schema_version (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER) STRICT",
-      );
-    }
-    for (const statement of MIGRATIONS.slice(from).flat()) sql.run(statement);
-    sql.run(
-      "INSERT INTO schema_version VALUES (1, ?) ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
-      SCHEMA_VERSION,
-    );
-  });
-}

@@ -1,0 +1,177 @@
+import { DurableObject } from "cloudflare:workers";
+import type { Env } from "../env.ts";
+import { type FeedScope, feedScope, runObjectName } from "../identity/tenant.ts";
+import { Followers } from "../run/followers.ts";
+import { runClient } from "../run/run-client.ts";
+import { Sql } from "../run/storage/sql.ts";
+import { joined, newerThan, packStretches, type Stretch, unpackStretches } from "../run/stretch.ts";
+import { type FeedPlace, type FeedRow, Journal } from "./journal.ts";
+import { rollCall } from "./roll-call.ts";
+
+/** One message to the followers holds about so much, in UTF-16 units. */
+const MAX_MESSAGE_LENGTH = 1024 * 1024;
+
+interface Arrival {
+  stretch: Stretch;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Brings the logs of many runs into one order, and tells it to those who follow. Stores nothing before it is first
+ * followed, and does nothing while nobody follows.
+ *
+ * Runs push what they commit. What a push does not connect to is read from the run first, so that the journal has no gap.
+ * Pushes that arrive while a flush is pending share the next one.
+ */
+export class FeedObject extends DurableObject<Env> {
+  readonly #sql: Sql;
+  readonly #scope: FeedScope;
+  readonly #followers: Followers;
+  #openJournal: Journal | null = null;
+  #queue: Arrival[] = [];
+  #isLeading = false;
+  /** Whether every commit of the feed's runs is in the journal, or will be pushed. After waking nobody knows. */
+  #isComplete = false;
+  #completing: Promise<void> | null = null;
+  #dropped = 0;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#sql = new Sql(ctx.storage);
+    this.#scope = feedScope(ctx.id.name ?? "");
+    this.#followers = new Followers(ctx);
+  }
+
+  /**
+   * Follows the feed over a WebSocket. It is told the rows of the journal as they are added, with their commits
+   * (run/stretch.ts), and now and then where the journal is (`FeedPlace`), for the first time when the journal is
+   * complete. Nothing is read from the socket.
+   */
+  override async fetch(): Promise<Response> {
+    // First the socket: what is pushed from now on, it hears.
+    const { socket, response } = this.#followers.accept();
+    try {
+      if (!this.#isComplete) await this.#complete();
+    } catch (error) {
+      socket.close(1011);
+      throw error;
+    }
+    socket.send(JSON.stringify(this.#journal().place()));
+    return response;
+  }
+
+  /** See FeedInbox of run/feed-link.ts. */
+  async push(packed: string): Promise<boolean> {
+    if (this.#followers.count() === 0) {
+      this.#isComplete = false;
+      this.#dropped += 1;
+      return false;
+    }
+    for (const stretch of unpackStretches(packed)) await this.#take(await this.#connected(stretch));
+    return true;
+  }
+
+  /** Rows after a place, in order. */
+  async readRows(afterPos: number, limit: number): Promise<FeedRow[]> {
+    return this.#journal().rows(afterPos, limit);
+  }
+
+  /** Where each run of the feed was at a place: by run id. */
+  async headsAt(pos: number): Promise<Map<string, number>> {
+    return this.#journal().headsAt(pos);
+  }
+
+  #journal(): Journal {
+    this.#openJournal ??= new Journal(this.#sql, Date.now());
+    return this.#openJournal;
+  }
+
+  /** The stretch, with what lies between the journal and it. */
+  async #connected(stretch: Stretch): Promise<Stretch> {
+    const known = this.#knownSeq(stretch);
+    if (stretch.after_seq <= known) return stretch;
+    const gap = { afterSeq: known, uptoSeq: stretch.after_seq, withPatches: true };
+    const run = runClient(this.env.RUNS, runObjectName(this.#scope.tenant, stretch.run_id));
+    const answer = await run.readStretch(gap);
+    const missing = answer.ok ? unpackStretches(answer.value)[0] : undefined;
+    if (missing?.upto_seq === stretch.after_seq) return joined(missing, stretch);
+    // Too much for one piece: the followers read it themselves, as fast as each of them can.
+    return { ...stretch, after_seq: known, commits: null };
+  }
+
+  #knownSeq({ run_id, created_at_ms, after_seq }: Stretch): number {
+    return this.#journal().headOf(run_id, created_at_ms, after_seq);
+  }
+
+  #take(stretch: Stretch): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#queue.push({ stretch, resolve, reject });
+    if (!this.#isLeading) void this.#lead();
+    return promise;
+  }
+
+  async #lead(): Promise<void> {
+    this.#isLeading = true;
+    while (this.#queue.length > 0) {
+      const group = this.#queue.splice(0);
+      try {
+        const added = this.#sql.transaction(() => group.flatMap(({ stretch }) => this.#add(stretch)));
+        await this.ctx.storage.sync();
+        this.#tell(added);
+        for (const { resolve } of group) resolve();
+      } catch (error) {
+        for (const { reject } of group) reject(error);
+      }
+    }
+    this.#isLeading = false;
+  }
+
+  /** Adds what the journal does not have of it. */
+  #add(stretch: Stretch): Stretch[] {
+    const known = this.#knownSeq(stretch);
+    const news = newerThan(stretch, known);
+    if (news.upto_seq <= known) return [];
+    if (news.after_seq !== known) throw new Error(`the journal of ${news.run_id} ends at ${known}`);
+    return [{ ...news, pos: this.#journal().append(news.run_id, known, news.upto_seq) }];
+  }
+
+  #tell(added: Stretch[]): void {
+    let message: Stretch[] = [];
+    let length = 0;
+    for (const stretch of added) {
+      message.push(stretch);
+      for (const { event, patch } of stretch.commits ?? []) length += event.length + (patch?.length ?? 0);
+      if (length < MAX_MESSAGE_LENGTH) continue;
+      this.#followers.tell(packStretches(message));
+      message = [];
+      length = 0;
+    }
+    if (message.length > 0) this.#followers.tell(packStretches(message));
+  }
+
+  /** Learns what the feed's runs have committed while they were not heard. */
+  async #complete(): Promise<void> {
+    this.#completing ??= this.#callRoll().finally(() => {
+      this.#completing = null;
+    });
+    await this.#completing;
+  }
+
+  async #callRoll(): Promise<void> {
+    const droppedBefore = this.#dropped;
+    const journal = this.#journal();
+    const { runs, missing } = await rollCall(this.env, this.#scope, Date.now());
+    const before = journal.place().pos;
+    this.#sql.transaction(() => {
+      for (const { run_id, created_at_ms, last_event_seq } of runs) {
+        const known = journal.headOf(run_id, created_at_ms, last_event_seq);
+        if (known < last_event_seq) journal.append(run_id, known, last_event_seq);
+        else journal.know(run_id, last_event_seq);
+      }
+    });
+    this.#isComplete = missing === 0 && this.#dropped === droppedBefore;
+    const place: FeedPlace = journal.place();
+    if (place.pos > before) this.#followers.tell(JSON.stringify(place));
+  }
+}

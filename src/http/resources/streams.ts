@@ -1,0 +1,277 @@
+import { type ListedRun, runsById, runsInScope } from "../../directory/runs.ts";
+import { runNotFound } from "../../domain/refusals.ts";
+import { isTerminal } from "../../domain/run.ts";
+import { isAbsolutePath, normalisePath } from "../../domain/workspace.ts";
+import { feedClient } from "../../feed/feed-client.ts";
+import { tenantKey } from "../../identity/tenant.ts";
+import type { Issue } from "../../protocol/issue.ts";
+import { MAX_STREAM_RUNS, MAX_STREAM_TAIL } from "../../protocol/limits.ts";
+import {
+  type FeedCursor,
+  type LogCursor,
+  readFeedCursor,
+  readLogCursor,
+  readSeenCursor,
+  type SeenCursor,
+} from "../../protocol/stream-cursor.ts";
+import type { BacklogPart } from "../../streams/backlog.ts";
+import { FeedSource } from "../../streams/feed-source.ts";
+import { feedStream } from "../../streams/feed-stream.ts";
+import { RunSource } from "../../streams/run-source.ts";
+import { runStream } from "../../streams/run-stream.ts";
+import type { Call } from "../call.ts";
+import type { HttpAnswer } from "../http-answer.ts";
+import { RequestRefused, refuseIssues } from "../problem.ts";
+import { streamAnswer } from "../stream-answer.ts";
+
+/** `GET /context/runs/{run_id}/events/stream` (contract 02 §7.1). */
+export async function streamRunContext(call: Call): Promise<HttpAnswer> {
+  const runId = call.id("run_id");
+  const { since_seq, tail } = call.query({ since_seq: "uint", tail: "uint" });
+  return streamAnswer(call, "type", openRun(call, false), async (source) => {
+    const from = { seq: startOf(source, since_seq ?? 0, tail), isPatchDue: false };
+    const query = { runId, from, types: null, withPatches: false, isNative: false, untilTerminal: false };
+    return runStream(source, query);
+  });
+}
+
+/** `GET /v1/runs/{run_id}/events/stream`: the same with cursors; patches, types and the end when asked for. */
+export async function streamRunNative(call: Call): Promise<HttpAnswer> {
+  const runId = call.id("run_id");
+  const { since_seq, tail, types, patches, until, cursor } = call.query({
+    since_seq: "uint",
+    tail: "uint",
+    types: "string",
+    patches: "bool",
+    until: "string",
+    cursor: "string",
+  });
+  const issues = [...tailIssues(tail)];
+  if (until !== undefined && until !== "terminal") {
+    issues.push({ field: "until", rule: "one_of", message: "until must be terminal" });
+  }
+  if (issues.length > 0) refuseIssues("QUERY_INVALID", issues);
+  const resumed = cursorOf(call, cursor, readLogCursor);
+  const untilTerminal = until !== undefined;
+  return streamAnswer(call, "type", openRun(call, patches ?? false), async (source) => {
+    const { lastSeq, status } = source.head;
+    if (resumed !== null && resumed.cursor.seq > lastSeq)
+      refuseCursor(`is ahead of the log, which ends at ${lastSeq}`);
+    if (since_seq !== undefined && since_seq > lastSeq) {
+      const message = `since_seq is ahead of the log, which ends at ${lastSeq}`;
+      refuseIssues("QUERY_INVALID", [{ field: "since_seq", rule: "max", limit: lastSeq, message }]);
+    }
+    const from = resumed?.cursor ?? { seq: startOf(source, since_seq ?? 0, tail), isPatchDue: false };
+    const isDone = untilTerminal && isTerminal(status) && from.seq === lastSeq && !from.isPatchDue;
+    if (isDone && resumed?.isReconnect) return null;
+    const query = { runId, from, types: setOf(types), withPatches: patches ?? false };
+    return runStream(source, { ...query, isNative: true, untilTerminal });
+  });
+}
+
+/** `GET /context/runs/events/stream` (contract 02 §7.2). */
+export async function streamFeedContext(call: Call): Promise<HttpAnswer> {
+  const query = call.query({ workspace: "string", run_ids: "string", cursor: "string", tail: "uint" });
+  const workspace = pathOf(query.workspace);
+  const tail = query.tail === undefined ? null : Math.min(MAX_STREAM_TAIL, Math.max(1, query.tail));
+  const seen = readSeenCursor(query.cursor ?? "");
+  const named = await namedRuns(call, query.run_ids, workspace);
+  return streamAnswer(call, "kind", openFeed(call, workspace, named), async (source) => {
+    const runs = named ?? (await listedRuns(call, workspace));
+    const { pos } = source.place;
+    const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos);
+    const runIds = runs.map(({ run_id }) => run_id).sort();
+    const parts = runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, seen));
+    return feedStream(source, (runId) => call.run(runId), {
+      runIds,
+      workspace,
+      from: { pos, within: null, backlog: "start" },
+      isExpired: false,
+      backlog: parts,
+      seen: await newerThanFeed(call, seen, heads, runIds),
+      types: null,
+      withPatches: true,
+      isNative: false,
+    });
+  });
+}
+
+/** `GET /v1/events/stream`: the same with cursors, for one workspace or for all runs. */
+export async function streamFeedNative(call: Call): Promise<HttpAnswer> {
+  const query = call.query({
+    workspace: "string",
+    run_ids: "string",
+    tail: "uint",
+    types: "string",
+    patches: "bool",
+    cursor: "string",
+  });
+  const issues = tailIssues(query.tail);
+  if (issues.length > 0) refuseIssues("QUERY_INVALID", issues);
+  const workspace = query.workspace === undefined ? null : pathOf(query.workspace);
+  const resumed = cursorOf(call, query.cursor, readFeedCursor)?.cursor ?? null;
+  const named = await namedRuns(call, query.run_ids, workspace);
+  return streamAnswer(call, "kind", openFeed(call, workspace, named), async (source) => {
+    const { pos, before_pos } = source.place;
+    if (resumed !== null && resumed.pos > pos) refuseCursor("is ahead of the feed");
+    const needed = resumed === null ? pos : resumed.pos - (resumed.within === null ? 0 : 1);
+    const isExpired = needed < before_pos;
+    const fresh: FeedCursor = { pos, within: null, backlog: resumed === null ? "start" : null };
+    const from = resumed === null || isExpired ? fresh : resumed;
+    const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(from.pos);
+    const runIds = (named?.map(({ run_id }) => run_id) ?? [...heads.keys()]).sort();
+    const tail = query.tail ?? null;
+    const parts =
+      from.backlog !== null
+        ? runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, null))
+        : [];
+    return feedStream(source, (runId) => call.run(runId), {
+      runIds,
+      workspace,
+      from,
+      isExpired,
+      backlog: parts,
+      seen: { events: new Map(), patches: new Map() },
+      types: setOf(query.types),
+      withPatches: query.patches ?? true,
+      isNative: true,
+    });
+  });
+}
+
+function openRun(call: Call, withPatches: boolean) {
+  return async (onArrival: (length: number) => void): Promise<RunSource> => {
+    const source = await RunSource.open(call.run(), withPatches, onArrival);
+    if (source === null) throw new RequestRefused(runNotFound);
+    return source;
+  };
+}
+
+function openFeed(call: Call, workspace: string | null, named: readonly ListedRun[] | null) {
+  const wanted = named === null ? null : new Set(named.map(({ run_id }) => run_id));
+  return (onArrival: (length: number) => void): Promise<FeedSource> =>
+    FeedSource.open(feedClient(call.env.FEEDS, scopeOf(call, workspace)), {
+      runOf: (runId) => call.run(runId),
+      isWanted: (runId) => wanted === null || wanted.has(runId),
+      onArrival,
+    });
+}
+
+function scopeOf(call: Call, workspace: string | null) {
+  return { tenant: tenantKey(call.tenant), workspace };
+}
+
+/** Where a run's stream starts: after a seq, of what follows with the last so many only. */
+function startOf(source: RunSource, sinceSeq: number, tail: number | undefined): number {
+  return tail === undefined ? sinceSeq : Math.max(sinceSeq, source.head.lastSeq - tail);
+}
+
+function tailIssues(tail: number | undefined): Issue[] {
+  if (tail === undefined || tail <= MAX_STREAM_TAIL) return [];
+  const message = `tail must be at most ${MAX_STREAM_TAIL}`;
+  return [{ field: "tail", rule: "max", limit: MAX_STREAM_TAIL, message }];
+}
+
+function setOf(list: string | undefined): ReadonlySet<string> | null {
+  const words = wordsOf(list);
+  return words.length === 0 ? null : new Set(words);
+}
+
+function wordsOf(list: string | undefined): string[] {
+  return (list ?? "").split(",").flatMap((word) => word.trim() || []);
+}
+
+/** A workspace's path, normalised (contract 02 §8). @throws RequestRefused */
+function pathOf(workspace: string | undefined): string {
+  const path = normalisePath(workspace ?? "");
+  if (path === "") {
+    refuseIssues("QUERY_INVALID", [
+      { field: "workspace", rule: "required", message: "workspace must not be blank" },
+    ]);
+  }
+  if (!isAbsolutePath(path)) {
+    const message = "workspace must be an absolute path";
+    refuseIssues("QUERY_INVALID", [{ field: "workspace", rule: "absolute_path", message }]);
+  }
+  return path;
+}
+
+/** The cursor a reader comes with; of two, the one that `EventSource` sends by itself. @throws RequestRefused */
+function cursorOf<Cursor extends LogCursor | FeedCursor>(
+  call: Call,
+  parameter: string | undefined,
+  read: (text: string) => Cursor | null,
+): { cursor: Cursor; isReconnect: boolean } | null {
+  const header = call.request.headers.get("last-event-id");
+  const text = header || parameter;
+  if (text === undefined) return null;
+  const cursor = read(text);
+  if (cursor === null) refuseCursor("was not made by this stream");
+  return { cursor, isReconnect: Boolean(header) };
+}
+
+function refuseCursor(why: string): never {
+  throw new RequestRefused({ code: "CURSOR_INVALID", error: `cursor ${why}` });
+}
+
+/** The runs that `run_ids` names, or null when it names none. @throws RequestRefused */
+async function namedRuns(
+  call: Call,
+  list: string | undefined,
+  workspace: string | null,
+): Promise<ListedRun[] | null> {
+  const ids = [...new Set(wordsOf(list))];
+  if (ids.length === 0) return null;
+  if (ids.length > MAX_STREAM_RUNS) {
+    const message = `run_ids must be at most ${MAX_STREAM_RUNS}`;
+    refuseIssues("QUERY_INVALID", [{ field: "run_ids", rule: "max", limit: MAX_STREAM_RUNS, message }]);
+  }
+  const runs = await runsById(call.env.DIRECTORY, tenantKey(call.tenant), ids);
+  const unknown = ids.find((id) => !runs.some(({ run_id }) => run_id === id));
+  if (unknown !== undefined && call.door === "native") throw new RequestRefused(runNotFound);
+  const stray = runs.find(({ workspace_key }) => workspace !== null && workspace_key !== workspace)?.run_id;
+  const wrong = unknown ?? stray;
+  if (wrong !== undefined) {
+    const message =
+      unknown === undefined ? `run ${wrong} is not in this workspace` : `there is no run ${wrong}`;
+    refuseIssues("QUERY_INVALID", [{ field: "run_ids", rule: "run_of_workspace", message }]);
+  }
+  return runs;
+}
+
+function listedRuns(call: Call, workspace: string): Promise<ListedRun[]> {
+  return runsInScope(call.env.DIRECTORY, tenantKey(call.tenant), workspace, MAX_STREAM_RUNS);
+}
+
+/** What a stream begins with of a run that the feed has up to `head`: what the reader has not seen, or the last so many. */
+function partsOf(runId: string, head: number, tail: number | null, seen: SeenCursor | null): BacklogPart[] {
+  const part = (column: BacklogPart["column"], seenSeq: number | undefined): BacklogPart[] => {
+    const from = seenSeq === undefined ? { afterSeq: 0, tail } : { afterSeq: seenSeq, tail: null };
+    if (from.afterSeq >= head || from.tail === 0) return [];
+    return [{ run_id: runId, column, uptoSeq: head, ...from }];
+  };
+  return [...part("event", seen?.events.get(runId)), ...part("patch", seen?.patches.get(runId))];
+}
+
+/**
+ * Where readers are ahead of the feed: it learns of a commit a moment after the log has it. A seq that the log does not
+ * have itself is no place to wait for.
+ */
+async function newerThanFeed(
+  call: Call,
+  seen: SeenCursor,
+  heads: ReadonlyMap<string, number>,
+  runIds: readonly string[],
+): Promise<SeenCursor> {
+  const events = new Map<string, number>();
+  const patches = new Map<string, number>();
+  for (const runId of runIds) {
+    const seqs = [seen.events.get(runId) ?? 0, seen.patches.get(runId) ?? 0] as const;
+    if (Math.max(...seqs) <= (heads.get(runId) ?? 0)) continue;
+    const overview = await call.run(runId).readOverview();
+    const last = overview.ok ? overview.value.last_event_seq : 0;
+    events.set(runId, Math.min(seqs[0], last));
+    patches.set(runId, Math.min(seqs[1], last));
+  }
+  return { events, patches };
+}

@@ -1,0 +1,60 @@
+import { type Batch, Pump } from "../streams/pump.ts";
+import { controlFrame } from "../streams/run-stream.ts";
+import { type Sink, SseSink, WebSocketSink } from "../streams/sinks.ts";
+import type { Call } from "./call.ts";
+import type { HttpAnswer } from "./http-answer.ts";
+
+/** What a stream's frames are named by: `type` in a run's stream, `kind` in one of many runs. */
+export type FrameName = "type" | "kind";
+
+/** Where a stream's content comes from; closed when its reader has left. */
+interface Closable {
+  close(): void;
+}
+
+/**
+ * An answer that is a stream: an event stream, or a WebSocket where the request asks to be upgraded. `open` makes the source,
+ * which tells `onArrival` the length of what it is told.
+ */
+export async function streamAnswer<Source extends Closable>(
+  call: Call,
+  frameName: FrameName,
+  open: (onArrival: (length: number) => void) => Promise<Source>,
+  batchesOf: (source: Source) => Promise<AsyncGenerator<Batch> | null>,
+): Promise<HttpAnswer> {
+  let pump: Pump | null = null;
+  const source = await open((length) => pump?.arrived(length));
+  let batches: AsyncGenerator<Batch> | null = null;
+  try {
+    batches = await batchesOf(source);
+  } finally {
+    if (batches === null) source.close();
+  }
+  // Nothing is left, and a client that comes back by itself shall stop (HTML, server-sent events).
+  if (batches === null) return { status: 204, headers: {}, body: null };
+  const { sink, answer } = sinkFor(call, frameName, () => source.close());
+  pump = new Pump(sink, (id) => controlFrame("overrun", { [frameName]: "overrun" }, id));
+  void run(pump, batches, source);
+  return answer;
+}
+
+async function run(pump: Pump, batches: AsyncGenerator<Batch>, source: Closable): Promise<void> {
+  try {
+    await pump.run(batches);
+  } catch (error) {
+    console.error(JSON.stringify({ event: "stream_failed", error: String(error) }));
+  } finally {
+    source.close();
+  }
+}
+
+function sinkFor(call: Call, frameName: FrameName, onLeft: () => void): { sink: Sink; answer: HttpAnswer } {
+  if (call.request.headers.get("upgrade")?.toLowerCase() === "websocket") {
+    const sink = new WebSocketSink(JSON.stringify({ [frameName]: "keep_alive" }), onLeft);
+    return { sink, answer: { status: 101, headers: {}, body: null, webSocket: sink.client } };
+  }
+  const sink = new SseSink(onLeft);
+  if (call.door === "native") sink.sendRetry();
+  const headers = { "content-type": "text/event-stream", "cache-control": "no-cache" };
+  return { sink, answer: { status: 200, headers, body: sink.body } };
+}

@@ -1,0 +1,36 @@
+/**
+ * The sockets of those who follow an object's stream from outside. They outlive its sleep: the platform keeps them while
+ * nothing happens, and evicts an object that has none but idle followers.
+ *
+ * F1 A follower is told everything that happens after it was accepted, once it is durable, in order.
+ * F2 Nothing is kept per follower: where it is, what it missed and how fast it reads is its own affair.
+ */
+export class Followers {
+  readonly #ctx: DurableObjectState;
+
+  constructor(ctx: DurableObjectState) {
+    this.#ctx = ctx;
+  }
+
+  count(): number {
+    return this.#ctx.getWebSockets().length;
+  }
+
+  /** Takes a follower in. The socket is for greeting it; the response hands the other end to the caller. */
+  accept(): { socket: WebSocket; response: Response } {
+    const { 0: client, 1: socket } = new WebSocketPair();
+    this.#ctx.acceptWebSocket(socket);
+    return { socket, response: new Response(null, { status: 101, webSocket: client }) };
+  }
+
+  /** Tells all followers. One that cannot be told is cut off: it comes back and reads what it missed. */
+  tell(text: string): void {
+    for (const socket of this.#ctx.getWebSockets()) {
+      try {
+        socket.send(text);
+      } catch {
+        socket.close(1011);
+      }
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import type { Frame } from "../protocol/stream-frames.ts";
+import type { Sink } from "./sinks.ts";
+
+/** Contract 02 §7: a stream without any other frame for so long sends a keep-alive. */
+export const KEEP_ALIVE_MS = 10_000;
+/** A reader that takes nothing for so long is cut off. */
+const MAX_STALL_MS = 30_000;
+/** So is one that takes nothing while so much is told, in UTF-16 units. */
+const MAX_BEHIND_LENGTH = 4 * 1024 * 1024;
+
+/** What a stream has for its reader next: frames, or that there was nothing for a while. `id`: where the reader is then. */
+export interface Batch {
+  frames: readonly Frame[] | "keep_alive";
+  id: string | null;
+  /** Set on the last one: whether the reader has all there will ever be. */
+  end?: { isComplete: boolean };
+}
+
+/**
+ * Brings a stream's batches to its reader, one after the other, at the reader's speed.
+ *
+ * P1 What is on its way to a reader is one batch at a time: a reader that stops reading costs no more memory than that.
+ * P2 One that takes nothing is cut off, by time or by how much it falls behind, with a frame that says where to go on.
+ */
+export class Pump {
+  readonly #sink: Sink;
+  /** The frame that cuts a reader off who has all up to that id. */
+  readonly #overrun: (id: string | null) => Frame;
+  /** Ends the wait for the write that is on. */
+  #onStalled: (() => void) | null = null;
+  #writingSinceMs = 0;
+  #behind = 0;
+  #timer: ReturnType<typeof setTimeout> | null = null;
+
+  constructor(sink: Sink, overrun: (id: string | null) => Frame) {
+    this.#sink = sink;
+    this.#overrun = overrun;
+  }
+
+  /** Something of that length was told that the reader shall have. */
+  arrived(length: number): void {
+    if (this.#onStalled === null) return;
+    this.#behind += length;
+    if (this.#behind > MAX_BEHIND_LENGTH) this.#onStalled();
+  }
+
+  /** Resolves when the batches end, or the reader left or was cut off. */
+  async run(batches: AsyncIterable<Batch>): Promise<void> {
+    try {
+      for await (const { frames, id, end } of batches) {
+        if (end !== undefined) {
+          this.#sink.end(frames === "keep_alive" ? [] : frames, end.isComplete);
+          return;
+        }
+        const writing = frames === "keep_alive" ? this.#sink.keepAlive(id) : this.#sink.write(frames);
+        const outcome = this.#sink.mustCutOff ? "stalled" : await this.#taken(writing);
+        writing.catch(() => undefined);
+        if (outcome === "left") return;
+        if (outcome === "taken") continue;
+        this.#sink.end([this.#overrun(id)], false);
+        return;
+      }
+    } finally {
+      if (this.#timer !== null) clearTimeout(this.#timer);
+    }
+  }
+
+  #taken(writing: Promise<void>): Promise<"taken" | "left" | "stalled"> {
+    this.#behind = 0;
+    this.#writingSinceMs = Date.now();
+    this.#timer ??= setTimeout(() => this.#look(), MAX_STALL_MS);
+    return new Promise((resolve) => {
+      const settle = (outcome: "taken" | "left" | "stalled"): void => {
+        this.#onStalled = null;
+        resolve(outcome);
+      };
+      this.#onStalled = () => settle("stalled");
+      writing.then(
+        () => settle("taken"),
+        () => settle("left"),
+      );
+    });
+  }
+
+  /** One timer serves many writes: it looks how long the one that is on has taken. */
+  #look(): void {
+    this.#timer = null;
+    if (this.#onStalled === null) return;
+    const restMs = this.#writingSinceMs + MAX_STALL_MS - Date.now();
+    if (restMs > 0) this.#timer = setTimeout(() => this.#look(), restMs);
+    else this.#onStalled();
+  }
+}
