@@ -139,20 +139,30 @@ export interface ListedRun {
   updated_at_ms: number;
 }
 
-/** The runs of a tenant, in one workspace unless that is null, latest update first. */
+/**
+ * Up to `limit` runs of a tenant, in one workspace unless that is null, latest update first, after a place in this order:
+ * those that were updated at `sinceMs` or later.
+ */
 export async function runsInScope(
   db: D1Database,
-  tenant: string,
-  workspace: string | null,
+  scope: { tenant: string; workspace: string | null },
+  sinceMs: number,
+  after: RunCursor | null,
   limit: number,
 ): Promise<ListedRun[]> {
+  const { tenant, workspace } = scope;
   const { results } = await db
     .prepare(
       `SELECT run_id, workspace_key, last_event_seq, created_at_ms, updated_at_ms FROM runs
-       WHERE tenant = ? ${workspace === null ? "" : "AND workspace_key = ?"}
+       WHERE tenant = ? ${workspace === null ? "" : "AND workspace_key = ?"} AND updated_at_ms >= ?
+         ${after === null ? "" : "AND (updated_at_ms, run_id) < (?, ?)"}
        ORDER BY updated_at_ms DESC, run_id DESC LIMIT ?`,
     )
-    .bind(...[tenant, ...(workspace === null ? [] : [workspace]), limit])
+    .bind(
+      ...[tenant, ...(workspace === null ? [] : [workspace]), sinceMs],
+      ...(after === null ? [] : [after.updated_at_ms, after.run_id]),
+      limit,
+    )
     .all<ListedRun>();
   return results;
 }

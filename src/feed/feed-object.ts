@@ -6,7 +6,7 @@ import { runClient } from "../run/run-client.ts";
 import { Sql } from "../run/storage/sql.ts";
 import { joined, newerThan, packStretches, type Stretch, unpackStretches } from "../run/stretch.ts";
 import { type FeedPlace, type FeedRow, Journal } from "./journal.ts";
-import { rollCall } from "./roll-call.ts";
+import { askEach, type Enrolled, rollCall, type Whereabouts } from "./roll-call.ts";
 
 /** One message to the followers holds about so much, in UTF-16 units. */
 const MAX_MESSAGE_LENGTH = 1024 * 1024;
@@ -70,6 +70,13 @@ export class FeedObject extends DurableObject<Env> {
     }
     for (const stretch of unpackStretches(packed)) await this.#take(await this.#connected(stretch));
     return true;
+  }
+
+  /** Makes runs known that a reader names: those that changed long ago are not by themselves. */
+  async enroll(runs: readonly Enrolled[]): Promise<void> {
+    const journal = this.#journal();
+    const unknown = runs.filter(({ run_id }) => !journal.knows(run_id));
+    this.#learn(await askEach(this.env, this.#scope, unknown));
   }
 
   /** Rows after a place, in order. */
@@ -159,18 +166,31 @@ export class FeedObject extends DurableObject<Env> {
   }
 
   async #callRoll(): Promise<void> {
+    const startedAtMs = Date.now();
     const droppedBefore = this.#dropped;
     const journal = this.#journal();
-    const { runs, missing } = await rollCall(this.env, this.#scope, Date.now());
+    let missing = 0;
+    for await (const page of rollCall(this.env, this.#scope, journal.completeAtMs(), startedAtMs)) {
+      this.#learn(page);
+      missing += page.missing;
+    }
+    this.#isComplete = missing === 0 && this.#dropped === droppedBefore;
+    if (missing === 0) journal.setCompleteAt(startedAtMs);
+  }
+
+  /** Takes in where runs are: what they have committed since the journal knew of them is news. */
+  #learn({ runs, seqs }: Whereabouts): void {
+    const journal = this.#journal();
     const before = journal.place().pos;
     this.#sql.transaction(() => {
-      for (const { run_id, created_at_ms, last_event_seq } of runs) {
-        const known = journal.headOf(run_id, created_at_ms, last_event_seq);
-        if (known < last_event_seq) journal.append(run_id, known, last_event_seq);
-        else journal.know(run_id, last_event_seq);
+      for (const { run_id, created_at_ms } of runs) {
+        const seq = seqs.get(run_id);
+        if (seq === undefined) continue;
+        const known = journal.headOf(run_id, created_at_ms, seq);
+        if (known < seq) journal.append(run_id, known, seq);
+        else journal.know(run_id, seq);
       }
     });
-    this.#isComplete = missing === 0 && this.#dropped === droppedBefore;
     const place: FeedPlace = journal.place();
     if (place.pos > before) this.#followers.tell(JSON.stringify(place));
   }

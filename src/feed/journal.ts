@@ -18,7 +18,8 @@ const MIGRATIONS: Migrations = [
     ) STRICT, WITHOUT ROWID`,
     `CREATE TABLE feed (
       only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-      origin_ms INTEGER NOT NULL  -- when it was first followed, epoch ms
+      origin_ms INTEGER NOT NULL,     -- when it was first followed, epoch ms
+      complete_at_ms INTEGER NOT NULL -- when all its runs were last asked where they are, epoch ms; 0 for never
     ) STRICT`,
   ],
 ];
@@ -56,13 +57,22 @@ export class Journal {
   constructor(sql: Sql, nowMs: number) {
     this.#sql = sql;
     migrate(sql, MIGRATIONS);
-    if (sql.first("SELECT origin_ms FROM feed") === null) sql.run("INSERT INTO feed VALUES (1, ?)", nowMs);
+    if (sql.first("SELECT origin_ms FROM feed") === null) sql.run("INSERT INTO feed VALUES (1, ?, 0)", nowMs);
   }
 
   place(): FeedPlace {
     const last = this.#sql.first<{ pos: number | null }>("SELECT max(pos) AS pos FROM rows")?.pos ?? 0;
     const first = this.#sql.first<{ pos: number | null }>("SELECT min(pos) AS pos FROM rows")?.pos ?? 1;
     return { pos: last, before_pos: first - 1 };
+  }
+
+  /** When all the feed's runs were last asked where they are, epoch ms; 0 for never. */
+  completeAtMs(): number {
+    return this.#sql.first<{ at: number }>("SELECT complete_at_ms AS at FROM feed")?.at ?? 0;
+  }
+
+  setCompleteAt(ms: number): void {
+    this.#sql.run("UPDATE feed SET complete_at_ms = ?", ms);
   }
 
   /** Up to where the feed has a run. One that it does not know, and that is older than the feed, joins at `joinsAt`. */
@@ -84,8 +94,11 @@ export class Journal {
 
   /** Takes note of a run that has been there already; what it has up to `seq` is no news. */
   know(runId: string, seq: number): void {
-    if (this.#sql.first("SELECT seq FROM heads WHERE run_id = ?", runId) !== null) return;
-    this.#setHead(runId, seq, this.place().pos);
+    if (!this.knows(runId)) this.#setHead(runId, seq, this.place().pos);
+  }
+
+  knows(runId: string): boolean {
+    return this.#sql.first("SELECT seq FROM heads WHERE run_id = ?", runId) !== null;
   }
 
   /** Rows after a place, in order. */

@@ -157,7 +157,7 @@ export interface RecordsQuery {
   afterSeq: number;
   uptoSeq: number;
   tail: number | null;
-  /** Of the page, in UTF-16 units; one record comes in any case. */
+  /** Of the page, about, in UTF-16 units. */
   maxLength: number;
 }
 
@@ -166,8 +166,11 @@ export interface RecordsPage {
   /** The run's path, trimmed. */
   workspace: string;
   tenant_context: Tenant;
-  /** Ascending; each as the text that was stored. `type` is an event's; a patch has none. */
-  records: { seq: number; ts_ms: number; type: string; text: string }[];
+  /**
+   * Ascending; each as the text that was stored, or null where that alone is longer than the page shall be. `type` is an
+   * event's; a patch has none.
+   */
+  records: { seq: number; ts_ms: number; type: string; text: string | null }[];
   /** Where to read on; null when that was all. */
   nextAfterSeq: number | null;
 }
@@ -180,7 +183,7 @@ export function readRecords(state: RunState, query: RecordsQuery): RecordsPage {
   const { rows, isCut } = state.commits.someTexts(query.column, after, upto, query.maxLength);
   const records = rows.map(({ seq, text }) => {
     const { ts_ms, type } = JSON.parse(text) as { ts_ms: number; type?: string };
-    return { seq, ts_ms, type: type ?? "", text };
+    return { seq, ts_ms, type: type ?? "", text: text.length > query.maxLength ? null : text };
   });
   return {
     workspace: run.workspace.canonical_path.trim(),

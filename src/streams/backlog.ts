@@ -30,13 +30,18 @@ export interface BacklogRecord extends BacklogKey {
 const MAX_HELD_LENGTH = 16 * 1024 * 1024;
 const MAX_PAGE_LENGTH = 256 * 1024;
 const MIN_PAGE_LENGTH = 4 * 1024;
+/** For a record that is read alone: there are none so long. */
+const ANY_LENGTH = Number.MAX_SAFE_INTEGER;
 /** Objects asked at once. */
 const AT_ONCE = 25;
+
+/** A record whose text may have to be read yet: long ones are, when it is their turn. */
+type PagedRecord = Omit<BacklogRecord, "text"> & { text: string | null };
 
 /** One part as it is read, page by page. */
 interface Reader {
   part: BacklogPart;
-  page: BacklogRecord[];
+  page: PagedRecord[];
   index: number;
   /** Where to read on; null at the end. */
   nextAfterSeq: number | null;
@@ -79,8 +84,9 @@ export async function* backlog(
     for (let first = queue[0]; first !== undefined && length < MAX_PAGE_LENGTH; first = queue[0]) {
       const record = headOf(first);
       if (record === null) break;
-      records.push(record);
-      length += record.text.length;
+      const text = record.text ?? (await readLong(first, record, runOf));
+      if (text !== null) records.push({ ...record, text });
+      length += text?.length ?? 0;
       queue.shift();
       first.index += 1;
       if (headOf(first) === null && first.nextAfterSeq !== null) await readPage(first, runOf, maxLength);
@@ -102,7 +108,7 @@ function compare(a: BacklogKey, b: BacklogKey): number {
   return a.seq - b.seq;
 }
 
-function headOf(reader: Reader): BacklogRecord | null {
+function headOf(reader: Reader): PagedRecord | null {
   return reader.page[reader.index] ?? null;
 }
 
@@ -156,4 +162,15 @@ async function readPage(
       text: record.text,
     };
   });
+}
+
+/** Null when the run was deleted meanwhile. */
+async function readLong(
+  { part: { run_id, column } }: Reader,
+  { seq }: PagedRecord,
+  runOf: (runId: string) => RunClient,
+): Promise<string | null> {
+  const query = { column, afterSeq: seq - 1, uptoSeq: seq, tail: null, maxLength: ANY_LENGTH };
+  const answer = await runOf(run_id).readRecords(query);
+  return answer.ok ? (answer.value.records[0]?.text ?? null) : null;
 }

@@ -125,15 +125,17 @@ export async function streamFeedNative(call: Call): Promise<HttpAnswer> {
       from.backlog !== null
         ? runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, null))
         : [];
+    if (parts.length > 2 * MAX_STREAM_RUNS) refuseBacklog(runIds.length);
+    const withPatches = query.patches ?? true;
     return feedStream(source, (runId) => call.run(runId), {
-      runIds,
+      runIds: runIds.slice(0, MAX_STREAM_RUNS),
       workspace,
       from,
       isExpired,
-      backlog: parts,
+      backlog: withPatches ? parts : parts.filter(({ column }) => column === "event"),
       seen: { events: new Map(), patches: new Map() },
       types: setOf(query.types),
-      withPatches: query.patches ?? true,
+      withPatches,
       isNative: true,
     });
   });
@@ -149,12 +151,15 @@ function openRun(call: Call, withPatches: boolean) {
 
 function openFeed(call: Call, workspace: string | null, named: readonly ListedRun[] | null) {
   const wanted = named === null ? null : new Set(named.map(({ run_id }) => run_id));
-  return (onArrival: (length: number) => void): Promise<FeedSource> =>
-    FeedSource.open(feedClient(call.env.FEEDS, scopeOf(call, workspace)), {
+  const feed = feedClient(call.env.FEEDS, scopeOf(call, workspace));
+  return async (onArrival: (length: number) => void): Promise<FeedSource> => {
+    if (named !== null) await feed.enroll(named);
+    return FeedSource.open(feed, {
       runOf: (runId) => call.run(runId),
       isWanted: (runId) => wanted === null || wanted.has(runId),
       onArrival,
     });
+  };
 }
 
 function scopeOf(call: Call, workspace: string | null) {
@@ -210,6 +215,11 @@ function cursorOf<Cursor extends LogCursor | FeedCursor>(
   return { cursor, isReconnect: Boolean(header) };
 }
 
+function refuseBacklog(runs: number): never {
+  const message = `of ${runs} runs a stream cannot show the past: ask for tail=0, or name at most ${MAX_STREAM_RUNS} runs`;
+  refuseIssues("QUERY_INVALID", [{ field: "tail", rule: "max_runs", limit: MAX_STREAM_RUNS, message }]);
+}
+
 function refuseCursor(why: string): never {
   throw new RequestRefused({ code: "CURSOR_INVALID", error: `cursor ${why}` });
 }
@@ -228,7 +238,9 @@ async function namedRuns(
   }
   const runs = await runsById(call.env.DIRECTORY, tenantKey(call.tenant), ids);
   const unknown = ids.find((id) => !runs.some(({ run_id }) => run_id === id));
-  if (unknown !== undefined && call.door === "native") throw new RequestRefused(runNotFound);
+  if (unknown !== undefined && call.door === "native") {
+    throw new RequestRefused({ ...runNotFound, error: `run ${unknown} not found` });
+  }
   const stray = runs.find(({ workspace_key }) => workspace !== null && workspace_key !== workspace)?.run_id;
   const wrong = unknown ?? stray;
   if (wrong !== undefined) {
@@ -240,7 +252,7 @@ async function namedRuns(
 }
 
 function listedRuns(call: Call, workspace: string): Promise<ListedRun[]> {
-  return runsInScope(call.env.DIRECTORY, tenantKey(call.tenant), workspace, MAX_STREAM_RUNS);
+  return runsInScope(call.env.DIRECTORY, scopeOf(call, workspace), 0, null, MAX_STREAM_RUNS);
 }
 
 /** What a stream begins with of a run that the feed has up to `head`: what the reader has not seen, or the last so many. */
