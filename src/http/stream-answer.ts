@@ -33,19 +33,22 @@ export async function streamAnswer<Source extends Closable>(
   // Nothing is left, and a client that comes back by itself shall stop (HTML, server-sent events).
   if (batches === null) return { status: 204, headers: {}, body: null };
   const { sink, answer } = sinkFor(call, frameName, () => source.close());
-  pump = new Pump(sink, (id) => controlFrame("overrun", { [frameName]: "overrun" }, id));
-  void run(pump, batches, source);
+  pump = new Pump(sink, ({ id, resume }) =>
+    controlFrame("overrun", { [frameName]: "overrun", ...resume }, id),
+  );
+  void pump
+    .run(batches)
+    .catch((error: unknown) => {
+      console.error(JSON.stringify({ event: "stream_failed", error: String(error) }));
+      // Without a cursor: the reader has the one of its last frame.
+      const gap = {
+        data: JSON.stringify({ [frameName]: "gap", reason: "unavailable" }),
+        event: "gap" as const,
+      };
+      sink.end([call.door === "native" ? gap : { data: "", comment: `gap ${gap.data}` }], false);
+    })
+    .finally(() => source.close());
   return answer;
-}
-
-async function run(pump: Pump, batches: AsyncGenerator<Batch>, source: Closable): Promise<void> {
-  try {
-    await pump.run(batches);
-  } catch (error) {
-    console.error(JSON.stringify({ event: "stream_failed", error: String(error) }));
-  } finally {
-    source.close();
-  }
 }
 
 function sinkFor(call: Call, frameName: FrameName, onLeft: () => void): { sink: Sink; answer: HttpAnswer } {

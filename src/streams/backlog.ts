@@ -1,7 +1,10 @@
 import type { Tenant } from "../protocol/run.ts";
 import type { BacklogKey } from "../protocol/stream-cursor.ts";
+import type { RecordsPage, RecordsQuery } from "../run/reads.ts";
 import type { RunClient } from "../run/run-client.ts";
+import type { Result } from "../run/run-object.ts";
 import type { LogColumn } from "../run/storage/commits.ts";
+import { persistently } from "./retry.ts";
 
 /** Records of one kind of one run that a stream begins with. */
 export interface BacklogPart {
@@ -136,13 +139,8 @@ async function readPage(
   maxLength: number,
 ): Promise<void> {
   const { run_id, column, uptoSeq } = reader.part;
-  const answer = await runOf(run_id).readRecords({
-    column,
-    afterSeq: reader.nextAfterSeq ?? uptoSeq,
-    uptoSeq,
-    tail: reader.tail,
-    maxLength,
-  });
+  const afterSeq = reader.nextAfterSeq ?? uptoSeq;
+  const answer = await read(() => runOf(run_id), { column, afterSeq, uptoSeq, tail: reader.tail, maxLength });
   reader.tail = null;
   reader.index = 0;
   reader.page = [];
@@ -171,6 +169,13 @@ async function readLong(
   runOf: (runId: string) => RunClient,
 ): Promise<string | null> {
   const query = { column, afterSeq: seq - 1, uptoSeq: seq, tail: null, maxLength: ANY_LENGTH };
-  const answer = await runOf(run_id).readRecords(query);
+  const answer = await read(() => runOf(run_id), query);
   return answer.ok ? (answer.value.records[0]?.text ?? null) : null;
+}
+
+function read(run: () => RunClient, query: RecordsQuery): Promise<Result<RecordsPage>> {
+  return persistently(
+    () => run().readRecords(query),
+    () => true,
+  );
 }

@@ -2,6 +2,7 @@ import type { FeedClient } from "../feed/feed-client.ts";
 import type { FeedPlace, FeedRow } from "../feed/journal.ts";
 import type { RunClient } from "../run/run-client.ts";
 import { newerThan, type Stretch, unpackStretches } from "../run/stretch.ts";
+import { persistently } from "./retry.ts";
 import { type Followed, Subscription } from "./subscription.ts";
 
 /** What is told faster than it is taken is kept up to here, in UTF-16 units; past it, it is read again instead. */
@@ -30,7 +31,7 @@ interface Row extends FeedRow {
  * the journal, and what a row of it stands for from its run.
  */
 export class FeedSource {
-  readonly #feed: FeedClient;
+  readonly #feed: () => FeedClient;
   readonly #runOf: (runId: string) => RunClient;
   readonly #isWanted: (runId: string) => boolean;
   readonly #onArrival: (length: number) => void;
@@ -47,7 +48,7 @@ export class FeedSource {
   #withinSeq = 0;
 
   private constructor(
-    feed: FeedClient,
+    feed: () => FeedClient,
     runOf: (runId: string) => RunClient,
     isWanted: (runId: string) => boolean,
     onArrival: (length: number) => void,
@@ -60,7 +61,7 @@ export class FeedSource {
 
   /** Follows a feed from now on. @param onArrival is told the length of everything that is told live. */
   static async open(
-    feed: FeedClient,
+    feed: () => FeedClient,
     options: {
       runOf: (runId: string) => RunClient;
       isWanted: (runId: string) => boolean;
@@ -68,7 +69,9 @@ export class FeedSource {
     },
   ): Promise<FeedSource> {
     const source = new FeedSource(feed, options.runOf, options.isWanted, options.onArrival);
-    source.#subscription = await Subscription.open(feed as unknown as Followed, (text) => source.#told(text));
+    source.#subscription = await Subscription.open(feed as unknown as () => Followed, (text) =>
+      source.#told(text),
+    );
     while (source.#place === null) {
       // Rows may be told before the feed knows where it is.
       if (source.#subscription?.state !== "open") throw new Error("the feed cannot be reached");
@@ -169,13 +172,13 @@ export class FeedSource {
 
   async #read({ run_id, after_seq, upto_seq }: Row): Promise<Stretch | null> {
     const query = { afterSeq: after_seq, uptoSeq: upto_seq, withPatches: true };
-    const answer = await this.#runOf(run_id).readStretch(query);
+    const answer = await this.#ask(() => this.#runOf(run_id).readStretch(query));
     return answer.ok ? (unpackStretches(answer.value)[0] ?? null) : null;
   }
 
   /** Reads on in the journal. False when it no longer holds what comes next. */
   async #readRows(): Promise<boolean> {
-    const rows = await this.#feed.readRows(this.#pos, ROWS_AT_ONCE);
+    const rows = await this.#ask(() => this.#feed().readRows(this.#pos, ROWS_AT_ONCE));
     const last = rows.at(-1)?.pos;
     if (last === undefined || rows[0]?.pos !== this.#pos + 1) return false;
     const known = this.#kept.filter(({ pos }) => pos > last);
@@ -183,5 +186,9 @@ export class FeedSource {
     const told = new Map(this.#kept.map((row) => [row.pos, row]));
     this.#kept = [...rows.map((row) => told.get(row.pos) ?? { ...row, told: null }), ...known];
     return true;
+  }
+
+  #ask<T>(ask: () => Promise<T>): Promise<T> {
+    return persistently(ask, () => this.#subscription?.state === "open");
   }
 }

@@ -8,10 +8,13 @@ const MAX_STALL_MS = 30_000;
 /** So is one that takes nothing while so much is told, in UTF-16 units. */
 const MAX_BEHIND_LENGTH = 4 * 1024 * 1024;
 
-/** What a stream has for its reader next: frames, or that there was nothing for a while. `id`: where the reader is then. */
+/** What a stream has for its reader next: frames, or that there was nothing for a while. */
 export interface Batch {
   frames: readonly Frame[] | "keep_alive";
+  /** The reader's cursor then; null on `/context`, whose frames carry none. */
   id: string | null;
+  /** On `/context`: with what the reader goes on from there, if that can be said. */
+  resume?: Record<string, unknown>;
   /** Set on the last one: whether the reader has all there will ever be. */
   end?: { isComplete: boolean };
 }
@@ -24,15 +27,15 @@ export interface Batch {
  */
 export class Pump {
   readonly #sink: Sink;
-  /** The frame that cuts a reader off who has all up to that id. */
-  readonly #overrun: (id: string | null) => Frame;
+  /** The frame that cuts off a reader who has this batch and all before. */
+  readonly #overrun: (batch: Batch) => Frame;
   /** Ends the wait for the write that is on. */
   #onStalled: (() => void) | null = null;
   #writingSinceMs = 0;
   #behind = 0;
   #timer: ReturnType<typeof setTimeout> | null = null;
 
-  constructor(sink: Sink, overrun: (id: string | null) => Frame) {
+  constructor(sink: Sink, overrun: (batch: Batch) => Frame) {
     this.#sink = sink;
     this.#overrun = overrun;
   }
@@ -47,7 +50,8 @@ export class Pump {
   /** Resolves when the batches end, or the reader left or was cut off. */
   async run(batches: AsyncIterable<Batch>): Promise<void> {
     try {
-      for await (const { frames, id, end } of batches) {
+      for await (const batch of batches) {
+        const { frames, id, end } = batch;
         if (end !== undefined) {
           this.#sink.end(frames === "keep_alive" ? [] : frames, end.isComplete);
           return;
@@ -57,7 +61,7 @@ export class Pump {
         writing.catch(() => undefined);
         if (outcome === "left") return;
         if (outcome === "taken") continue;
-        this.#sink.end([this.#overrun(id)], false);
+        this.#sink.end([this.#overrun(batch)], false);
         return;
       }
     } finally {

@@ -1,6 +1,7 @@
 import type { RunStatus } from "../protocol/status.ts";
 import type { RunClient } from "../run/run-client.ts";
 import { newerThan, type Stretch, unpackStretches } from "../run/stretch.ts";
+import { persistently } from "./retry.ts";
 import { type Followed, Subscription } from "./subscription.ts";
 
 /** What is told faster than it is taken is kept up to here, in UTF-16 units; past it, it is read from the log instead. */
@@ -14,7 +15,7 @@ export type Next = Stretch | "nothing" | "gone" | "lost";
  * does not. So nothing is missed and nothing comes twice, whatever happens to the socket.
  */
 export class RunSource {
-  readonly #run: RunClient;
+  readonly #run: () => RunClient;
   readonly #withPatches: boolean;
   readonly #onArrival: (length: number) => void;
   #subscription: Subscription | null = null;
@@ -24,7 +25,7 @@ export class RunSource {
   #lastSeq = 0;
   #status: RunStatus = "queued";
 
-  private constructor(run: RunClient, withPatches: boolean, onArrival: (length: number) => void) {
+  private constructor(run: () => RunClient, withPatches: boolean, onArrival: (length: number) => void) {
     this.#run = run;
     this.#withPatches = withPatches;
     this.#onArrival = onArrival;
@@ -32,15 +33,18 @@ export class RunSource {
 
   /**
    * Follows a run from now on. Null when there is no such run.
+   * @param run gives a way to the run's object, anew for each try.
    * @param onArrival is told the length of everything that is told live, when it is told.
    */
   static async open(
-    run: RunClient,
+    run: () => RunClient,
     withPatches: boolean,
     onArrival: (length: number) => void,
   ): Promise<RunSource | null> {
     const source = new RunSource(run, withPatches, onArrival);
-    const subscription = await Subscription.open(run as unknown as Followed, (text) => source.#told(text));
+    const subscription = await Subscription.open(run as unknown as () => Followed, (text) =>
+      source.#told(text),
+    );
     source.#subscription = subscription;
     return subscription === null ? null : source;
   }
@@ -117,7 +121,10 @@ export class RunSource {
   /** A piece of the log; null when it has no more than was taken. */
   async #read(): Promise<Next | null> {
     const query = { afterSeq: this.#afterSeq, uptoSeq: null, withPatches: this.#withPatches };
-    const answer = await this.#run.readStretch(query);
+    const answer = await persistently(
+      () => this.#run().readStretch(query),
+      () => this.#subscription?.state === "open",
+    );
     if (!answer.ok) return "gone";
     const [piece] = unpackStretches(answer.value);
     if (piece === undefined || piece.upto_seq === piece.after_seq) {

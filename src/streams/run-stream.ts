@@ -26,8 +26,9 @@ export interface RunStreamQuery {
 export async function* runStream(source: RunSource, query: RunStreamQuery): AsyncGenerator<Batch> {
   const { isNative, untilTerminal } = query;
   const at = (cursor: LogCursor): string | null => (isNative ? writeLogCursor(cursor) : null);
-  const control = (event: NonNullable<Frame["event"]>, members: Record<string, unknown>, id: string | null) =>
-    controlFrame(event, { type: event, ...members }, id);
+  const resume = () => (isNative ? {} : { resume: { since_seq: seq } });
+  const control = (event: NonNullable<Frame["event"]>, members: Record<string, unknown>) =>
+    controlFrame(event, { type: event, ...members, ...resume().resume }, id);
   let seq = query.from.isPatchDue ? query.from.seq - 1 : query.from.seq;
   let id = at(query.from);
   source.startAfter(seq);
@@ -36,16 +37,16 @@ export async function* runStream(source: RunSource, query: RunStreamQuery): Asyn
   for (;;) {
     const { lastSeq, status } = source.head;
     if (untilTerminal && seq >= lastSeq && isTerminal(status)) {
-      const frame = control("end", { reason: "terminal", status }, id);
+      const frame = control("end", { reason: "terminal", status });
       return yield { frames: [frame], id, end: { isComplete: true } };
     }
     const next = await source.next(Math.max(0, sentAtMs + KEEP_ALIVE_MS - Date.now()));
     if (next === "gone") {
-      const frame = control("end", { reason: "deleted" }, id);
+      const frame = control("end", { reason: "deleted" });
       return yield { frames: [frame], id, end: { isComplete: true } };
     }
     if (next === "lost") {
-      const frame = control("gap", { reason: "unavailable" }, id);
+      const frame = control("gap", { reason: "unavailable" });
       return yield { frames: [frame], id, end: { isComplete: false } };
     }
     const frames =
@@ -54,8 +55,8 @@ export async function* runStream(source: RunSource, query: RunStreamQuery): Asyn
       seq = next.upto_seq;
       id = at({ seq, isPatchDue: false });
     }
-    if (frames.length > 0) yield { frames, id };
-    else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id };
+    if (frames.length > 0) yield { frames, id, ...resume() };
+    else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id, ...resume() };
     else continue;
     sentAtMs = Date.now();
   }

@@ -1,12 +1,10 @@
+import { RETRY_DELAYS_MS } from "./retry.ts";
 import { Waiter } from "./waiter.ts";
 
 /** An object that can be followed over a WebSocket: a run's, or a feed's. */
 export interface Followed {
   fetch(url: string, init: RequestInit): Promise<Response>;
 }
-
-/** Waits before the tries to get back to an object, in milliseconds; then it is given up. Together about a minute. */
-const RETRY_DELAYS_MS = [0, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000, 10_000, 15_000, 20_000];
 
 /** An object that says nothing for so long is looked at again. */
 const MAX_GREETING_MS = 60_000;
@@ -16,7 +14,7 @@ const MAX_GREETING_MS = 60_000;
  * was told meanwhile is lost with it; whoever follows looks into the log then.
  */
 export class Subscription {
-  readonly #followed: Followed;
+  readonly #followed: () => Followed;
   readonly #onMessage: (text: string) => void;
   readonly #news = new Waiter();
   #socket: WebSocket | null = null;
@@ -24,16 +22,20 @@ export class Subscription {
   /** `gone`: there is no such object any more. `lost`: it cannot be reached. */
   #state: "open" | "gone" | "lost" | "closed" = "open";
 
-  private constructor(followed: Followed, onMessage: (text: string) => void) {
+  private constructor(followed: () => Followed, onMessage: (text: string) => void) {
     this.#followed = followed;
     this.#onMessage = onMessage;
   }
 
   /**
+   * Follows an object, to which `followed` gives a new way for each try: an old one may lead nowhere after a failure.
    * Resolves when the object has said its first word, which is where it is. Null when there is nothing to follow.
    * @throws when the object cannot be reached.
    */
-  static async open(followed: Followed, onMessage: (text: string) => void): Promise<Subscription | null> {
+  static async open(
+    followed: () => Followed,
+    onMessage: (text: string) => void,
+  ): Promise<Subscription | null> {
     const subscription = new Subscription(followed, onMessage);
     if (!(await subscription.#connect())) return null;
     while (!subscription.#isGreeted) {
@@ -62,7 +64,7 @@ export class Subscription {
 
   /** False when there is no such object. */
   async #connect(): Promise<boolean> {
-    const response = await this.#followed.fetch("https://object/follow", {
+    const response = await this.#followed().fetch("https://object/follow", {
       headers: { upgrade: "websocket" },
     });
     const socket = response.webSocket;

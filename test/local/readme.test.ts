@@ -1,8 +1,9 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { expect, inject, test } from "vitest";
+import { expect, inject, onTestFinished, test } from "vitest";
+import { call, must } from "../conformance/support.ts";
 
 /** The shell blocks of a section of the README, in order. */
 async function shellBlocks(section: string): Promise<string[]> {
@@ -34,6 +35,30 @@ test("README: the five requests work as they stand, in order", async () => {
     "context.task.claimed",
     "context.task.completed",
   ]);
+});
+
+test("README: a run is followed live", async () => {
+  const runId = `release-${crypto.randomUUID()}`;
+  const events = `/runs/${runId}/events`;
+  must(await call("POST", "/v1/runs", { run_id: runId, objective: "follow" }), 201);
+  must(await call("POST", `/v1${events}`, { type: "first", status: "running" }), 201);
+  const [command = "false"] = await shellBlocks("Follow it live");
+  const shell = spawn("bash", ["-euo", "pipefail", "-c", `exec ${command.replaceAll("release-7", runId)}`], {
+    env: { ...process.env, URL: inject("baseUrl"), TOKEN: inject("token") },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  onTestFinished(() => void shell.kill());
+  let text = "";
+  let isSecondSent = false;
+  for await (const chunk of shell.stdout) {
+    text += String(chunk);
+    if (text.includes('"second"')) break;
+    if (isSecondSent || !text.includes('"first"')) continue;
+    isSecondSent = true;
+    must(await call("POST", `/v1${events}`, { type: "second", status: "running" }), 201);
+  }
+  expect(text).toMatch(/^id: 1$/m);
+  expect(text).toMatch(/^id: 2$/m);
 });
 
 test("README: the drill finishes its plan without a violation", { timeout: 120_000 }, async () => {

@@ -1,6 +1,5 @@
 import { runNotFound } from "../../domain/refusals.ts";
 import { MAX_WAIT_MS } from "../../protocol/limits.ts";
-import type { RunClient } from "../../run/run-client.ts";
 import type { LogColumn } from "../../run/storage/commits.ts";
 import { RunSource } from "../../streams/run-source.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -20,9 +19,13 @@ function waitOf(waitMs: number | undefined): number {
 }
 
 /** Waits until the log has more than that, for so long at most. The run's object may sleep meanwhile. */
-async function waitForNews(run: RunClient, seq: number, waitMs: number): Promise<void> {
+async function waitForNews(call: Call, seq: number, waitMs: number): Promise<void> {
   if (waitMs === 0) return;
-  const source = await RunSource.open(run, false, () => undefined);
+  const source = await RunSource.open(
+    () => call.run(),
+    false,
+    () => undefined,
+  );
   if (source === null) throw new RequestRefused(runNotFound);
   await source.grownPast(seq, waitMs);
   source.close();
@@ -32,7 +35,7 @@ async function waitForNews(run: RunClient, seq: number, waitMs: number): Promise
 async function listContext(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
   const run = call.run();
   const { since_seq, tail, wait_ms } = call.query({ since_seq: "uint", tail: "uint", wait_ms: "uint" });
-  await waitForNews(run, since_seq ?? 0, waitOf(wait_ms));
+  await waitForNews(call, since_seq ?? 0, waitOf(wait_ms));
   const query = { column, sinceSeq: since_seq ?? 0, tail: tail ?? null, limit: null };
   const page = unwrap(await run.readLog(query));
   return jsonAnswer({ [member]: new RawJson(page.items) });
@@ -49,7 +52,7 @@ async function listNative(call: Call, column: LogColumn, member: string): Promis
     wait_ms: "uint",
   });
   const sinceSeq = readCursor(cursor, isWholeNumber) ?? since_seq ?? 0;
-  await waitForNews(run, sinceSeq, waitOf(wait_ms));
+  await waitForNews(call, sinceSeq, waitOf(wait_ms));
   const query =
     tail === undefined
       ? { column, sinceSeq, tail: null, limit: pageLimit(limit) }

@@ -143,7 +143,7 @@ export async function streamFeedNative(call: Call): Promise<HttpAnswer> {
 
 function openRun(call: Call, withPatches: boolean) {
   return async (onArrival: (length: number) => void): Promise<RunSource> => {
-    const source = await RunSource.open(call.run(), withPatches, onArrival);
+    const source = await RunSource.open(() => call.run(), withPatches, onArrival);
     if (source === null) throw new RequestRefused(runNotFound);
     return source;
   };
@@ -151,9 +151,9 @@ function openRun(call: Call, withPatches: boolean) {
 
 function openFeed(call: Call, workspace: string | null, named: readonly ListedRun[] | null) {
   const wanted = named === null ? null : new Set(named.map(({ run_id }) => run_id));
-  const feed = feedClient(call.env.FEEDS, scopeOf(call, workspace));
+  const feed = () => feedClient(call.env.FEEDS, scopeOf(call, workspace));
   return async (onArrival: (length: number) => void): Promise<FeedSource> => {
-    if (named !== null) await feed.enroll(named);
+    if (named !== null) await feed().enroll(named);
     return FeedSource.open(feed, {
       runOf: (runId) => call.run(runId),
       isWanted: (runId) => wanted === null || wanted.has(runId),
