@@ -7,6 +7,7 @@ import type { Commit } from "./commit.ts";
 import type { RunHead } from "./head.ts";
 import { withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
+import { normalisePath } from "./workspace.ts";
 
 /** One change to what lies outside the head. Two interpreters apply changes: SQL tables (live) and memory (replay). */
 export type Change =
@@ -41,9 +42,15 @@ export function evolve(head: RunHead, commit: Commit): Evolution {
         updated_at_ms: Math.max(event.ts_ms, head.run.updated_at_ms),
       },
       blackboard_revision: commit.patch === null ? head.blackboard_revision : commit.patch.seq,
+      workspace_since_seq: isMoved(head.run, run) ? event.seq - 1 : head.workspace_since_seq,
     },
     changes,
   };
+}
+
+function isMoved({ workspace: before }: RunHeader, { workspace: after }: RunHeader): boolean {
+  if (before.canonical_path === after.canonical_path) return false;
+  return normalisePath(before.canonical_path) !== normalisePath(after.canonical_path);
 }
 
 interface Meaning extends Partial<Omit<RunHead, "run">> {

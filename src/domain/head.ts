@@ -9,6 +9,8 @@ export interface RunHead {
   summaries: Summaries;
   /** The workspace mismatch that paused the run, so that repeats are not logged again (contract 07 D70). */
   last_mismatch: WorkspaceProbe | null;
+  /** The run has had its path since after this seq: what is older was committed in another workspace, or in none. */
+  workspace_since_seq: number;
 }
 
 /** One question of an agent whether it works in the run's workspace. */
@@ -27,5 +29,6 @@ export function newHead(run: RunHeader): RunHead {
     blackboard_revision: 0,
     summaries: { rolling: "", latest_context_pack: "" },
     last_mismatch: null,
+    workspace_since_seq: 0,
   };
 }

@@ -6,7 +6,7 @@ import { runClient } from "../run/run-client.ts";
 import { Sql } from "../run/storage/sql.ts";
 import { joined, newerThan, packStretches, type Stretch, unpackStretches } from "../run/stretch.ts";
 import { type FeedPlace, type FeedRow, Journal } from "./journal.ts";
-import { askEach, type Enrolled, rollCall, type Whereabouts } from "./roll-call.ts";
+import { askEach, type Present, rollCall } from "./roll-call.ts";
 
 /** One message to the followers holds about so much, in UTF-16 units. */
 const MAX_MESSAGE_LENGTH = 1024 * 1024;
@@ -72,11 +72,12 @@ export class FeedObject extends DurableObject<Env> {
     return true;
   }
 
-  /** Makes runs known that a reader names: those that changed long ago are not by themselves. */
-  async enroll(runs: readonly Enrolled[]): Promise<void> {
+  /** Makes runs known that a reader names: it may be the first to be interested in them. */
+  async enroll(runIds: readonly string[]): Promise<void> {
     const journal = this.#journal();
-    const unknown = runs.filter(({ run_id }) => !journal.knows(run_id));
-    this.#learn(await askEach(this.env, this.#scope, unknown));
+    const unknown = runIds.filter((runId) => journal.headOf(runId) === null);
+    // Before the first roll call all that there is is the past, and the call will find it.
+    if (journal.completeAtMs() > 0) this.#learn(await askEach(this.env, this.#scope, unknown));
   }
 
   /** Rows after a place, in order. */
@@ -90,7 +91,7 @@ export class FeedObject extends DurableObject<Env> {
   }
 
   #journal(): Journal {
-    this.#openJournal ??= new Journal(this.#sql, Date.now());
+    this.#openJournal ??= new Journal(this.#sql, () => crypto.randomUUID().slice(0, 8));
     return this.#openJournal;
   }
 
@@ -107,8 +108,10 @@ export class FeedObject extends DurableObject<Env> {
     return { ...stretch, after_seq: known, commits: null };
   }
 
-  #knownSeq({ run_id, created_at_ms, after_seq }: Stretch): number {
-    return this.#journal().headOf(run_id, created_at_ms, after_seq);
+  /** Up to where the feed has a run. What the run committed before it came to the workspace is no part of that one's feed. */
+  #knownSeq({ run_id, workspace_since_seq }: Pick<Stretch, "run_id" | "workspace_since_seq">): number {
+    const head = this.#journal().headOf(run_id) ?? 0;
+    return this.#scope.workspace === null ? head : Math.max(head, workspace_since_seq);
   }
 
   #take(stretch: Stretch): Promise<void> {
@@ -169,26 +172,28 @@ export class FeedObject extends DurableObject<Env> {
     const startedAtMs = Date.now();
     const droppedBefore = this.#dropped;
     const journal = this.#journal();
+    const headOf = (runId: string): number | null => journal.headOf(runId);
     let missing = 0;
-    for await (const page of rollCall(this.env, this.#scope, journal.completeAtMs(), startedAtMs)) {
+    for await (const page of rollCall(this.env, this.#scope, journal.completeAtMs(), startedAtMs, headOf)) {
       this.#learn(page);
       missing += page.missing;
     }
     this.#isComplete = missing === 0 && this.#dropped === droppedBefore;
-    if (missing === 0) journal.setCompleteAt(startedAtMs);
+    // One that could not be asked is unknown, and joins with all it has when it is heard of.
+    journal.setCompleteAt(startedAtMs);
   }
 
-  /** Takes in where runs are: what they have committed since the journal knew of them is news. */
-  #learn({ runs, seqs }: Whereabouts): void {
+  /** Takes in where runs are. At the first roll call that is the past; later, what the journal does not have is news. */
+  #learn({ runs }: Present): void {
     const journal = this.#journal();
     const before = journal.place().pos;
+    const isFirst = journal.completeAtMs() === 0;
     this.#sql.transaction(() => {
-      for (const { run_id, created_at_ms } of runs) {
-        const seq = seqs.get(run_id);
-        if (seq === undefined) continue;
-        const known = journal.headOf(run_id, created_at_ms, seq);
-        if (known < seq) journal.append(run_id, known, seq);
-        else journal.know(run_id, seq);
+      for (const [run_id, { last_event_seq, workspace_since_seq }] of runs) {
+        const known = this.#knownSeq({ run_id, workspace_since_seq });
+        const isPast = isFirst && journal.headOf(run_id) === null;
+        if (isPast || known >= last_event_seq) journal.know(run_id, last_event_seq);
+        else journal.append(run_id, known, last_event_seq);
       }
     });
     const place: FeedPlace = journal.place();

@@ -18,7 +18,7 @@ const MIGRATIONS: Migrations = [
     ) STRICT, WITHOUT ROWID`,
     `CREATE TABLE feed (
       only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-      origin_ms INTEGER NOT NULL,     -- when it was first followed, epoch ms
+      feed_id TEXT NOT NULL,          -- part of its cursors: those of other feeds are told apart
       complete_at_ms INTEGER NOT NULL -- when all its runs were last asked where they are, epoch ms; 0 for never
     ) STRICT`,
   ],
@@ -37,33 +37,42 @@ export interface FeedRow {
   upto_seq: number;
 }
 
-/** The range of places that a feed can still be read from: all after `before_pos`, up to `pos`. */
+/** Which feed it is, and the range of places that it can still be read from: all after `before_pos`, up to `pos`. */
 export interface FeedPlace {
+  feed_id: string;
   pos: number;
   before_pos: number;
+}
+
+interface FeedFacts extends Record<string, SqlStorageValue> {
+  feed_id: string;
+  complete_at_ms: number;
 }
 
 /**
  * The one order in which the commits of a feed's runs are seen. It holds where they are, not what they are: the records
  * stay in the runs.
  *
- * J1 A run's rows follow each other without a gap and without overlap.
+ * J1 A run's rows follow each other without overlap; between them is nothing but what the run committed in other workspaces.
  * J2 A place, once given, stands for the same commits for ever: so one number is a reader's whole cursor.
  */
 export class Journal {
   readonly #sql: Sql;
+  readonly #feedId: string;
 
-  /** @param nowMs when the feed is followed: the first time counts. */
-  constructor(sql: Sql, nowMs: number) {
+  /** @param newId makes the id of a feed that is followed for the first time. */
+  constructor(sql: Sql, newId: () => string) {
     this.#sql = sql;
     migrate(sql, MIGRATIONS);
-    if (sql.first("SELECT origin_ms FROM feed") === null) sql.run("INSERT INTO feed VALUES (1, ?, 0)", nowMs);
+    const stored = sql.first<FeedFacts>("SELECT * FROM feed");
+    this.#feedId = stored?.feed_id ?? newId();
+    if (stored === null) sql.run("INSERT INTO feed VALUES (1, ?, 0)", this.#feedId);
   }
 
   place(): FeedPlace {
     const last = this.#sql.first<{ pos: number | null }>("SELECT max(pos) AS pos FROM rows")?.pos ?? 0;
     const first = this.#sql.first<{ pos: number | null }>("SELECT min(pos) AS pos FROM rows")?.pos ?? 1;
-    return { pos: last, before_pos: first - 1 };
+    return { feed_id: this.#feedId, pos: last, before_pos: first - 1 };
   }
 
   /** When all the feed's runs were last asked where they are, epoch ms; 0 for never. */
@@ -75,15 +84,12 @@ export class Journal {
     this.#sql.run("UPDATE feed SET complete_at_ms = ?", ms);
   }
 
-  /** Up to where the feed has a run. One that it does not know, and that is older than the feed, joins at `joinsAt`. */
-  headOf(runId: string, createdAtMs: number, joinsAt: number): number {
-    const head = this.#sql.first<{ seq: number }>("SELECT seq FROM heads WHERE run_id = ?", runId);
-    if (head !== null) return head.seq;
-    const origin = this.#sql.first<{ origin_ms: number }>("SELECT origin_ms FROM feed")?.origin_ms ?? 0;
-    return createdAtMs < origin ? joinsAt : 0;
+  /** Up to where the feed has a run; null when it does not know it. */
+  headOf(runId: string): number | null {
+    return this.#sql.first<{ seq: number }>("SELECT seq FROM heads WHERE run_id = ?", runId)?.seq ?? null;
   }
 
-  /** Adds what a run has after `afterSeq`, which is where the feed has it, up to `uptoSeq`. Returns its place. */
+  /** Adds what a run has after `afterSeq`, which is not before where the feed has it, up to `uptoSeq`. Returns its place. */
   append(runId: string, afterSeq: number, uptoSeq: number): number {
     const pos = this.place().pos + 1;
     this.#sql.run("INSERT INTO rows VALUES (?, ?, ?, ?)", pos, runId, afterSeq, uptoSeq);
@@ -94,11 +100,7 @@ export class Journal {
 
   /** Takes note of a run that has been there already; what it has up to `seq` is no news. */
   know(runId: string, seq: number): void {
-    if (!this.knows(runId)) this.#setHead(runId, seq, this.place().pos);
-  }
-
-  knows(runId: string): boolean {
-    return this.#sql.first("SELECT seq FROM heads WHERE run_id = ?", runId) !== null;
+    if (this.headOf(runId) === null) this.#setHead(runId, seq, this.place().pos);
   }
 
   /** Rows after a place, in order. */

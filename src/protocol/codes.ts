@@ -31,7 +31,11 @@ export const CODES = {
   ),
   QUERY_INVALID: info(400, "Malformed query", "Mend the parameters that `issues` names."),
   HEADER_INVALID: info(400, "Malformed header", "Mend the headers that `issues` names."),
-  CURSOR_INVALID: info(400, "Malformed cursor", "Use `next_cursor` of the page before, or none."),
+  CURSOR_INVALID: info(
+    400,
+    "Malformed cursor",
+    "Use a cursor that this list or stream has given you, or none.",
+  ),
   CONTENT_TYPE_UNSUPPORTED: info(415, "Content type is not JSON", "Send `Content-Type: application/json`."),
   BODY_MALFORMED: info(400, "Body is not JSON", "Send one JSON document in UTF-8."),
   BODY_INVALID: info(422, "Body does not fit", "Mend the fields that `issues` names."),

@@ -64,7 +64,8 @@ export interface BacklogKey {
 }
 
 /**
- * How far a reader is in a stream of many runs, which has one order for everybody.
+ * How far a reader is in a stream of many runs, which has one order for everybody. As text it begins with the feed's id and
+ * a colon; then:
  *
  * - `17`: everything up to place 17 of the feed;
  * - `17-5`, `17-5e`: everything before place 17, and of what is there as far as commit 5, or as its event;
@@ -73,29 +74,34 @@ export interface BacklogKey {
  *   is 1700000000000.
  */
 export interface FeedCursor {
+  /** Which feed it is: the cursor of another one means nothing here. */
+  feed_id: string;
   pos: number;
   within: LogCursor | null;
   backlog: BacklogKey | "start" | null;
 }
 
-export function writeFeedCursor({ pos, within, backlog }: FeedCursor): string {
-  if (within !== null) return `${pos}-${writeLogCursor(within)}`;
-  if (backlog === null) return String(pos);
-  if (backlog === "start") return `${pos}b`;
-  return `${pos}b${backlog.ts_ms}-${backlog.isPatch ? "p" : "e"}${backlog.seq}-${backlog.run_id}`;
+export function writeFeedCursor({ feed_id, pos, within, backlog }: FeedCursor): string {
+  const place = `${feed_id}:${pos}`;
+  if (within !== null) return `${place}-${writeLogCursor(within)}`;
+  if (backlog === null) return place;
+  if (backlog === "start") return `${place}b`;
+  return `${place}b${backlog.ts_ms}-${backlog.isPatch ? "p" : "e"}${backlog.seq}-${backlog.run_id}`;
 }
 
 /** Null when it is none. */
 export function readFeedCursor(text: string): FeedCursor | null {
   const match =
-    /^(\d{1,15})(?:-(\d{1,15}e?)|(b)(?:(\d{1,15})-([ep])(\d{1,15})-([A-Za-z0-9._:-]{1,200}))?)?$/.exec(text);
+    /^([0-9a-f]{8}):(\d{1,15})(?:-(\d{1,15}e?)|(b)(?:(\d{1,15})-([ep])(\d{1,15})-([A-Za-z0-9._:-]{1,200}))?)?$/.exec(
+      text,
+    );
   if (match === null) return null;
-  const [, place, log, inBacklog, time, kind, seq, runId] = match;
+  const [, feed_id = "", place, log, inBacklog, time, kind, seq, runId] = match;
   const pos = Number(place);
   const within = log === undefined ? null : readLogCursor(log);
   if (log !== undefined && (within === null || pos === 0)) return null;
-  if (inBacklog === undefined) return { pos, within, backlog: null };
-  if (runId === undefined) return { pos, within, backlog: "start" };
+  if (inBacklog === undefined) return { feed_id, pos, within, backlog: null };
+  if (runId === undefined) return { feed_id, pos, within, backlog: "start" };
   const key = { ts_ms: Number(time), run_id: runId, isPatch: kind === "p", seq: Number(seq) };
-  return { pos, within, backlog: key };
+  return { feed_id, pos, within, backlog: key };
 }

@@ -78,14 +78,14 @@ const MAX_STRETCH_LENGTH = 256 * 1024;
 
 /** The beginning of a stretch: as much as fits a piece, and one commit at least. */
 export function readStretch(state: RunState, { afterSeq, uptoSeq, withPatches }: StretchQuery): Stretch {
-  const { run } = state.head();
+  const { run, workspace_since_seq } = state.head();
   const end = Math.min(uptoSeq ?? run.last_event_seq, run.last_event_seq);
   const rows = state.commits.records(afterSeq, end, withPatches, MAX_STRETCH_LENGTH);
   return {
     run_id: run.run_id,
     workspace: run.workspace.canonical_path.trim(),
     tenant_context: run.tenant_context,
-    created_at_ms: run.created_at_ms,
+    workspace_since_seq,
     after_seq: afterSeq,
     upto_seq: rows.at(-1)?.seq ?? afterSeq,
     last_seq: run.last_event_seq,

@@ -58,6 +58,12 @@ export interface Created {
   rows: RowCounts;
 }
 
+/** Where a run's log ends, and since after which seq the run has been in its workspace. */
+export interface Whereabouts {
+  last_event_seq: number;
+  workspace_since_seq: number;
+}
+
 /** A run with all its tasks, as JSON text. */
 export interface WholeRun {
   updated_at_ms: number;
@@ -181,11 +187,12 @@ export class RunObject extends DurableObject<Env> {
     return this.#read(({ state }) => readRecords(state, query));
   }
 
-  /** For a feed that is followed again: whatever is committed from now on is pushed. Returns the log's last seq. */
-  async resumeFeeds(): Promise<Result<number>> {
+  /** For a feed that is followed again: whatever is committed from now on is pushed. Returns where the run is. */
+  async resumeFeeds(): Promise<Result<Whereabouts>> {
     return this.#read(({ state, publisher }) => {
       publisher.resume();
-      return state.head().run.last_event_seq;
+      const { run, workspace_since_seq } = state.head();
+      return { last_event_seq: run.last_event_seq, workspace_since_seq };
     });
   }
 

@@ -19,8 +19,8 @@ export interface Stretch {
   /** The run's path when the stretch was read, trimmed; empty when it has none. */
   workspace: string;
   tenant_context: Tenant;
-  /** When the run was created, epoch ms. */
-  created_at_ms: number;
+  /** The run has been in its workspace since after this seq. */
+  workspace_since_seq: number;
   /** The stretch holds the commits with `after_seq < seq <= upto_seq`; none when the two are equal. */
   after_seq: number;
   upto_seq: number;

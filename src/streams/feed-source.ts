@@ -77,13 +77,14 @@ export class FeedSource {
       if (source.#subscription?.state !== "open") throw new Error("the feed cannot be reached");
       await source.#subscription.wait(60_000);
     }
-    source.#pos = source.#place.pos;
+    source.#pos = source.place.pos;
     return source;
   }
 
   /** Where the feed was when it was opened. */
   get place(): FeedPlace {
-    return this.#place ?? { pos: 0, before_pos: 0 };
+    if (this.#place === null) throw new Error("the feed has not said where it is");
+    return this.#place;
   }
 
   /** The last place that is done. */
@@ -99,6 +100,7 @@ export class FeedSource {
 
   /** What comes next; "nothing" after that time without anything. */
   async next(waitMs: number): Promise<NextPlaced> {
+    const untilMs = Date.now() + waitMs;
     for (;;) {
       if (this.#current !== null) return this.#rest(this.#current);
       const row = this.#nextKept();
@@ -111,7 +113,8 @@ export class FeedSource {
         continue;
       }
       if (this.#subscription?.state !== "open") return "lost";
-      if (!(await this.#subscription.wait(waitMs))) return "nothing";
+      const restMs = untilMs - Date.now();
+      if (restMs <= 0 || !(await this.#subscription.wait(restMs))) return "nothing";
     }
   }
 

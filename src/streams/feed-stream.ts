@@ -5,7 +5,7 @@ import type { RunClient } from "../run/run-client.ts";
 import { type BacklogPart, type BacklogRecord, backlog, isAfter } from "./backlog.ts";
 import type { FeedSource, PlacedStretch } from "./feed-source.ts";
 import { type Batch, KEEP_ALIVE_MS } from "./pump.ts";
-import { contentFrame, controlFrame } from "./run-stream.ts";
+import { contentFrame, controlFrame, isShownType } from "./run-stream.ts";
 
 /** What a reader of many runs wants. */
 export interface FeedStreamQuery {
@@ -21,7 +21,7 @@ export interface FeedStreamQuery {
   backlog: readonly BacklogPart[];
   /** Seqs by run that the reader has already, though the feed has not: of events, of patches. */
   seen: { events: ReadonlyMap<string, number>; patches: ReadonlyMap<string, number> };
-  /** Types of the events to show; all when null. */
+  /** Types of the events to show, in lower case; all when null. */
   types: ReadonlySet<string> | null;
   withPatches: boolean;
   /** Whether frames carry the reader's cursor: on `/v1`. */
@@ -42,18 +42,20 @@ export async function* feedStream(
   let id = at(from);
   yield { frames: [contentFrame(feedReady(query.runIds, query.workspace, Date.now()), id)], id };
   if (query.isExpired) yield { frames: [controlFrame("gap", { kind: "gap", reason: "expired" }, id)], id };
+  let sentAtMs = Date.now();
   for await (const records of backlog(query.backlog, runOf)) {
     const frames = records.flatMap((record) => backlogFrame(record, query));
     id = frames.at(-1)?.id ?? id;
     if (frames.length > 0) yield { frames, id };
+    else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id };
+    else continue;
+    sentAtMs = Date.now();
   }
-  if (from.backlog !== null || query.backlog.length > 0)
-    id = at({ pos: from.pos, within: null, backlog: null });
+  if (from.backlog !== null) id = at({ ...from, backlog: null });
   source.startAfter(
     from.within === null ? from.pos : from.pos - 1,
     from.within === null ? 0 : from.within.seq - (from.within.isPatchDue ? 1 : 0),
   );
-  let sentAtMs = Date.now();
   for (;;) {
     const next = await source.next(Math.max(0, sentAtMs + KEEP_ALIVE_MS - Date.now()));
     if (next === "lost" || next === "expired") {
@@ -62,7 +64,7 @@ export async function* feedStream(
       return yield { frames: [frame], id, end: { isComplete: false } };
     }
     const frames = next === "nothing" ? [] : placedFrames(next, query);
-    if (next !== "nothing" || source.pos > from.pos) id = at(placeAfter(next, source)) ?? id;
+    if (next !== "nothing" || source.pos > from.pos) id = at({ ...from, ...placeAfter(next, source) });
     if (frames.length > 0) yield { frames, id };
     else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id };
     else continue;
@@ -71,7 +73,7 @@ export async function* feedStream(
 }
 
 /** Where a reader is who has what came last. */
-function placeAfter(next: PlacedStretch | "nothing", source: FeedSource): FeedCursor {
+function placeAfter(next: PlacedStretch | "nothing", source: FeedSource): Omit<FeedCursor, "feed_id"> {
   if (next === "nothing" || next.isLast) return { pos: source.pos, within: null, backlog: null };
   return { pos: next.pos, within: { seq: next.stretch.upto_seq, isPatchDue: false }, backlog: null };
 }
@@ -79,10 +81,10 @@ function placeAfter(next: PlacedStretch | "nothing", source: FeedSource): FeedCu
 function backlogFrame(record: BacklogRecord, query: FeedStreamQuery): Frame[] {
   const { from, isNative, types, withPatches } = query;
   if (from.backlog !== null && from.backlog !== "start" && !isAfter(record, from.backlog)) return [];
-  const isShown = record.isPatch ? withPatches : types === null || types.has(record.type);
+  const isShown = record.isPatch ? withPatches : isShownType(types, record.type);
   if (!isShown) return [];
   const { ts_ms, run_id, isPatch, seq, text } = record;
-  const cursor: FeedCursor = { pos: from.pos, within: null, backlog: { ts_ms, run_id, isPatch, seq } };
+  const cursor: FeedCursor = { ...from, backlog: { ts_ms, run_id, isPatch, seq } };
   const id = isNative ? writeFeedCursor(cursor) : null;
   const parts = {
     kind: isPatch ? ("blackboard_patch" as const) : ("context_run_event" as const),
@@ -110,10 +112,10 @@ function placedFrames({ pos, stretch, isLast }: PlacedStretch, query: FeedStream
   for (const { seq, ts_ms, type, event, patch } of stretch.commits ?? []) {
     const hasPatch = withPatches && patch !== null && seq > (seen.patches.get(run_id) ?? 0);
     const isEventHad = from.within?.isPatchDue && from.pos === pos && from.within.seq === seq;
-    const hasEvent =
-      (types === null || types.has(type)) && seq > (seen.events.get(run_id) ?? 0) && !isEventHad;
+    const hasEvent = isShownType(types, type) && seq > (seen.events.get(run_id) ?? 0) && !isEventHad;
     const isEnd = isLast && seq === stretch.upto_seq;
-    const done: FeedCursor = { pos, within: isEnd ? null : { seq, isPatchDue: false }, backlog: null };
+    const within = isEnd ? null : { seq, isPatchDue: false };
+    const done: FeedCursor = { feed_id: from.feed_id, pos, within, backlog: null };
     if (hasEvent) {
       const cursor = hasPatch ? { ...done, within: { seq, isPatchDue: true } } : done;
       add("context_run_event", seq, ts_ms, event, cursor);

@@ -61,6 +61,7 @@ export class RunSource {
 
   /** What comes next; "nothing" after that time without anything. */
   async next(waitMs: number): Promise<Next> {
+    const untilMs = Date.now() + waitMs;
     for (;;) {
       const kept = this.#nextKept();
       if (kept !== null) return this.#taken(kept);
@@ -71,7 +72,8 @@ export class RunSource {
       }
       const state = this.#subscription?.state ?? "closed";
       if (state !== "open") return state === "gone" ? "gone" : "lost";
-      if (!(await this.#subscription?.wait(waitMs))) return "nothing";
+      const restMs = untilMs - Date.now();
+      if (restMs <= 0 || !(await this.#subscription?.wait(restMs))) return "nothing";
     }
   }
 

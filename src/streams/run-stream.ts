@@ -1,4 +1,5 @@
 import { isTerminal } from "../domain/run.ts";
+import { asciiLowerCase } from "../protocol/ascii.ts";
 import { type LogCursor, writeLogCursor } from "../protocol/stream-cursor.ts";
 import { type Frame, runReady, runRecord } from "../protocol/stream-frames.ts";
 import type { CommitText } from "../run/stretch.ts";
@@ -10,7 +11,7 @@ export interface RunStreamQuery {
   runId: string;
   /** What the reader has. */
   from: LogCursor;
-  /** Types of the events to show; all when null. */
+  /** Types of the events to show, in lower case; all when null. */
   types: ReadonlySet<string> | null;
   withPatches: boolean;
   /** Whether frames carry the reader's cursor, and say why a stream ends: on `/v1`. */
@@ -62,11 +63,16 @@ export async function* runStream(source: RunSource, query: RunStreamQuery): Asyn
   }
 }
 
+/** Types are matched trimmed and without case, as everywhere (contract 03 §1.1). */
+export function isShownType(types: ReadonlySet<string> | null, type: string): boolean {
+  return types === null || types.has(asciiLowerCase(type.trim()));
+}
+
 /** The frames of one commit: its event, then its patch. */
 function recordsOf(commit: CommitText, { from, types, withPatches, isNative }: RunStreamQuery): Frame[] {
   const { seq, type, event, patch } = commit;
   const hasPatch = withPatches && patch !== null;
-  const hasEvent = types === null || types.has(type);
+  const hasEvent = isShownType(types, type);
   const isSeen = from.isPatchDue && from.seq === seq;
   const frames: Frame[] = [];
   const add = (kind: Parameters<typeof runRecord>[0], record: string, isPatchDue: boolean): void => {

@@ -6,6 +6,8 @@ export class Waiter {
   #isSignalled = false;
   #wake: ((isSignalled: boolean) => void) | null = null;
   #timer: ReturnType<typeof setTimeout> | null = null;
+  /** When the timer goes off, epoch ms. */
+  #looksAtMs = 0;
   #deadlineMs = 0;
 
   /** Ends the wait, or the next one if there is none now. */
@@ -21,7 +23,7 @@ export class Waiter {
       return Promise.resolve(true);
     }
     this.#deadlineMs = Date.now() + ms;
-    this.#timer ??= setTimeout(() => this.#look(), ms);
+    if (this.#timer === null || this.#deadlineMs < this.#looksAtMs) this.#lookIn(ms);
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
@@ -37,8 +39,14 @@ export class Waiter {
     this.#timer = null;
     if (this.#wake === null) return;
     const restMs = this.#deadlineMs - Date.now();
-    if (restMs > 0) this.#timer = setTimeout(() => this.#look(), restMs);
+    if (restMs > 0) this.#lookIn(restMs);
     else this.#end(false);
+  }
+
+  #lookIn(ms: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#looksAtMs = Date.now() + ms;
+    this.#timer = setTimeout(() => this.#look(), ms);
   }
 
   #end(isSignalled: boolean): void {

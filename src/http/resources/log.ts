@@ -1,5 +1,6 @@
 import { runNotFound } from "../../domain/refusals.ts";
 import { MAX_WAIT_MS } from "../../protocol/limits.ts";
+import type { LogPage, LogQuery } from "../../run/reads.ts";
 import type { LogColumn } from "../../run/storage/commits.ts";
 import { RunSource } from "../../streams/run-source.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -18,32 +19,43 @@ function waitOf(waitMs: number | undefined): number {
   return waitMs ?? 0;
 }
 
-/** Waits until the log has more than that, for so long at most. The run's object may sleep meanwhile. */
-async function waitForNews(call: Call, seq: number, waitMs: number): Promise<void> {
-  if (waitMs === 0) return;
+/**
+ * Reads the log; when that gives nothing, again whenever the log has grown, for so long at most. The run's object may
+ * sleep meanwhile.
+ */
+async function readOrWait(call: Call, query: LogQuery, waitMs: number): Promise<LogPage> {
+  const untilMs = Date.now() + waitMs;
+  const page = unwrap(await call.run().readLog(query));
+  if (waitMs === 0 || page.items !== "[]") return page;
   const source = await RunSource.open(
     () => call.run(),
     false,
     () => undefined,
   );
   if (source === null) throw new RequestRefused(runNotFound);
-  await source.grownPast(seq, waitMs);
-  source.close();
+  try {
+    for (;;) {
+      const { lastSeq } = source.head;
+      const latest = unwrap(await call.run().readLog(query));
+      const restMs = untilMs - Date.now();
+      if (latest.items !== "[]" || restMs <= 0) return latest;
+      await source.grownPast(lastSeq, restMs);
+    }
+  } finally {
+    source.close();
+  }
 }
 
 /** `GET /context/…/events` and `…/blackboard/patches` (contract 02 §3.1, §5.2). */
 async function listContext(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
-  const run = call.run();
   const { since_seq, tail, wait_ms } = call.query({ since_seq: "uint", tail: "uint", wait_ms: "uint" });
-  await waitForNews(call, since_seq ?? 0, waitOf(wait_ms));
   const query = { column, sinceSeq: since_seq ?? 0, tail: tail ?? null, limit: null };
-  const page = unwrap(await run.readLog(query));
+  const page = await readOrWait(call, query, waitOf(wait_ms));
   return jsonAnswer({ [member]: new RawJson(page.items) });
 }
 
 /** `GET /v1/…/events` and `…/blackboard/patches`: pages, ascending. */
 async function listNative(call: Call, column: LogColumn, member: string): Promise<HttpAnswer> {
-  const run = call.run();
   const { since_seq, tail, limit, cursor, wait_ms } = call.query({
     since_seq: "uint",
     tail: "uint",
@@ -52,12 +64,11 @@ async function listNative(call: Call, column: LogColumn, member: string): Promis
     wait_ms: "uint",
   });
   const sinceSeq = readCursor(cursor, isWholeNumber) ?? since_seq ?? 0;
-  await waitForNews(call, sinceSeq, waitOf(wait_ms));
   const query =
     tail === undefined
       ? { column, sinceSeq, tail: null, limit: pageLimit(limit) }
       : { column, sinceSeq, tail: Math.min(tail, pageLimit(Number.MAX_SAFE_INTEGER)), limit: null };
-  const page = unwrap(await run.readLog(query));
+  const page = await readOrWait(call, query, waitOf(wait_ms));
   return jsonAnswer({ [member]: new RawJson(page.items), ...pageLinks(call, page.nextSeq) });
 }
 

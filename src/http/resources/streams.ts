@@ -4,6 +4,7 @@ import { isTerminal } from "../../domain/run.ts";
 import { isAbsolutePath, normalisePath } from "../../domain/workspace.ts";
 import { feedClient } from "../../feed/feed-client.ts";
 import { tenantKey } from "../../identity/tenant.ts";
+import { asciiLowerCase } from "../../protocol/ascii.ts";
 import type { Issue } from "../../protocol/issue.ts";
 import { MAX_STREAM_RUNS, MAX_STREAM_TAIL } from "../../protocol/limits.ts";
 import {
@@ -56,7 +57,7 @@ export async function streamRunNative(call: Call): Promise<HttpAnswer> {
   return streamAnswer(call, "type", openRun(call, patches ?? false), async (source) => {
     const { lastSeq, status } = source.head;
     if (resumed !== null && resumed.cursor.seq > lastSeq)
-      refuseCursor(`is ahead of the log, which ends at ${lastSeq}`);
+      refuseCursor(resumed, `is ahead of the log, which ends at ${lastSeq}`);
     if (since_seq !== undefined && since_seq > lastSeq) {
       const message = `since_seq is ahead of the log, which ends at ${lastSeq}`;
       refuseIssues("QUERY_INVALID", [{ field: "since_seq", rule: "max", limit: lastSeq, message }]);
@@ -78,14 +79,14 @@ export async function streamFeedContext(call: Call): Promise<HttpAnswer> {
   const named = await namedRuns(call, query.run_ids, workspace);
   return streamAnswer(call, "kind", openFeed(call, workspace, named), async (source) => {
     const runs = named ?? (await listedRuns(call, workspace));
-    const { pos } = source.place;
+    const { feed_id, pos } = source.place;
     const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos);
     const runIds = runs.map(({ run_id }) => run_id).sort();
     const parts = runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, seen));
     return feedStream(source, (runId) => call.run(runId), {
       runIds,
       workspace,
-      from: { pos, within: null, backlog: "start" },
+      from: { feed_id, pos, within: null, backlog: "start" },
       isExpired: false,
       backlog: parts,
       seen: await newerThanFeed(call, seen, heads, runIds),
@@ -105,40 +106,62 @@ export async function streamFeedNative(call: Call): Promise<HttpAnswer> {
     types: "string",
     patches: "bool",
     cursor: "string",
+    since_seq: "string",
+    until: "string",
   });
-  const issues = tailIssues(query.tail);
+  const issues = [...tailIssues(query.tail), ...runOnlyIssues(query)];
   if (issues.length > 0) refuseIssues("QUERY_INVALID", issues);
   const workspace = query.workspace === undefined ? null : pathOf(query.workspace);
-  const resumed = cursorOf(call, query.cursor, readFeedCursor)?.cursor ?? null;
+  const resumed = cursorOf(call, query.cursor, readFeedCursor);
   const named = await namedRuns(call, query.run_ids, workspace);
   return streamAnswer(call, "kind", openFeed(call, workspace, named), async (source) => {
-    const { pos, before_pos } = source.place;
-    if (resumed !== null && resumed.pos > pos) refuseCursor("is ahead of the feed");
-    const needed = resumed === null ? pos : resumed.pos - (resumed.within === null ? 0 : 1);
-    const isExpired = needed < before_pos;
-    const fresh: FeedCursor = { pos, within: null, backlog: resumed === null ? "start" : null };
-    const from = resumed === null || isExpired ? fresh : resumed;
-    const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(from.pos);
-    const runIds = (named?.map(({ run_id }) => run_id) ?? [...heads.keys()]).sort();
-    const tail = query.tail ?? null;
-    const parts =
-      from.backlog !== null
-        ? runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, null))
-        : [];
-    if (parts.length > 2 * MAX_STREAM_RUNS) refuseBacklog(runIds.length);
+    const { feed_id, pos, before_pos } = source.place;
+    const had = resumed?.cursor ?? null;
+    if (had !== null && had.feed_id !== feed_id) refuseCursor(resumed, "is of another stream");
+    if (had !== null && had.pos > pos) refuseCursor(resumed, "is ahead of the stream");
+    const isExpired = had !== null && had.pos - (had.within === null ? 0 : 1) < before_pos;
+    const fresh: FeedCursor = { feed_id, pos, within: null, backlog: had === null ? "start" : null };
+    const from = had === null || isExpired ? fresh : had;
+    const runs = named ?? (await listedRuns(call, workspace));
     const withPatches = query.patches ?? true;
     return feedStream(source, (runId) => call.run(runId), {
-      runIds: runIds.slice(0, MAX_STREAM_RUNS),
+      runIds: runs.map(({ run_id }) => run_id).sort(),
       workspace,
       from,
       isExpired,
-      backlog: withPatches ? parts : parts.filter(({ column }) => column === "event"),
+      backlog:
+        from.backlog === null
+          ? []
+          : await backlogAt(call, workspace, named, from.pos, query.tail ?? null, withPatches),
       seen: { events: new Map(), patches: new Map() },
       types: setOf(query.types),
       withPatches,
       isNative: true,
     });
   });
+}
+
+/**
+ * What a stream begins with: of the runs that the feed knew at a place, and that are in the workspace yet, what they had
+ * there. Asked again for the same place it is the same. @throws RequestRefused
+ */
+async function backlogAt(
+  call: Call,
+  workspace: string | null,
+  named: readonly ListedRun[] | null,
+  pos: number,
+  tail: number | null,
+  withPatches: boolean,
+): Promise<BacklogPart[]> {
+  if (tail === 0) return [];
+  const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos);
+  const known = named === null ? [...heads.keys()] : named.map(({ run_id }) => run_id);
+  if (known.length > MAX_STREAM_RUNS) refuseBacklog(known.length);
+  const runs = named ?? (await runsById(call.env.DIRECTORY, tenantKey(call.tenant), known));
+  const parts = runs
+    .filter(({ workspace_key }) => workspace === null || workspace_key === workspace)
+    .flatMap(({ run_id }) => partsOf(run_id, heads.get(run_id) ?? 0, tail, null));
+  return withPatches ? parts : parts.filter(({ column }) => column === "event");
 }
 
 function openRun(call: Call, withPatches: boolean) {
@@ -153,7 +176,7 @@ function openFeed(call: Call, workspace: string | null, named: readonly ListedRu
   const wanted = named === null ? null : new Set(named.map(({ run_id }) => run_id));
   const feed = () => feedClient(call.env.FEEDS, scopeOf(call, workspace));
   return async (onArrival: (length: number) => void): Promise<FeedSource> => {
-    if (named !== null) await feed().enroll(named);
+    if (named !== null) await feed().enroll(named.map(({ run_id }) => run_id));
     return FeedSource.open(feed, {
       runOf: (runId) => call.run(runId),
       isWanted: (runId) => wanted === null || wanted.has(runId),
@@ -177,8 +200,15 @@ function tailIssues(tail: number | undefined): Issue[] {
   return [{ field: "tail", rule: "max", limit: MAX_STREAM_TAIL, message }];
 }
 
+/** What only a stream of one run understands. */
+function runOnlyIssues(query: { since_seq?: string; until?: string }): Issue[] {
+  return (["since_seq", "until"] as const)
+    .filter((field) => query[field] !== undefined)
+    .map((field) => ({ field, rule: "one_run_only", message: `${field} is for the stream of one run` }));
+}
+
 function setOf(list: string | undefined): ReadonlySet<string> | null {
-  const words = wordsOf(list);
+  const words = wordsOf(list).map(asciiLowerCase);
   return words.length === 0 ? null : new Set(words);
 }
 
@@ -201,27 +231,35 @@ function pathOf(workspace: string | undefined): string {
   return path;
 }
 
+/** A cursor, and whether `EventSource` or the like has sent it by itself. */
+interface Resumed<Cursor> {
+  cursor: Cursor;
+  isReconnect: boolean;
+}
+
 /** The cursor a reader comes with; of two, the one that `EventSource` sends by itself. @throws RequestRefused */
 function cursorOf<Cursor extends LogCursor | FeedCursor>(
   call: Call,
   parameter: string | undefined,
   read: (text: string) => Cursor | null,
-): { cursor: Cursor; isReconnect: boolean } | null {
+): Resumed<Cursor> | null {
   const header = call.request.headers.get("last-event-id");
   const text = header || parameter;
   if (text === undefined) return null;
+  const isReconnect = Boolean(header);
   const cursor = read(text);
-  if (cursor === null) refuseCursor("was not made by this stream");
-  return { cursor, isReconnect: Boolean(header) };
+  if (cursor === null) refuseCursor({ isReconnect }, "was not made by this stream");
+  return { cursor, isReconnect };
+}
+
+function refuseCursor(resumed: Pick<Resumed<unknown>, "isReconnect"> | null, why: string): never {
+  const name = resumed?.isReconnect ? "Last-Event-ID" : "cursor";
+  throw new RequestRefused({ code: "CURSOR_INVALID", error: `${name} ${why}` });
 }
 
 function refuseBacklog(runs: number): never {
   const message = `of ${runs} runs a stream cannot show the past: ask for tail=0, or name at most ${MAX_STREAM_RUNS} runs`;
   refuseIssues("QUERY_INVALID", [{ field: "tail", rule: "max_runs", limit: MAX_STREAM_RUNS, message }]);
-}
-
-function refuseCursor(why: string): never {
-  throw new RequestRefused({ code: "CURSOR_INVALID", error: `cursor ${why}` });
 }
 
 /** The runs that `run_ids` names, or null when it names none. @throws RequestRefused */
@@ -251,7 +289,7 @@ async function namedRuns(
   return runs;
 }
 
-function listedRuns(call: Call, workspace: string): Promise<ListedRun[]> {
+function listedRuns(call: Call, workspace: string | null): Promise<ListedRun[]> {
   return runsInScope(call.env.DIRECTORY, scopeOf(call, workspace), 0, null, MAX_STREAM_RUNS);
 }
 

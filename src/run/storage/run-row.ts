@@ -42,7 +42,7 @@ export class RunRowTable {
     const row = this.#sql.first<StoredRow>("SELECT * FROM run");
     if (row === null) return null;
     return {
-      head: JSON.parse([row.head, ...this.#headParts()].join("")) as RunHead,
+      head: readHead([row.head, ...this.#headParts()].join("")),
       headSeq: row.head_seq,
       taskCounts: JSON.parse(row.task_counts) as TaskCounts,
       initial: JSON.parse(row.initial) as RunHeader,
@@ -89,4 +89,9 @@ export class RunRowTable {
       .all<{ text: string }>("SELECT text FROM head_parts ORDER BY part")
       .map((row) => row.text);
   }
+}
+
+/** A stored head; those of older releases do not say since when the run has had its path. */
+function readHead(text: string): RunHead {
+  return { workspace_since_seq: 0, ...(JSON.parse(text) as Omit<RunHead, "workspace_since_seq">) };
 }
