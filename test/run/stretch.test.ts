@@ -37,7 +37,7 @@ const stretch: fc.Arbitrary<Stretch> = fc
         workspace_id: "local",
         source: "local_implicit" as const,
       }),
-      created_at_ms: fc.maxSafeNat(),
+      workspace_since_seq: fc.maxSafeNat(),
       status: fc.constantFrom(...RUN_STATUSES),
     }),
     after: fc.nat(1_000),
