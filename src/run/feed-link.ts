@@ -26,7 +26,7 @@ const MAX_RETRY_DELAY_MS = 60_000;
  * L3 Never on the commit path; a failure never fails a command.
  */
 export class FeedLink {
-  readonly #inbox: FeedInbox;
+  readonly #inbox: () => FeedInbox;
   readonly #state: RunState;
   /** Up to where the feed is known to have the log. */
   #takenSeq: number;
@@ -43,9 +43,12 @@ export class FeedLink {
   #retryAtMs = 0;
   readonly #onOwed: () => void;
 
-  /** @param onOwed called when a failure has left a push owed, so that the alarm can be armed. */
+  /**
+   * @param inbox gives a way to the feed's object, anew for each push: after a failure an old one may lead nowhere.
+   * @param onOwed called when a failure has left a push owed, so that the alarm can be armed.
+   */
   constructor(
-    inbox: FeedInbox,
+    inbox: () => FeedInbox,
     state: RunState,
     from: { takenSeq: number; durableSeq: number },
     onOwed: () => void,
@@ -60,6 +63,12 @@ export class FeedLink {
   /** The moment the alarm must not miss, epoch ms, or null: a crash must not leave followers waiting. */
   dueAtMs(): number | null {
     return this.#dueAtMs;
+  }
+
+  /** Up to where the feed has the log, or does not care. */
+  settledSeq(): number {
+    const isOwed = this.#isFollowed || this.#isPushing || this.#failures > 0;
+    return isOwed ? this.#takenSeq : this.#durableSeq;
   }
 
   /** A push is owed at a moment, if not sooner. */
@@ -105,7 +114,7 @@ export class FeedLink {
         const known = next?.after_seq === this.#takenSeq ? next : null;
         const stretch = known ?? readWhole(this.#state, this.#takenSeq, this.#durableSeq);
         const resumedBefore = this.#resumed;
-        this.#isFollowed = await this.#inbox.push(packStretches([stretch]));
+        this.#isFollowed = await this.#inbox().push(packStretches([stretch]));
         this.#failures = 0;
         this.#takenSeq = stretch.upto_seq;
         if (this.#isFollowed || resumedBefore !== this.#resumed) continue;

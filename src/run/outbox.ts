@@ -22,10 +22,13 @@ export class Outbox {
   #dueAtMs: number | null = null;
   /** The lease bound that the directory has; after waking, no later than this. */
   #toldLeaseDueAtMs: number | null;
+  readonly #feedsSeq: () => number;
   #flushing: Promise<void> | null = null;
   #failures = 0;
 
-  constructor(db: D1Database, tenant: string, state: RunState, nowMs: number) {
+  /** @param feedsSeq tells up to where no feed is owed anything. */
+  constructor(db: D1Database, tenant: string, state: RunState, nowMs: number, feedsSeq: () => number) {
+    this.#feedsSeq = feedsSeq;
     this.#db = db;
     this.#tenant = tenant;
     this.#state = state;
@@ -79,7 +82,8 @@ export class Outbox {
       const taskCounts = this.#state.taskCounts();
       await putRun(this.#db, { tenant: this.#tenant, run, taskCounts, leaseDueAtMs });
       this.#failures = 0;
-      this.#state.save(run.last_event_seq);
+      // What a feed is owed must not be forgotten with this object: a run that wakes behind pushes again.
+      this.#state.save(Math.min(run.last_event_seq, this.#feedsSeq()));
     } catch (error) {
       // From now, not from the start: a call may hang longer than the wait.
       this.#dueAtMs = Date.now() + Math.min(MAX_RETRY_DELAY_MS, FLUSH_DELAY_MS * 2 ** this.#failures);

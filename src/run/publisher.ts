@@ -45,6 +45,11 @@ export class Publisher {
     return moments.length === 0 ? null : Math.min(...moments);
   }
 
+  /** Up to where no feed is owed anything. */
+  settledSeq(): number {
+    return Math.min(...this.#links.map((link) => link.settledSeq()));
+  }
+
   /** Something was committed, and is about to become durable. */
   committed(nowMs: number): void {
     for (const link of this.#links) link.committed(nowMs);
@@ -84,7 +89,8 @@ export class Publisher {
   }
 
   #link(scope: FeedScope, from: { takenSeq: number; durableSeq: number }): FeedLink {
-    return new FeedLink(this.#feeds.getByName(feedObjectName(scope)), this.#state, from, this.#onOwed);
+    const name = feedObjectName(scope);
+    return new FeedLink(() => this.#feeds.getByName(name), this.#state, from, this.#onOwed);
   }
 }
 

@@ -313,18 +313,19 @@ export class RunObject extends DurableObject<Env> {
   }
 
   #load(state: RunState): Loaded {
-    const outbox = new Outbox(
-      this.env.DIRECTORY,
-      tenantKey(state.row.initial.tenant_context),
-      state,
-      Date.now(),
-    );
     const publisher = new Publisher(
       this.#followers,
       this.env.FEEDS as unknown as Feeds,
       state,
       Date.now(),
       () => this.#arm(),
+    );
+    const outbox = new Outbox(
+      this.env.DIRECTORY,
+      tenantKey(state.row.initial.tenant_context),
+      state,
+      Date.now(),
+      () => publisher.settledSeq(),
     );
     const listener = {
       committed: (before: RunHeader, after: RunHeader) => {

@@ -151,14 +151,14 @@ export class RunState implements View {
     return this.#head.run.last_event_seq - this.#savedSeq >= MAX_UNSAVED_COMMITS;
   }
 
-  /** Writes the head to its row; `directorySeq` when the directory has followed up to there. */
+  /** Writes the head to its row; `directorySeq` when the directory and the feeds have followed up to there. */
   save(directorySeq: number = this.#directorySeq): void {
     this.#rowTable.saveHead(this.#head, this.#taskCounts, directorySeq);
     this.#savedSeq = this.#head.run.last_event_seq;
     this.#directorySeq = directorySeq;
   }
 
-  /** Seq up to which the directory is known to have this run; -1 when it never had. */
+  /** Seq up to which the directory, and the feeds that are followed, have this run; -1 when the directory never had. */
   directorySeq(): number {
     return this.#directorySeq;
   }

@@ -102,12 +102,9 @@ export class FeedSource {
   async next(waitMs: number): Promise<NextPlaced> {
     const untilMs = Date.now() + waitMs;
     for (;;) {
-      if (this.#current !== null) return this.#rest(this.#current);
-      const row = this.#nextKept();
-      if (row !== null) {
-        this.#begin(row);
-        continue;
-      }
+      const told = this.takeTold();
+      if (told !== null) return told;
+      if (this.#current !== null) return this.#readRest(this.#current);
       if (this.#pos < this.#lastPos) {
         if (!(await this.#readRows())) return "expired";
         continue;
@@ -116,6 +113,20 @@ export class FeedSource {
       const restMs = untilMs - Date.now();
       if (restMs <= 0 || !(await this.#subscription.wait(restMs))) return "nothing";
     }
+  }
+
+  /** What has been told already and comes next; null when nothing has. */
+  takeTold(): PlacedStretch | null {
+    while (this.#current === null) {
+      const row = this.#nextKept();
+      if (row === null) return null;
+      this.#begin(row);
+    }
+    const { pos, after_seq, told } = this.#current;
+    if (told === null) return null;
+    this.#current = null;
+    this.#pos = pos;
+    return { pos, stretch: newerThan(told, after_seq), isLast: true };
   }
 
   close(): void {
@@ -163,9 +174,9 @@ export class FeedSource {
     else this.#pos = row.pos;
   }
 
-  /** What is left of a row, or a piece of it. */
-  async #rest(row: Row): Promise<NextPlaced> {
-    const stretch = row.told === null ? await this.#read(row) : newerThan(row.told, row.after_seq);
+  /** What is left of a row, or a piece of it, from its run. */
+  async #readRest(row: Row): Promise<NextPlaced> {
+    const stretch = await this.#read(row);
     // A run that was deleted has no commits any more.
     const isLast = stretch === null || stretch.upto_seq >= row.upto_seq || stretch.upto_seq === row.after_seq;
     this.#current = isLast ? null : { ...row, after_seq: stretch.upto_seq };

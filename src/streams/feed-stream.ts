@@ -4,8 +4,8 @@ import { envelope, type Frame, feedReady, type RecordKind } from "../protocol/st
 import type { RunClient } from "../run/run-client.ts";
 import { type BacklogPart, type BacklogRecord, backlog, isAfter } from "./backlog.ts";
 import type { FeedSource, PlacedStretch } from "./feed-source.ts";
-import { type Batch, KEEP_ALIVE_MS } from "./pump.ts";
-import { contentFrame, controlFrame, isShownType } from "./run-stream.ts";
+import { type Batch, KEEP_ALIVE_MS, MAX_BATCH_LENGTH } from "./pump.ts";
+import { contentFrame, controlFrame, isShownType, lengthOf } from "./run-stream.ts";
 
 /** What a reader of many runs wants. */
 export interface FeedStreamQuery {
@@ -63,8 +63,17 @@ export async function* feedStream(
       const frame = controlFrame("gap", { kind: "gap", reason }, id);
       return yield { frames: [frame], id, end: { isComplete: false } };
     }
-    const frames = next === "nothing" ? [] : placedFrames(next, query);
-    if (next !== "nothing" || source.pos > from.pos) id = at({ ...from, ...placeAfter(next, source) });
+    const frames: Frame[] = [];
+    let length = 0;
+    let last: PlacedStretch | "nothing" = "nothing";
+    // A reader that was busy gets all that was told meanwhile at once.
+    for (let told = next === "nothing" ? null : next; told !== null; ) {
+      frames.push(...placedFrames(told, query));
+      length += lengthOf(told.stretch);
+      last = told;
+      told = length < MAX_BATCH_LENGTH ? source.takeTold() : null;
+    }
+    if (last !== "nothing" || source.pos > from.pos) id = at({ ...from, ...placeAfter(last, source) });
     if (frames.length > 0) yield { frames, id };
     else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id };
     else continue;

@@ -3,9 +3,9 @@ import type { Sink } from "./sinks.ts";
 
 /** Contract 02 §7: a stream without any other frame for so long sends a keep-alive. */
 export const KEEP_ALIVE_MS = 10_000;
-/** A reader that takes nothing for so long is cut off. */
-const MAX_STALL_MS = 30_000;
-/** So is one that takes nothing while so much is told, in UTF-16 units. */
+/** A batch is full with about so much, in UTF-16 units. */
+export const MAX_BATCH_LENGTH = 256 * 1024;
+/** A reader that takes nothing while so much is told, in UTF-16 units, is cut off. */
 const MAX_BEHIND_LENGTH = 4 * 1024 * 1024;
 
 /** What a stream has for its reader next: frames, or that there was nothing for a while. */
@@ -57,7 +57,7 @@ export class Pump {
           return;
         }
         const writing = frames === "keep_alive" ? this.#sink.keepAlive(id) : this.#sink.write(frames);
-        const outcome = this.#sink.mustCutOff ? "stalled" : await this.#taken(writing);
+        const outcome = await this.#taken(writing);
         writing.catch(() => undefined);
         if (outcome === "left") return;
         if (outcome === "taken") continue;
@@ -72,7 +72,7 @@ export class Pump {
   #taken(writing: Promise<void>): Promise<"taken" | "left" | "stalled"> {
     this.#behind = 0;
     this.#writingSinceMs = Date.now();
-    this.#timer ??= setTimeout(() => this.#look(), MAX_STALL_MS);
+    this.#timer ??= setTimeout(() => this.#look(), this.#sink.patienceMs);
     return new Promise((resolve) => {
       const settle = (outcome: "taken" | "left" | "stalled"): void => {
         this.#onStalled = null;
@@ -90,7 +90,7 @@ export class Pump {
   #look(): void {
     this.#timer = null;
     if (this.#onStalled === null) return;
-    const restMs = this.#writingSinceMs + MAX_STALL_MS - Date.now();
+    const restMs = this.#writingSinceMs + this.#sink.patienceMs - Date.now();
     if (restMs > 0) this.#timer = setTimeout(() => this.#look(), restMs);
     else this.#onStalled();
   }

@@ -63,8 +63,8 @@ export class RunSource {
   async next(waitMs: number): Promise<Next> {
     const untilMs = Date.now() + waitMs;
     for (;;) {
-      const kept = this.#nextKept();
-      if (kept !== null) return this.#taken(kept);
+      const told = this.takeTold();
+      if (told !== null) return told;
       if (this.#afterSeq < this.#lastSeq) {
         const read = await this.#read();
         if (read !== null) return read;
@@ -75,6 +75,12 @@ export class RunSource {
       const restMs = untilMs - Date.now();
       if (restMs <= 0 || !(await this.#subscription?.wait(restMs))) return "nothing";
     }
+  }
+
+  /** What has been told already and comes next; null when nothing has. */
+  takeTold(): Stretch | null {
+    const kept = this.#nextKept();
+    return kept === null ? null : this.#taken(kept);
   }
 
   /** Resolves when the log has more than that, or after that time. */

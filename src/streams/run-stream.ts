@@ -2,8 +2,8 @@ import { isTerminal } from "../domain/run.ts";
 import { asciiLowerCase } from "../protocol/ascii.ts";
 import { type LogCursor, writeLogCursor } from "../protocol/stream-cursor.ts";
 import { type Frame, runReady, runRecord } from "../protocol/stream-frames.ts";
-import type { CommitText } from "../run/stretch.ts";
-import { type Batch, KEEP_ALIVE_MS } from "./pump.ts";
+import type { CommitText, Stretch } from "../run/stretch.ts";
+import { type Batch, KEEP_ALIVE_MS, MAX_BATCH_LENGTH } from "./pump.ts";
 import type { RunSource } from "./run-source.ts";
 
 /** What a reader of one run wants. */
@@ -50,17 +50,26 @@ export async function* runStream(source: RunSource, query: RunStreamQuery): Asyn
       const frame = control("gap", { reason: "unavailable" });
       return yield { frames: [frame], id, end: { isComplete: false } };
     }
-    const frames =
-      next === "nothing" ? [] : (next.commits ?? []).flatMap((commit) => recordsOf(commit, query));
-    if (next !== "nothing") {
-      seq = next.upto_seq;
+    const frames: Frame[] = [];
+    let length = 0;
+    // A reader that was busy gets all that was told meanwhile at once.
+    for (let told = next === "nothing" ? null : next; told !== null; ) {
+      for (const commit of told.commits ?? []) frames.push(...recordsOf(commit, query));
+      length += lengthOf(told);
+      seq = told.upto_seq;
       id = at({ seq, isPatchDue: false });
+      told = length < MAX_BATCH_LENGTH ? source.takeTold() : null;
     }
     if (frames.length > 0) yield { frames, id, ...resume() };
     else if (Date.now() - sentAtMs >= KEEP_ALIVE_MS) yield { frames: "keep_alive", id, ...resume() };
     else continue;
     sentAtMs = Date.now();
   }
+}
+
+/** How much of a reader's memory a stretch takes, in UTF-16 units. */
+export function lengthOf({ commits }: Stretch): number {
+  return (commits ?? []).reduce((sum, { event, patch }) => sum + event.length + (patch?.length ?? 0), 0);
 }
 
 /** Types are matched trimmed and without case, as everywhere (contract 03 §1.1). */

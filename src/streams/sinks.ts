@@ -1,8 +1,5 @@
 import { type Frame, sseKeepAlive, sseText } from "../protocol/stream-frames.ts";
 
-/** Why a sink takes no more. */
-export type SinkEnd = "left" | "unconfirmed";
-
 /** Where a stream's frames go. */
 export interface Sink {
   /** Resolves when there is room for more: the reader reads, or what it has not read is still bounded. Rejects when it left. */
@@ -11,9 +8,14 @@ export interface Sink {
   keepAlive(id: string | null): Promise<void>;
   /** Sends the last frames, behind whatever the reader has not read yet, and ends. Nothing is waited for. */
   end(frames: readonly Frame[], isComplete: boolean): void;
-  /** Whether the reader must be cut off rather than waited for. */
-  readonly mustCutOff: boolean;
+  /** How long a reader that takes nothing is waited for, in milliseconds. */
+  readonly patienceMs: number;
 }
+
+/** Readers are waited for so long. */
+const PATIENCE_MS = 30_000;
+/** A WebSocket reader that has never confirmed anything may not know that it should. */
+const FIRST_PATIENCE_MS = 5_000;
 
 /** How long `EventSource` waits before it comes back, in milliseconds. */
 const RETRY_MS = 1_000;
@@ -21,7 +23,7 @@ const RETRY_MS = 1_000;
 /** An event stream in the body of a response. */
 export class SseSink implements Sink {
   readonly body: ReadableStream<Uint8Array>;
-  readonly mustCutOff = false;
+  readonly patienceMs = PATIENCE_MS;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #utf8 = new TextEncoder();
 
@@ -64,7 +66,7 @@ const MAX_UNCONFIRMED = 1024 * 1024;
 
 /**
  * A WebSocket: each message is the data of one frame. The reader confirms now and then with `{"received":n}`, n being how
- * many messages it has had. One that never does is cut off when too much is on its way; one that did is waited for.
+ * many messages it has had. One that never does is not waited for long when too much is on its way.
  */
 export class WebSocketSink implements Sink {
   readonly client: WebSocket;
@@ -90,8 +92,8 @@ export class WebSocketSink implements Sink {
     socket.addEventListener("error", () => this.#left());
   }
 
-  get mustCutOff(): boolean {
-    return this.#confirmed === 0 && this.#length > MAX_UNCONFIRMED;
+  get patienceMs(): number {
+    return this.#confirmed === 0 ? FIRST_PATIENCE_MS : PATIENCE_MS;
   }
 
   write(frames: readonly Frame[]): Promise<void> {
