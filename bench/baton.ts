@@ -50,6 +50,11 @@ export function newRun(
   });
 }
 
+/** The same run at the door of `/context`. */
+export function contextPath(path: string): string {
+  return path.replace("/v1/", "/context/");
+}
+
 /** A claim's answer, and how long it took. */
 export interface Claimed {
   task: { id: string } | null;

@@ -3,7 +3,7 @@ import { type Spread, spread } from "./stats.ts";
 /** What the median of a figure must reach, or must not exceed; or what none of its rounds may exceed. */
 export type Bar = { atLeast: number } | { atMost: number } | { neverOver: number };
 
-export type Unit = "/s" | "ms" | "x" | "rows" | "KB" | "%";
+export type Unit = "/s" | "ms" | "x" | "rows" | "times" | "watchers" | "KB" | "%";
 
 /** One line of a measure's table. */
 export interface Figure {

@@ -82,8 +82,14 @@ async function startRaw(stateDir: string): Promise<Target & Closable> {
         modulesRoot: "/",
         modules: { "index.js": { type: "esm", contents: code } },
       },
-      env: { RAW: { type: "durable-object", worker: name, exportName: "RawObject" } },
-      exports: { RawObject: { type: "durable-object", storage: "sqlite" } },
+      env: {
+        RAW: { type: "durable-object", worker: name, exportName: "RawObject" },
+        FAN_OUT: { type: "durable-object", worker: name, exportName: "FanOutObject" },
+      },
+      exports: {
+        RawObject: { type: "durable-object", storage: "sqlite" },
+        FanOutObject: { type: "durable-object", storage: "sqlite" },
+      },
     }),
   });
   return { url, token: rawToken, close };

@@ -39,12 +39,14 @@ export async function startLocalRuntime(options: {
   stateDir: string;
   /** When absent, a random one is made and kept in the state directory. */
   token?: string;
+  /** The module to serve, from the project's directory, in place of the one that wrangler.toml names. */
+  main?: string;
 }): Promise<LocalRuntime> {
   if (process.platform === "win32")
     throw new StartError("the local start needs Linux or macOS (or WSL on Windows)");
   const stateDir = resolve(options.stateDir);
   const config = await readWorkerConfig(projectDir);
-  const code = bundleWorker(projectDir, config.main);
+  const code = bundleWorker(projectDir, options.main ?? config.main);
   let token = "";
   const { url, miniflare, close } = await serveWorker({
     port: options.port,

@@ -8,7 +8,8 @@ const MIGRATIONS: Migrations = [
     `CREATE TABLE rows (
       pos INTEGER PRIMARY KEY,    -- 1, 2, 3, …
       run_id TEXT NOT NULL,
-      after_seq INTEGER NOT NULL, -- where the row before of this run ended
+      head_seq INTEGER NOT NULL,  -- up to where the feed had this run before
+      after_seq INTEGER NOT NULL, -- the same, unless the run committed in other workspaces since
       upto_seq INTEGER NOT NULL
     ) STRICT`,
     `CREATE TABLE heads (
@@ -92,7 +93,8 @@ export class Journal {
   /** Adds what a run has after `afterSeq`, which is not before where the feed has it, up to `uptoSeq`. Returns its place. */
   append(runId: string, afterSeq: number, uptoSeq: number): number {
     const pos = this.place().pos + 1;
-    this.#sql.run("INSERT INTO rows VALUES (?, ?, ?, ?)", pos, runId, afterSeq, uptoSeq);
+    const headSeq = this.headOf(runId) ?? 0;
+    this.#sql.run("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", pos, runId, headSeq, afterSeq, uptoSeq);
     this.#setHead(runId, uptoSeq, pos - 1);
     if (pos % TRIM_STEP === 0) this.#sql.run("DELETE FROM rows WHERE pos <= ?", pos - MAX_ROWS);
     return pos;
@@ -120,7 +122,7 @@ export class Journal {
     );
     const seqs = new Map(heads.map(({ run_id, seq }) => [run_id, seq]));
     const later = this.#sql.all<{ run_id: string; seq: number }>(
-      "SELECT run_id, min(after_seq) AS seq FROM rows WHERE pos > ? GROUP BY run_id",
+      "SELECT run_id, min(head_seq) AS seq FROM rows WHERE pos > ? GROUP BY run_id",
       pos,
     );
     for (const { run_id, seq } of later) if (seqs.has(run_id)) seqs.set(run_id, seq);
