@@ -153,11 +153,11 @@ export class FeedObject extends DurableObject<Env> {
       message.push(stretch);
       for (const { event, patch } of stretch.commits ?? []) length += event.length + (patch?.length ?? 0);
       if (length < MAX_MESSAGE_LENGTH) continue;
-      this.#followers.tell(packStretches(message));
+      this.#followers.tell(() => packStretches(message));
       message = [];
       length = 0;
     }
-    if (message.length > 0) this.#followers.tell(packStretches(message));
+    if (message.length > 0) this.#followers.tell(() => packStretches(message));
   }
 
   /** Learns what the feed's runs have committed while they were not heard. */
@@ -197,6 +197,6 @@ export class FeedObject extends DurableObject<Env> {
       }
     });
     const place: FeedPlace = journal.place();
-    if (place.pos > before) this.#followers.tell(JSON.stringify(place));
+    if (place.pos > before) this.#followers.tell(() => JSON.stringify(place));
   }
 }

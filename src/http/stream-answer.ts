@@ -33,6 +33,10 @@ export async function streamAnswer<Source extends Closable>(
   // Nothing is left, and a client that comes back by itself shall stop (HTML, server-sent events).
   if (batches === null) return { status: 204, headers: {}, body: null };
   const { sink, answer } = sinkFor(call, frameName, () => source.close());
+  if (call.request.method === "HEAD") {
+    source.close();
+    return answer;
+  }
   pump = new Pump(sink, ({ id, resume }) =>
     controlFrame("overrun", { [frameName]: "overrun", ...resume }, id),
   );

@@ -23,9 +23,13 @@ export class Followers {
     return { socket, response: new Response(null, { status: 101, webSocket: client }) };
   }
 
-  /** Tells all followers. One that cannot be told is cut off: it comes back and reads what it missed. */
-  tell(text: string): void {
-    for (const socket of this.#ctx.getWebSockets()) {
+  /** Tells all followers, if there are any. One that cannot be told is cut off: it comes back and reads what it missed. */
+  tell(textOf: () => string): void {
+    // With many followers even this list takes its time: it is asked for once.
+    const sockets = this.#ctx.getWebSockets();
+    if (sockets.length === 0) return;
+    const text = textOf();
+    for (const socket of sockets) {
       try {
         socket.send(text);
       } catch {

@@ -66,7 +66,7 @@ export class Publisher {
       known ??= readWhole(this.#state, afterSeq, uptoSeq);
       return known;
     };
-    if (this.#followers.count() > 0) this.#followers.tell(packStretches([fresh()]));
+    this.#followers.tell(() => packStretches([fresh()]));
     for (const link of this.#links) link.published(uptoSeq, fresh, nowMs);
   }
 

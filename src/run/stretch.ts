@@ -33,25 +33,33 @@ export interface Stretch {
   commits: CommitText[] | null;
 }
 
-interface PackedHead extends Omit<Stretch, "commits"> {
-  /** Of the commits, in order; absent when they did not come along. */
-  ts_ms?: number[];
-  types?: string[];
-}
+/** Between the fields of a line. JSON has it escaped. */
+const TAB = "\t";
 
 /**
- * Stretches as one text: a line of JSON with what is known of each, then two lines for each commit, its event and its patch.
- * Records keep the very text they were stored as, and whoever passes them on need not parse them.
+ * Stretches as one text. Of each a line of what is known of it, then three lines for each commit: when and what, its event,
+ * its patch. Records keep the very text they were stored as, and readers split instead of parsing: the same text goes to
+ * everyone who follows.
  */
 export function packStretches(stretches: readonly Stretch[]): string {
-  const heads = stretches.map(({ commits, ...head }): PackedHead => {
-    if (commits === null) return head;
-    return { ...head, ts_ms: commits.map(({ ts_ms }) => ts_ms), types: commits.map(({ type }) => type) };
-  });
-  let text = JSON.stringify(heads);
-  for (const { commits } of stretches) {
-    // Records are JSON on one line.
-    for (const { event, patch } of commits ?? []) text += `\n${event}\n${patch ?? ""}`;
+  let text = "";
+  for (const { commits, ...head } of stretches) {
+    const fields = [
+      head.run_id,
+      head.after_seq,
+      head.upto_seq,
+      head.last_seq,
+      head.status,
+      head.workspace_since_seq,
+      head.pos ?? "",
+      commits === null ? "" : commits.length,
+      JSON.stringify(head.workspace),
+      JSON.stringify(head.tenant_context),
+    ];
+    text += `${fields.join(TAB)}\n`;
+    for (const { ts_ms, type, event, patch } of commits ?? []) {
+      text += `${ts_ms}${TAB}${JSON.stringify(type)}\n${event}\n${patch ?? ""}\n`;
+    }
   }
   return text;
 }
@@ -59,18 +67,43 @@ export function packStretches(stretches: readonly Stretch[]): string {
 /** The stretches that `packStretches` made a text of. */
 export function unpackStretches(text: string): Stretch[] {
   const lines = text.split("\n");
-  const heads = JSON.parse(lines[0] ?? "") as PackedHead[];
-  let line = 1;
-  return heads.map(({ ts_ms, types, ...head }): Stretch => {
-    if (ts_ms === undefined) return { ...head, commits: null };
-    const commits = ts_ms.map((time, index): CommitText => {
-      const event = lines[line] ?? "";
-      const patch = lines[line + 1] || null;
-      line += 2;
-      return { seq: head.after_seq + 1 + index, ts_ms: time, type: types?.[index] ?? "", event, patch };
+  const stretches: Stretch[] = [];
+  // The text ends with a line break, so that the last line is empty.
+  for (let line = 0; line < lines.length - 1; ) {
+    const [run_id = "", after, upto, last, status, since, pos, count, workspace = "", tenant = ""] = fieldsOf(
+      lines[line++],
+    );
+    const after_seq = Number(after);
+    const commits: CommitText[] | null = count === "" ? null : [];
+    for (let index = 1; commits !== null && index <= Number(count); index += 1) {
+      const [ts, type = ""] = fieldsOf(lines[line++]);
+      const event = lines[line++] ?? "";
+      const patch = lines[line++] || null;
+      commits.push({ seq: after_seq + index, ts_ms: Number(ts), type: unquoted(type), event, patch });
+    }
+    stretches.push({
+      run_id,
+      workspace: unquoted(workspace),
+      tenant_context: JSON.parse(tenant) as Tenant,
+      workspace_since_seq: Number(since),
+      after_seq,
+      upto_seq: Number(upto),
+      last_seq: Number(last),
+      status: status as RunStatus,
+      ...(pos !== "" && { pos: Number(pos) }),
+      commits,
     });
-    return { ...head, commits };
-  });
+  }
+  return stretches;
+}
+
+function fieldsOf(line: string | undefined): string[] {
+  return (line ?? "").split(TAB);
+}
+
+/** A JSON string's value. */
+function unquoted(json: string): string {
+  return json.includes("\\") ? (JSON.parse(json) as string) : json.slice(1, -1);
 }
 
 /** What of a stretch is newer than a seq; the stretch itself when all of it is. */

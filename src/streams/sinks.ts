@@ -61,7 +61,7 @@ export class SseSink implements Sink {
   }
 }
 
-/** Bytes that a WebSocket reader may leave unconfirmed. The platform does not tell what a socket has not sent yet. */
+/** UTF-16 units that a WebSocket reader may leave unconfirmed. The platform does not tell what a socket has not sent yet. */
 const MAX_UNCONFIRMED = 1024 * 1024;
 
 /**

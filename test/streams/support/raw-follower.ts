@@ -27,7 +27,7 @@ export class RawFollower {
 
   /** The stretches it was told, in order. */
   get stretches(): Stretch[] {
-    return this.messages.filter((text) => text.startsWith("[")).flatMap(unpackStretches);
+    return this.messages.filter((text) => !text.startsWith("{")).flatMap(unpackStretches);
   }
 
   /** Of these, those of a run. */
