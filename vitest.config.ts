@@ -24,6 +24,8 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: overHttp,
           setupFiles: ["./test/support/migrate-directory.ts"],
+          // Some boards are large, and the machine may be busy with other things.
+          testTimeout: 30_000,
           // One runtime for all files: storage is shared, so every test names its own runs.
           isolate: false,
         },

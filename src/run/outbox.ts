@@ -18,6 +18,8 @@ export class Outbox {
   readonly #db: D1Database;
   readonly #tenant: string;
   readonly #state: RunState;
+  /** Up to where the directory has the run; after waking, no further than that. */
+  #writtenSeq: number;
   /** When the next flush is due, epoch ms; null when nothing is urgent. */
   #dueAtMs: number | null = null;
   /** The lease bound that the directory has; after waking, no later than this. */
@@ -33,6 +35,7 @@ export class Outbox {
     this.#tenant = tenant;
     this.#state = state;
     this.#toldLeaseDueAtMs = state.leaseDueAtMs();
+    this.#writtenSeq = state.directorySeq();
     if (this.#isBehind()) this.owe(nowMs);
   }
 
@@ -82,8 +85,9 @@ export class Outbox {
       const taskCounts = this.#state.taskCounts();
       await putRun(this.#db, { tenant: this.#tenant, run, taskCounts, leaseDueAtMs });
       this.#failures = 0;
+      this.#writtenSeq = run.last_event_seq;
       // What a feed is owed must not be forgotten with this object: a run that wakes behind pushes again.
-      this.#state.save(Math.min(run.last_event_seq, this.#feedsSeq()));
+      this.#state.save(Math.min(this.#writtenSeq, this.#feedsSeq()));
     } catch (error) {
       // From now, not from the start: a call may hang longer than the wait.
       this.#dueAtMs = Date.now() + Math.min(MAX_RETRY_DELAY_MS, FLUSH_DELAY_MS * 2 ** this.#failures);
@@ -95,6 +99,6 @@ export class Outbox {
   }
 
   #isBehind(): boolean {
-    return this.#state.directorySeq() < this.#state.head().run.last_event_seq;
+    return this.#writtenSeq < this.#state.head().run.last_event_seq;
   }
 }

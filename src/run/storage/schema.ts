@@ -23,7 +23,7 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       initial TEXT NOT NULL,          -- RunHeader as created, JSON: where a replay starts
       lease_key TEXT NOT NULL,        -- secret from which lease tokens are derived, hex; never leaves the object
       created_command TEXT,           -- JSON {command_id, fingerprint} of the create call, or null
-      directory_seq INTEGER NOT NULL  -- seq up to which the directory, and every feed that is followed, have this run; -1 when the directory never had
+      directory_seq INTEGER NOT NULL  -- seq up to which the directory has this run; -1 when it never had
     ) STRICT`,
 
     // Projection of the tasks. A row of queue 'ready' is claimable now, 'delayed' once next_retry_at_ms passes,
