@@ -34,7 +34,10 @@ export class FeedObject extends DurableObject<Env> {
   /** Whether every commit of the feed's runs is in the journal, or will be pushed. After waking nobody knows. */
   #isComplete = false;
   #completing: Promise<void> | null = null;
-  #dropped = 0;
+  /** How many are about to follow. */
+  #opening = 0;
+  /** Runs that were told that nobody follows: they keep quiet, and the directory may not know yet why they pushed. */
+  readonly #quiet = new Set<string>();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -49,26 +52,27 @@ export class FeedObject extends DurableObject<Env> {
    * complete. Nothing is read from the socket.
    */
   override async fetch(): Promise<Response> {
-    // First the socket: what is pushed from now on, it hears.
-    const { socket, response } = this.#followers.accept();
+    // From now on pushes are taken; what the roll call finds and what they bring is all before the place that is told.
+    this.#opening += 1;
     try {
       if (!this.#isComplete) await this.#complete();
-    } catch (error) {
-      socket.close(1011);
-      throw error;
+    } finally {
+      this.#opening -= 1;
     }
+    const { socket, response } = this.#followers.accept();
     socket.send(JSON.stringify(this.#journal().place()));
     return response;
   }
 
   /** See FeedInbox of run/feed-link.ts. */
   async push(packed: string): Promise<boolean> {
-    if (this.#followers.count() === 0) {
+    const stretches = unpackStretches(packed);
+    if (this.#opening === 0 && this.#followers.count() === 0) {
       this.#isComplete = false;
-      this.#dropped += 1;
+      for (const { run_id } of stretches) this.#quiet.add(run_id);
       return false;
     }
-    for (const stretch of unpackStretches(packed)) await this.#take(await this.#connected(stretch));
+    for (const stretch of stretches) await this.#take(await this.#connected(stretch));
     return true;
   }
 
@@ -170,17 +174,21 @@ export class FeedObject extends DurableObject<Env> {
 
   async #callRoll(): Promise<void> {
     const startedAtMs = Date.now();
-    const droppedBefore = this.#dropped;
     const journal = this.#journal();
+    const completeAtMs = journal.completeAtMs();
     const headOf = (runId: string): number | null => journal.headOf(runId);
-    let missing = 0;
-    for await (const page of rollCall(this.env, this.#scope, journal.completeAtMs(), startedAtMs, headOf)) {
+    const quiet = [...this.#quiet];
+    const present = await askEach(this.env, this.#scope, quiet);
+    this.#learn(present);
+    let { missing } = present;
+    for await (const page of rollCall(this.env, this.#scope, completeAtMs, startedAtMs, headOf)) {
       this.#learn(page);
       missing += page.missing;
     }
-    this.#isComplete = missing === 0 && this.#dropped === droppedBefore;
-    // One that could not be asked is unknown, and joins with all it has when it is heard of.
-    journal.setCompleteAt(startedAtMs);
+    this.#isComplete = missing === 0;
+    if (missing === 0) for (const runId of quiet) this.#quiet.delete(runId);
+    // At the first call, one that could not be asked stays unknown: all that it has is news when it is heard of.
+    if (missing === 0 || completeAtMs === 0) journal.setCompleteAt(startedAtMs);
   }
 
   /** Takes in where runs are. At the first roll call that is the past; later, what the journal does not have is news. */

@@ -3,7 +3,7 @@ import type { Env } from "../env.ts";
 import { type FeedScope, runObjectName } from "../identity/tenant.ts";
 import { MAX_LEASE_MS } from "../protocol/limits.ts";
 import { runClient } from "../run/run-client.ts";
-import type { Whereabouts } from "../run/run-object.ts";
+import type { Result, Whereabouts } from "../run/run-object.ts";
 
 /** Runs asked for at once. */
 const PAGE = 1_000;
@@ -59,10 +59,22 @@ export async function askEach(env: Env, scope: FeedScope, runIds: readonly strin
   let missing = 0;
   for (let start = 0; start < runIds.length; start += AT_ONCE) {
     const asked = runIds.slice(start, start + AT_ONCE).map(async (runId) => {
-      const answer = await runClient(env.RUNS, runObjectName(scope.tenant, runId)).resumeFeeds();
+      const answer = await askPatiently(env, runObjectName(scope.tenant, runId));
       if (answer.ok) runs.set(runId, answer.value);
     });
     for (const { status } of await Promise.allSettled(asked)) if (status === "rejected") missing += 1;
   }
   return { runs, missing };
+}
+
+/** An object that is restarting fails what it is asked meanwhile. */
+async function askPatiently(env: Env, name: string): Promise<Result<Whereabouts>> {
+  for (const delayMs of [50, 200, 800]) {
+    try {
+      return await runClient(env.RUNS, name).resumeFeeds();
+    } catch {
+      await scheduler.wait(delayMs);
+    }
+  }
+  return runClient(env.RUNS, name).resumeFeeds();
 }

@@ -56,7 +56,9 @@ export async function streamAnswer<Source extends Closable>(
 }
 
 function sinkFor(call: Call, frameName: FrameName, onLeft: () => void): { sink: Sink; answer: HttpAnswer } {
-  if (call.request.headers.get("upgrade")?.toLowerCase() === "websocket") {
+  // There is nothing to upgrade in a request for the headers.
+  const isHead = call.request.method === "HEAD";
+  if (!isHead && call.request.headers.get("upgrade")?.toLowerCase() === "websocket") {
     const sink = new WebSocketSink(JSON.stringify({ [frameName]: "keep_alive" }), onLeft);
     return { sink, answer: { status: 101, headers: {}, body: null, webSocket: sink.client } };
   }

@@ -30,8 +30,10 @@ export class FeedLink {
   readonly #state: RunState;
   /** Up to where the feed is known to have the log. */
   #takenSeq: number;
-  /** Up to where the log is durable. */
+  /** Up to where the log is durable, and the feed's affair. */
   #durableSeq: number;
+  /** Since after which seq the run has been the feed's affair. */
+  readonly #sinceSeq: number;
   #isFollowed = false;
   #quietUntilMs = 0;
   /** Counts the calls of `resume`: an answer to a push that began before one is out of date. */
@@ -50,7 +52,7 @@ export class FeedLink {
   constructor(
     inbox: () => FeedInbox,
     state: RunState,
-    from: { takenSeq: number; durableSeq: number },
+    from: { takenSeq: number; durableSeq: number; sinceSeq: number },
     onOwed: () => void,
   ) {
     this.#inbox = inbox;
@@ -58,6 +60,7 @@ export class FeedLink {
     this.#onOwed = onOwed;
     this.#takenSeq = from.takenSeq;
     this.#durableSeq = from.durableSeq;
+    this.#sinceSeq = from.sinceSeq;
   }
 
   /** The moment the alarm must not miss, epoch ms, or null: a crash must not leave followers waiting. */
@@ -97,7 +100,7 @@ export class FeedLink {
   pushDue(nowMs: number): void {
     if (this.#dueAtMs === null || this.#dueAtMs > nowMs) return;
     // The push may end with the object: then this is when it is tried again.
-    this.#dueAtMs = nowMs + RETRY_DELAY_MS;
+    this.#dueAtMs = nowMs + (this.#isPushing ? MAX_RETRY_DELAY_MS : RETRY_DELAY_MS);
     this.#retryAtMs = 0;
     this.#push(null, nowMs);
   }
@@ -111,8 +114,10 @@ export class FeedLink {
     this.#isPushing = true;
     try {
       for (let next = fresh; this.#takenSeq < this.#durableSeq; next = null) {
-        const known = next?.after_seq === this.#takenSeq ? next : null;
-        const stretch = known ?? readWhole(this.#state, this.#takenSeq, this.#durableSeq);
+        const isNext = next?.after_seq === this.#takenSeq && next.upto_seq === this.#durableSeq;
+        const known = isNext ? next : null;
+        const read = known ?? readWhole(this.#state, this.#takenSeq, this.#durableSeq);
+        const stretch = { ...read, workspace_since_seq: this.#sinceSeq };
         const resumedBefore = this.#resumed;
         this.#isFollowed = await this.#inbox().push(packStretches([stretch]));
         this.#failures = 0;

@@ -23,6 +23,8 @@ export class Publisher {
   readonly #onOwed: () => void;
   #path: string;
   #links: FeedLink[];
+  /** Those of workspaces that the run has left, until they have what it committed there. */
+  #leaving: { link: FeedLink; lastSeq: number }[] = [];
 
   /** @param onOwed see FeedLink. */
   constructor(followers: Followers, feeds: Feeds, state: RunState, nowMs: number, onOwed: () => void) {
@@ -30,24 +32,26 @@ export class Publisher {
     this.#feeds = feeds;
     this.#state = state;
     this.#onOwed = onOwed;
-    const { run } = state.head();
+    const { run, workspace_since_seq: sinceSeq } = state.head();
     const durableSeq = run.last_event_seq;
     // What the directory does not know the feeds may not know either.
     const takenSeq = Math.max(0, state.directorySeq());
     this.#path = pathOf(run);
-    this.#links = scopesOf(run).map((scope) => this.#link(scope, { takenSeq, durableSeq }));
+    this.#links = scopesOf(run).map((scope) => this.#link(scope, { takenSeq, durableSeq, sinceSeq }));
     if (takenSeq < durableSeq) for (const link of this.#links) link.owe(nowMs);
   }
 
   /** When the alarm must see to the feeds, epoch ms, or null. */
   dueAtMs(): number | null {
-    const moments = this.#links.map((link) => link.dueAtMs()).filter((moment) => moment !== null);
+    const moments = this.#allLinks()
+      .map((link) => link.dueAtMs())
+      .filter((moment) => moment !== null);
     return moments.length === 0 ? null : Math.min(...moments);
   }
 
   /** Up to where no feed is owed anything. */
   settledSeq(): number {
-    return Math.min(...this.#links.map((link) => link.settledSeq()));
+    return Math.min(...this.#allLinks().map((link) => link.settledSeq()));
   }
 
   /** Something was committed, and is about to become durable. */
@@ -58,7 +62,7 @@ export class Publisher {
   /** What was committed after `afterSeq` has become durable. */
   published(afterSeq: number, nowMs: number): void {
     const { run } = this.#state.head();
-    if (pathOf(run) !== this.#path) this.#move(run, afterSeq);
+    if (pathOf(run) !== this.#path) this.#move(run, nowMs);
     const uptoSeq = run.last_event_seq;
     let known: Stretch | null = null;
     // Read at most once, and not at all while nobody follows.
@@ -77,18 +81,30 @@ export class Publisher {
 
   /** For the alarm. */
   pushDue(nowMs: number): void {
-    for (const link of this.#links) link.pushDue(nowMs);
+    for (const link of this.#allLinks()) link.pushDue(nowMs);
   }
 
-  #move(run: RunHeader, seq: number): void {
+  /** Turns to the feed of another workspace. The one before gets what was committed until then. */
+  #move(run: RunHeader, nowMs: number): void {
     this.#path = pathOf(run);
-    const [tenant] = this.#links;
-    const [, workspace] = scopesOf(run);
-    const moved = workspace && this.#link(workspace, { takenSeq: seq, durableSeq: seq });
-    this.#links = [tenant, moved].filter((link) => link !== undefined);
+    const { workspace_since_seq: lastSeq } = this.#state.head();
+    const [tenant, left] = this.#links;
+    const [, scope] = scopesOf(run);
+    if (left !== undefined) {
+      this.#leaving.push({ link: left, lastSeq });
+      left.published(lastSeq, () => readWhole(this.#state, lastSeq, lastSeq), nowMs);
+    }
+    const from = { takenSeq: lastSeq, durableSeq: lastSeq, sinceSeq: lastSeq };
+    const entered = scope && this.#link(scope, from);
+    this.#links = [tenant, entered].filter((link) => link !== undefined);
   }
 
-  #link(scope: FeedScope, from: { takenSeq: number; durableSeq: number }): FeedLink {
+  #allLinks(): FeedLink[] {
+    this.#leaving = this.#leaving.filter(({ link, lastSeq }) => link.settledSeq() < lastSeq);
+    return [...this.#links, ...this.#leaving.map(({ link }) => link)];
+  }
+
+  #link(scope: FeedScope, from: { takenSeq: number; durableSeq: number; sinceSeq: number }): FeedLink {
     const name = feedObjectName(scope);
     return new FeedLink(() => this.#feeds.getByName(name), this.#state, from, this.#onOwed);
   }

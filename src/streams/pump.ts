@@ -5,7 +5,8 @@ import type { Sink } from "./sinks.ts";
 export const KEEP_ALIVE_MS = 10_000;
 /** A batch is full with about so much, in UTF-16 units. */
 export const MAX_BATCH_LENGTH = 256 * 1024;
-/** A reader that takes nothing while so much is told, in UTF-16 units, is cut off. */
+/** A reader that takes nothing for so long is cut off if so much was told meanwhile, in UTF-16 units. */
+const MAX_BEHIND_MS = 5_000;
 const MAX_BEHIND_LENGTH = 4 * 1024 * 1024;
 
 /** What a stream has for its reader next: frames, or that there was nothing for a while. */
@@ -44,7 +45,7 @@ export class Pump {
   arrived(length: number): void {
     if (this.#onStalled === null) return;
     this.#behind += length;
-    if (this.#behind > MAX_BEHIND_LENGTH) this.#onStalled();
+    if (this.#isStalled()) this.#onStalled();
   }
 
   /** Resolves when the batches end, or the reader left or was cut off. */
@@ -72,7 +73,7 @@ export class Pump {
   #taken(writing: Promise<void>): Promise<"taken" | "left" | "stalled"> {
     this.#behind = 0;
     this.#writingSinceMs = Date.now();
-    this.#timer ??= setTimeout(() => this.#look(), this.#sink.patienceMs);
+    this.#timer ??= setTimeout(() => this.#look(), MAX_BEHIND_MS);
     return new Promise((resolve) => {
       const settle = (outcome: "taken" | "left" | "stalled"): void => {
         this.#onStalled = null;
@@ -90,8 +91,13 @@ export class Pump {
   #look(): void {
     this.#timer = null;
     if (this.#onStalled === null) return;
-    const restMs = this.#writingSinceMs + this.#sink.patienceMs - Date.now();
-    if (restMs > 0) this.#timer = setTimeout(() => this.#look(), restMs);
-    else this.#onStalled();
+    if (this.#isStalled()) this.#onStalled();
+    else this.#timer = setTimeout(() => this.#look(), MAX_BEHIND_MS);
+  }
+
+  #isStalled(): boolean {
+    const waitedMs = Date.now() - this.#writingSinceMs;
+    if (waitedMs >= this.#sink.patienceMs) return true;
+    return waitedMs >= MAX_BEHIND_MS && this.#behind > MAX_BEHIND_LENGTH;
   }
 }

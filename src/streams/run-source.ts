@@ -135,6 +135,10 @@ export class RunSource {
     );
     if (!answer.ok) return "gone";
     const [piece] = unpackStretches(answer.value);
+    if (piece !== undefined && piece.last_seq >= this.#lastSeq) {
+      this.#lastSeq = piece.last_seq;
+      this.#status = piece.status;
+    }
     if (piece === undefined || piece.upto_seq === piece.after_seq) {
       this.#lastSeq = this.#afterSeq;
       return null;

@@ -1,4 +1,4 @@
-import { RETRY_DELAYS_MS } from "./retry.ts";
+import { persistently, RETRY_DELAYS_MS } from "./retry.ts";
 import { Waiter } from "./waiter.ts";
 
 /** An object that can be followed over a WebSocket: a run's, or a feed's. */
@@ -37,7 +37,12 @@ export class Subscription {
     onMessage: (text: string) => void,
   ): Promise<Subscription | null> {
     const subscription = new Subscription(followed, onMessage);
-    if (!(await subscription.#connect())) return null;
+    // A reader that is answered with a failure may give up for good, as EventSource does.
+    const isThere = await persistently(
+      () => subscription.#connect(),
+      () => true,
+    );
+    if (!isThere) return null;
     while (!subscription.#isGreeted) {
       if (subscription.state !== "open") throw new Error(`the object is ${subscription.state}`);
       await subscription.wait(MAX_GREETING_MS);

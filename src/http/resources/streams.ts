@@ -18,6 +18,7 @@ import {
 import type { BacklogPart } from "../../streams/backlog.ts";
 import { FeedSource } from "../../streams/feed-source.ts";
 import { feedStream } from "../../streams/feed-stream.ts";
+import { persistently } from "../../streams/retry.ts";
 import { RunSource } from "../../streams/run-source.ts";
 import { runStream } from "../../streams/run-stream.ts";
 import type { Call } from "../call.ts";
@@ -80,7 +81,7 @@ export async function streamFeedContext(call: Call): Promise<HttpAnswer> {
   return streamAnswer(call, "kind", openFeed(call, workspace, named), async (source) => {
     const runs = named ?? (await listedRuns(call, workspace));
     const { feed_id, pos } = source.place;
-    const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos);
+    const heads = await headsAt(call, workspace, pos);
     const runIds = runs.map(({ run_id }) => run_id).sort();
     const parts = runIds.flatMap((runId) => partsOf(runId, heads.get(runId) ?? 0, tail, seen));
     return feedStream(source, (runId) => call.run(runId), {
@@ -154,7 +155,7 @@ async function backlogAt(
   withPatches: boolean,
 ): Promise<BacklogPart[]> {
   if (tail === 0) return [];
-  const heads = await feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos);
+  const heads = await headsAt(call, workspace, pos);
   const known = named === null ? [...heads.keys()] : named.map(({ run_id }) => run_id);
   if (known.length > MAX_STREAM_RUNS) refuseBacklog(known.length);
   const runs = named ?? (await runsById(call.env.DIRECTORY, tenantKey(call.tenant), known));
@@ -176,13 +177,23 @@ function openFeed(call: Call, workspace: string | null, named: readonly ListedRu
   const wanted = named === null ? null : new Set(named.map(({ run_id }) => run_id));
   const feed = () => feedClient(call.env.FEEDS, scopeOf(call, workspace));
   return async (onArrival: (length: number) => void): Promise<FeedSource> => {
-    if (named !== null) await feed().enroll(named.map(({ run_id }) => run_id));
+    const runIds = named?.map(({ run_id }) => run_id) ?? [];
+    if (named !== null) await patiently(() => feed().enroll(runIds));
     return FeedSource.open(feed, {
       runOf: (runId) => call.run(runId),
       isWanted: (runId) => wanted === null || wanted.has(runId),
       onArrival,
     });
   };
+}
+
+/** Where the runs of a feed were at a place of it. */
+function headsAt(call: Call, workspace: string | null, pos: number): Promise<Map<string, number>> {
+  return patiently(() => feedClient(call.env.FEEDS, scopeOf(call, workspace)).headsAt(pos));
+}
+
+function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  return persistently(ask, () => true);
 }
 
 function scopeOf(call: Call, workspace: string | null) {
@@ -318,7 +329,7 @@ async function newerThanFeed(
   for (const runId of runIds) {
     const seqs = [seen.events.get(runId) ?? 0, seen.patches.get(runId) ?? 0] as const;
     if (Math.max(...seqs) <= (heads.get(runId) ?? 0)) continue;
-    const overview = await call.run(runId).readOverview();
+    const overview = await patiently(() => call.run(runId).readOverview());
     const last = overview.ok ? overview.value.last_event_seq : 0;
     events.set(runId, Math.min(seqs[0], last));
     patches.set(runId, Math.min(seqs[1], last));
