@@ -8,8 +8,8 @@ import type { Result, Whereabouts } from "../run/run-object.ts";
 /** Runs asked for at once. */
 const PAGE = 1_000;
 /**
- * A run whose directory row is older than this neither owes the directory news nor keeps quiet: heartbeats alone reach it
- * when the lease ends, at the latest.
+ * A run whose directory row is older than this does not owe the directory news for long: heartbeats alone reach it when the
+ * lease ends, at the latest. (Runs that were told to keep quiet just now the feed itself remembers.)
  */
 const RECENT_MS = MAX_LEASE_MS + 120_000;
 /** The directory may learn so late of what happened before a roll call. */

@@ -6,7 +6,7 @@ export const KEEP_ALIVE_MS = 10_000;
 /** A batch is full with about so much, in UTF-16 units. */
 export const MAX_BATCH_LENGTH = 256 * 1024;
 /** A reader that takes nothing for so long is cut off if so much was told meanwhile, in UTF-16 units. */
-const MAX_BEHIND_MS = 5_000;
+const MAX_BEHIND_MS = 1_000;
 const MAX_BEHIND_LENGTH = 4 * 1024 * 1024;
 
 /** What a stream has for its reader next: frames, or that there was nothing for a while. */

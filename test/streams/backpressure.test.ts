@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
-import { newPath, recordsIn, Subject } from "./support/scenario.ts";
+import { eventually } from "../run/support/test-run.ts";
+import { feedOf, followersOf, newPath, recordsIn, Subject } from "./support/scenario.ts";
 import { type FrameData, fetchWorker, type SseFrame, SseParser, SseReader } from "./support/sse-reader.ts";
 import { WsReader } from "./support/ws-reader.ts";
 
@@ -89,6 +90,13 @@ describe("readers that do not keep up", () => {
         await other.until(({ content }) => recordsIn(content).length === seq);
       }
       expect(other.endings).toBe(0);
+      // It reads on only when it has been cut off, and is followed no more.
+      const followed = isFeed ? feedOf(LOCAL_TENANT, workspace) : subject.stub;
+      await eventually(
+        () => followersOf(followed),
+        (count) => count === 1,
+        20_000,
+      );
       await stalled.readUntil(() => false);
       const had = recordsIn(stalled.content);
       const last = stalled.frames.at(-1);
