@@ -135,7 +135,6 @@ export interface ListedRun {
   workspace_key: string;
   /** May be about a second behind. */
   last_event_seq: number;
-  created_at_ms: number;
   updated_at_ms: number;
 }
 
@@ -153,7 +152,7 @@ export async function runsInScope(
   const { tenant, workspace } = scope;
   const { results } = await db
     .prepare(
-      `SELECT run_id, workspace_key, last_event_seq, created_at_ms, updated_at_ms FROM runs
+      `SELECT run_id, workspace_key, last_event_seq, updated_at_ms FROM runs
        WHERE tenant = ? ${workspace === null ? "" : "AND workspace_key = ?"} AND updated_at_ms >= ?
          ${after === null ? "" : "AND (updated_at_ms, run_id) < (?, ?)"}
        ORDER BY updated_at_ms DESC, run_id DESC LIMIT ?`,
@@ -171,7 +170,7 @@ export async function runsInScope(
 export async function runsById(db: D1Database, tenant: string, runIds: string[]): Promise<ListedRun[]> {
   const { results } = await db
     .prepare(
-      `SELECT run_id, workspace_key, last_event_seq, created_at_ms, updated_at_ms FROM runs
+      `SELECT run_id, workspace_key, last_event_seq, updated_at_ms FROM runs
        WHERE tenant = ? AND run_id IN (SELECT value FROM json_each(?))`,
     )
     .bind(tenant, JSON.stringify(runIds))

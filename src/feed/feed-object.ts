@@ -10,6 +10,8 @@ import { askEach, type Present, rollCall } from "./roll-call.ts";
 
 /** One message to the followers holds about so much, in UTF-16 units. */
 const MAX_MESSAGE_LENGTH = 1024 * 1024;
+/** Longer than a run keeps quiet, and than the directory takes to learn of a commit. */
+const QUIET_KNOWN_MS = 120_000;
 
 interface Arrival {
   stretch: Stretch;
@@ -36,8 +38,11 @@ export class FeedObject extends DurableObject<Env> {
   #completing: Promise<void> | null = null;
   /** How many are about to follow. */
   #opening = 0;
-  /** Runs that were told that nobody follows: they keep quiet, and the directory may not know yet why they pushed. */
-  readonly #quiet = new Set<string>();
+  /**
+   * Runs that were told that nobody follows, and when (epoch ms), the oldest first: they keep quiet, and the directory may
+   * not know yet why they pushed.
+   */
+  readonly #quiet = new Map<string, number>();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -69,7 +74,7 @@ export class FeedObject extends DurableObject<Env> {
     const stretches = unpackStretches(packed);
     if (this.#opening === 0 && this.#followers.count() === 0) {
       this.#isComplete = false;
-      for (const { run_id } of stretches) this.#quiet.add(run_id);
+      for (const { run_id } of stretches) this.#hush(run_id, Date.now());
       return false;
     }
     for (const stretch of stretches) await this.#take(await this.#connected(stretch));
@@ -116,6 +121,16 @@ export class FeedObject extends DurableObject<Env> {
   #knownSeq({ run_id, workspace_since_seq }: Pick<Stretch, "run_id" | "workspace_since_seq">): number {
     const head = this.#journal().headOf(run_id) ?? 0;
     return this.#scope.workspace === null ? head : Math.max(head, workspace_since_seq);
+  }
+
+  /** Remembers that a run keeps quiet, and forgets those that no longer do. */
+  #hush(runId: string, nowMs: number): void {
+    this.#quiet.delete(runId);
+    this.#quiet.set(runId, nowMs);
+    for (const [oldest, sinceMs] of this.#quiet) {
+      if (sinceMs > nowMs - QUIET_KNOWN_MS) break;
+      this.#quiet.delete(oldest);
+    }
   }
 
   #take(stretch: Stretch): Promise<void> {
@@ -177,7 +192,7 @@ export class FeedObject extends DurableObject<Env> {
     const journal = this.#journal();
     const completeAtMs = journal.completeAtMs();
     const headOf = (runId: string): number | null => journal.headOf(runId);
-    const quiet = [...this.#quiet];
+    const quiet = [...this.#quiet.keys()];
     const present = await askEach(this.env, this.#scope, quiet);
     this.#learn(present);
     let { missing } = present;
