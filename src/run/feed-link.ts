@@ -22,6 +22,7 @@ const MAX_RETRY_DELAY_MS = 60_000;
  * with the next.
  *
  * L1 While anyone follows the feed, what is committed is pushed until the feed has taken it, across failures and crashes.
+ *    (Not across a crash once the run has left the feed's workspace: nothing stored names it then.)
  * L2 While nobody does, a run that stays awake pushes once a minute at most. A feed that is followed again asks for its
  *    runs (`resume`).
  * L3 Never on the commit path; a failure never fails a command.
