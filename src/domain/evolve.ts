@@ -1,9 +1,11 @@
 import type { Artifact, Note, NoteList } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run, RunHeader, Step } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { readPatch } from "./blackboard.ts";
 import type { Commit } from "./commit.ts";
+import { versionsOf } from "./files.ts";
 import type { RunHead } from "./head.ts";
 import { withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
@@ -14,7 +16,9 @@ export type Change =
   | { kind: "put_task"; task: Task }
   | { kind: "replace_tasks"; tasks: Task[] }
   | { kind: "add_note"; list: NoteList; note: Note }
-  | { kind: "add_artifact"; artifact: Artifact };
+  | { kind: "add_artifact"; artifact: Artifact }
+  /** A version without content removes the path. */
+  | { kind: "put_file"; file: FileVersion };
 
 export interface Evolution {
   head: RunHead;
@@ -31,6 +35,7 @@ export interface Evolution {
 export function evolve(head: RunHead, commit: Commit): Evolution {
   const { event } = commit;
   const { run, changes, summaries, last_mismatch } = meaningOf(head, commit);
+  const files = versionsOf(event).map((file): Change => ({ kind: "put_file", file }));
   return {
     head: {
       summaries: summaries ?? head.summaries,
@@ -44,7 +49,7 @@ export function evolve(head: RunHead, commit: Commit): Evolution {
       blackboard_revision: commit.patch === null ? head.blackboard_revision : commit.patch.seq,
       workspace_since_seq: isMoved(head.run, run) ? event.seq - 1 : head.workspace_since_seq,
     },
-    changes,
+    changes: files.length === 0 ? changes : [...changes, ...files],
   };
 }
 

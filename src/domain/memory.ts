@@ -1,4 +1,5 @@
-import type { Blackboard } from "../protocol/blackboard.ts";
+import type { Artifact, Blackboard, Note } from "../protocol/blackboard.ts";
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { TaskFilter } from "./command.ts";
@@ -19,6 +20,8 @@ export class MemoryRun implements View {
   /** Insertion order is list order; putting an existing id keeps its place (I20). */
   #tasks: Map<string, Task>;
   readonly #notes: Notes;
+  /** Every version that was applied here, by path. */
+  readonly #files = new Map<string, FileVersion[]>();
   readonly #commandIds = new Set<string>();
 
   constructor(head: RunHead, tasks: Task[] = [], notes: Partial<Notes> = {}) {
@@ -38,6 +41,11 @@ export class MemoryRun implements View {
     this.#head = head;
     for (const change of changes) this.#change(change);
     if (commit.event.command_id !== undefined) this.#commandIds.add(commit.event.command_id);
+  }
+
+  /** Takes in one entry of a stored state (state-lines.ts). @throws Error when it is none. */
+  restore(entry: Partial<Record<string, unknown>>): void {
+    for (const [kind, value] of Object.entries(entry)) this.#change(changeOf(kind, value));
   }
 
   run(): Run {
@@ -63,6 +71,20 @@ export class MemoryRun implements View {
 
   task(id: string): Task | null {
     return this.#tasks.get(id) ?? null;
+  }
+
+  /** What the artifact space holds, by path. */
+  files(): FileVersion[] {
+    return [...this.#files.keys()].sort().flatMap((path) => this.file(path) ?? []);
+  }
+
+  file(path: string): FileVersion | null {
+    const last = this.#files.get(path)?.at(-1);
+    return last === undefined || last.sha256 === null ? null : last;
+  }
+
+  fileVersion(path: string, version: number): FileVersion | null {
+    return this.#files.get(path)?.find((file) => file.version === version) ?? null;
   }
 
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
@@ -109,6 +131,11 @@ export class MemoryRun implements View {
       case "add_artifact":
         this.#notes.artifacts.push(change.artifact);
         return;
+      case "put_file": {
+        const versions = this.#files.get(change.file.path) ?? [];
+        this.#files.set(change.file.path, [...versions, change.file]);
+        return;
+      }
     }
   }
 }
@@ -118,4 +145,21 @@ function matches(task: Task, filter: TaskFilter): boolean {
     (filter.task_type === undefined || filter.task_type === task.task_type) &&
     (filter.workflow_id === undefined || filter.workflow_id === task.workflow_id)
   );
+}
+
+function changeOf(kind: string, value: unknown): Change {
+  switch (kind) {
+    case "task":
+      return { kind: "put_task", task: value as Task };
+    case "facts":
+    case "decisions":
+    case "open_questions":
+      return { kind: "add_note", list: kind, note: value as Note };
+    case "artifacts":
+      return { kind: "add_artifact", artifact: value as Artifact };
+    case "file":
+      return { kind: "put_file", file: value as FileVersion };
+    default:
+      throw new Error(`a state has no ${kind}`);
+  }
 }

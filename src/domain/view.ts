@@ -1,3 +1,4 @@
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { Task } from "../protocol/task.ts";
 import type { TaskFilter } from "./command.ts";
 import type { RunHead } from "./head.ts";
@@ -17,4 +18,8 @@ export interface View {
   /** Ids of tasks that name this id as a dependency. */
   dependentsOf(id: string): string[];
   isCommandUsed(commandId: string): boolean;
+  /** What a path of the artifact space holds now; null when it holds nothing. */
+  file(path: string): FileVersion | null;
+  /** What a commit made of a path, removals included; null when it did not touch the path. */
+  fileVersion(path: string, version: number): FileVersion | null;
 }

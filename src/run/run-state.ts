@@ -4,12 +4,14 @@ import { type Change, evolve } from "../domain/evolve.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
 import { isStale } from "../domain/lease.ts";
 import type { View } from "../domain/view.ts";
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
 import { CommitTable, type Receipt } from "./storage/commits.ts";
+import { FileTables } from "./storage/files.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
 import { isTaskIndexSound } from "./storage/task-index.ts";
@@ -45,6 +47,7 @@ export class RunState implements View {
   readonly tasks: TaskTable;
   readonly board: BoardTables;
   readonly checkpoints: CheckpointTable;
+  readonly files: FileTables;
   readonly texts: RunTexts;
   readonly row: RunRow;
   readonly #sql: Sql;
@@ -65,6 +68,7 @@ export class RunState implements View {
     this.tasks = new TaskTable(sql);
     this.board = new BoardTables(sql);
     this.checkpoints = new CheckpointTable(sql);
+    this.files = new FileTables(sql);
     this.texts = new RunTexts(this);
     this.row = row;
     this.#rowTable = new RunRowTable(sql);
@@ -210,6 +214,14 @@ export class RunState implements View {
     return this.commits.hasCommand(commandId) || this.checkpoints.byCommand(commandId) !== null;
   }
 
+  file(path: string): FileVersion | null {
+    return this.files.file(path);
+  }
+
+  fileVersion(path: string, version: number): FileVersion | null {
+    return this.files.fileVersion(path, version);
+  }
+
   #apply(change: Change, nowMs: number): void {
     this.#applied += 1;
     switch (change.kind) {
@@ -233,6 +245,9 @@ export class RunState implements View {
         return;
       case "add_artifact":
         this.texts.addEntry("artifacts", this.board.addArtifact(change.artifact));
+        return;
+      case "put_file":
+        this.files.put(change.file);
         return;
     }
   }

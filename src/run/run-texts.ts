@@ -1,6 +1,8 @@
 import type { RunHead } from "../domain/head.ts";
+import { stateLines } from "../domain/state-lines.ts";
 import { MAX_ECHO_LENGTH } from "../protocol/limits.ts";
 import type { BoardList, BoardTables } from "./storage/board.ts";
+import type { FileTables } from "./storage/files.ts";
 import type { TaskTable } from "./storage/tasks.ts";
 
 /** Where the texts come from. */
@@ -8,6 +10,7 @@ export interface TextSource {
   head(): RunHead;
   readonly tasks: TaskTable;
   readonly board: BoardTables;
+  readonly files: FileTables;
 }
 
 /** JSON texts kept in memory, with their length in all. */
@@ -51,6 +54,23 @@ export class RunTexts {
     const isKept = this.#kept !== null && this.#kept !== "too_large";
     const lists = isKept ? this.#parts().lists : this.#source.board.docs();
     return withLists(lists, [`${this.#boardMembers()}}`]);
+  }
+
+  /** The whole state as lines (domain/state-lines.ts). */
+  stateLines(): Generator<string> {
+    const { tasks, lists } = this.#parts();
+    const { facts, decisions, open_questions, artifacts } = lists;
+    return stateLines({
+      head: this.#source.head(),
+      tasks: [...tasks.values()],
+      lists: {
+        facts: [...facts],
+        decisions: [...decisions],
+        open_questions: [...open_questions],
+        artifacts: [...artifacts],
+      },
+      files: this.#source.files.docs(),
+    });
   }
 
   /** The run, or its blackboard, for echoing in a mutation's answer; null when it is over the echo limit. */

@@ -63,6 +63,8 @@ export class MemoryEngine {
       staleLeases: (nowMs) => state.staleLeases(nowMs),
       dependentsOf: (id) => state.dependentsOf(id),
       isCommandUsed: (id) => this.#receipts.has(id),
+      file: (path) => state.file(path),
+      fileVersion: (path, version) => state.fileVersion(path, version),
     };
   }
 

@@ -90,4 +90,56 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       text TEXT NOT NULL
     ) STRICT`,
   ],
+  [
+    // The chain (chain.ts): the hash of the commit before; null in commits of releases that did not chain them.
+    `ALTER TABLE commits ADD COLUMN prev_hash TEXT`,
+
+    // Events that audits ask for, so that finding them costs nothing for those that lie between.
+    `CREATE TABLE effects (
+      seq INTEGER PRIMARY KEY,
+      kind TEXT NOT NULL          -- see domain/audit.ts
+    ) STRICT`,
+
+    // The run's artifact space: what each path holds now, and every version it ever had. The content is in R2.
+    `CREATE TABLE files (
+      path TEXT PRIMARY KEY,
+      doc TEXT NOT NULL           -- FileVersion, JSON; a path that was removed has no row
+    ) STRICT, WITHOUT ROWID`,
+    `CREATE TABLE file_versions (
+      path TEXT NOT NULL,
+      version INTEGER NOT NULL,   -- seq of the commit that made it
+      doc TEXT NOT NULL,          -- FileVersion, JSON
+      PRIMARY KEY (path, version)
+    ) STRICT, WITHOUT ROWID`,
+
+    // Stretches of the log that lie in R2 instead of table commits.
+    `CREATE TABLE segments (
+      upto_seq INTEGER PRIMARY KEY,
+      doc TEXT NOT NULL           -- Segment, JSON
+    ) STRICT`,
+    // The receipts of commits that lie there: a command id is remembered for the life of the run.
+    `CREATE TABLE sealed_commands (
+      command_id TEXT PRIMARY KEY,
+      seq INTEGER NOT NULL,
+      receipt TEXT                -- as in commits
+    ) STRICT, WITHOUT ROWID`,
+
+    // The state a run began with, when it did not begin empty: a forked run's. JSON lines (domain/state-lines.ts) in parts.
+    `CREATE TABLE genesis_parts (
+      part INTEGER PRIMARY KEY,   -- 1, 2, 3, …
+      text TEXT NOT NULL
+    ) STRICT`,
+
+    // Names that clients gave to checkpoints.
+    `CREATE TABLE checkpoint_names (
+      name TEXT PRIMARY KEY,
+      seq INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID`,
+
+    // One row, once the run is gone from here: deleted for good, or archived to R2.
+    `CREATE TABLE tombstone (
+      only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+      doc TEXT NOT NULL           -- Tombstone, JSON
+    ) STRICT`,
+  ],
 ];
