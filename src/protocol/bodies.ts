@@ -194,6 +194,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       // What `/v1` shows beside a run, so that what was read can be put back.
       task_counts: z.unknown().optional(),
       blackboard_revision: z.unknown().optional(),
+      log_hash: z.unknown().optional(),
       command_id: commandId,
     }),
 

@@ -3,6 +3,7 @@ import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, TaskCounts, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
+import type { LogRow } from "./chain.ts";
 import type { RunState } from "./run-state.ts";
 import type { LogColumn } from "./storage/commits.ts";
 import type { Stretch } from "./stretch.ts";
@@ -38,6 +39,8 @@ export interface TaskPage {
 export interface RunOverview extends RunHeader {
   task_counts: TaskCounts;
   blackboard_revision: number;
+  /** Hash of the newest commit (chain.ts). */
+  log_hash: string;
 }
 
 /** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
@@ -97,6 +100,21 @@ export function readStretch(state: RunState, { afterSeq, uptoSeq, withPatches }:
   };
 }
 
+/** Stored commits to read: those with `afterSeq < seq <= uptoSeq`. */
+export interface CommitsQuery {
+  afterSeq: number;
+  uptoSeq: number;
+  /** Of the page, about, in UTF-16 units. */
+  maxLength: number;
+}
+
+/** The beginning of the commits that were asked for, as they are stored; empty when there are none. */
+export interface CommitsPage {
+  rows: LogRow[];
+  /** Seq of the log's last commit. */
+  lastSeq: number;
+}
+
 /** All of a stretch if it fits a piece, else what is known of it, without its commits. */
 export function readWhole(state: RunState, afterSeq: number, uptoSeq: number): Stretch {
   const stretch = readStretch(state, { afterSeq, uptoSeq, withPatches: true });
@@ -148,6 +166,7 @@ export function overview(state: RunState): RunOverview {
     ...head.run,
     task_counts: state.taskCounts(),
     blackboard_revision: head.blackboard_revision,
+    log_hash: state.logHash(),
   };
 }
 

@@ -17,6 +17,7 @@ export type RunClient = Pick<
   | "readLog"
   | "readStretch"
   | "readRecords"
+  | "readCommits"
   | "resumeFeeds"
   | "readTasks"
   | "readTask"

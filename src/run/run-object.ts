@@ -11,10 +11,13 @@ import { AlarmClock } from "./alarm-clock.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { Followers } from "./followers.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
+import { LogReader } from "./log-reader.ts";
 import { Outbox } from "./outbox.ts";
 import { type PackedAnswer, packAnswer } from "./packed-answer.ts";
 import { type Feeds, Publisher } from "./publisher.ts";
 import {
+  type CommitsPage,
+  type CommitsQuery,
   type LogPage,
   type LogQuery,
   overview,
@@ -73,6 +76,7 @@ export interface WholeRun {
 /** A run that was created, with the parts that serve it. */
 interface Loaded {
   state: RunState;
+  log: LogReader;
   engine: Engine;
   outbox: Outbox;
   publisher: Publisher;
@@ -185,6 +189,14 @@ export class RunObject extends DurableObject<Env> {
   /** Events or patches for the backlog of a stream. */
   async readRecords(query: RecordsQuery): Promise<Result<RecordsPage>> {
     return this.#read(({ state }) => readRecords(state, query));
+  }
+
+  /** Commits as they are stored, for whoever follows the log outside of the object. */
+  async readCommits({ afterSeq, uptoSeq, maxLength }: CommitsQuery): Promise<Result<CommitsPage>> {
+    if (this.#loaded === null) return { ok: false, refusal: runNotFound };
+    const { state, log } = this.#loaded;
+    const lastSeq = state.head().run.last_event_seq;
+    return { ok: true, value: { rows: await log.page(afterSeq, uptoSeq, { maxLength }), lastSeq } };
   }
 
   /** For a feed that is followed again: whatever is committed from now on is pushed. Returns where the run is. */
@@ -300,7 +312,12 @@ export class RunObject extends DurableObject<Env> {
     const made = state.row.createdCommand;
     const isSameId = command !== null && made?.command_id === command.command_id;
     if (isSameId && made.fingerprint === command.fingerprint) {
-      const run = { ...state.row.initial, task_counts: { ...NO_TASKS }, blackboard_revision: 0 };
+      const run = {
+        ...state.row.initial,
+        task_counts: { ...NO_TASKS },
+        blackboard_revision: 0,
+        log_hash: state.initialHash(),
+      };
       return { ok: true, value: { run, repeated: true, rows: { read: 0, written: 0 } } };
     }
     if (isSameId) return { ok: false, refusal: commandIdConflict };
@@ -342,7 +359,7 @@ export class RunObject extends DurableObject<Env> {
       failed: (error: unknown) => this.ctx.abort(String(error)),
     };
     const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
-    this.#loaded = { state, engine, outbox, publisher };
+    this.#loaded = { state, log: new LogReader(state.commits), engine, outbox, publisher };
     return this.#loaded;
   }
 

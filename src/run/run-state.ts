@@ -7,6 +7,7 @@ import type { View } from "../domain/view.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { commitHash, initialHash } from "./chain.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
@@ -29,6 +30,7 @@ interface Savepoint {
   taskCounts: TaskCounts;
   leaseDueAtMs: number | null;
   savedSeq: number;
+  logHash: string | null;
   changes: number;
 }
 
@@ -61,6 +63,8 @@ export class RunState implements View {
   /** Changes applied since waking, undone ones included. */
   #applied = 0;
   #directorySeq: number;
+  /** Hash of the newest commit; null until it is asked for. */
+  #logHash: string | null = null;
 
   private constructor(sql: Sql, row: RunRow) {
     this.#sql = sql;
@@ -92,6 +96,7 @@ export class RunState implements View {
     const row: RunRow = {
       head: newHead(run),
       headSeq: 0,
+      logHash: null,
       taskCounts: NO_TASKS,
       initial: run,
       leaseKey,
@@ -107,12 +112,28 @@ export class RunState implements View {
     for (const [index, commit] of commits.entries()) {
       const own = commit.event.command_id ?? null;
       const id = index === 0 ? (commandId ?? own) : own;
-      this.commits.append(commit, id, id === null ? null : (receipt ?? rowReceipt()));
+      this.#logHash = this.commits.append(
+        commit,
+        id,
+        id === null ? null : (receipt ?? rowReceipt()),
+        this.logHash(),
+      );
       if (commit.event.type !== HEARTBEAT) this.#newsSeq = commit.event.seq;
       const { head, changes } = evolve(this.#head, commit);
       this.#head = head;
       for (const change of changes) this.#apply(change, commit.event.ts_ms);
     }
+  }
+
+  /** Hash of the newest commit (chain.ts); what stands before the first one when there is none. */
+  logHash(): string {
+    this.#logHash ??= this.#storedHash();
+    return this.#logHash;
+  }
+
+  /** What stands before the first commit (chain.ts). */
+  initialHash(): string {
+    return initialHash(this.row.initial, this.#rowTable.genesis());
   }
 
   /** Whether everything that claims are decided by follows from the stored tasks. Reads the whole board. */
@@ -130,6 +151,7 @@ export class RunState implements View {
       taskCounts: this.#taskCounts,
       leaseDueAtMs: this.#leaseDueAtMs,
       savedSeq: this.#savedSeq,
+      logHash: this.#logHash,
       changes: this.#changes(),
     };
   }
@@ -139,6 +161,7 @@ export class RunState implements View {
     this.#taskCounts = savepoint.taskCounts;
     this.#leaseDueAtMs = savepoint.leaseDueAtMs;
     this.#savedSeq = savepoint.savedSeq;
+    this.#logHash = savepoint.logHash;
     // The caches are dear to fill again: only what may have reached them makes them wrong.
     if (this.#changes() === savepoint.changes) return;
     this.tasks.forgetCache();
@@ -157,7 +180,7 @@ export class RunState implements View {
 
   /** Writes the head to its row; `directorySeq` when the directory and the feeds have followed up to there. */
   save(directorySeq: number = this.#directorySeq): void {
-    this.#rowTable.saveHead(this.#head, this.#taskCounts, directorySeq);
+    this.#rowTable.saveHead(this.#head, this.logHash(), this.#taskCounts, directorySeq);
     this.#savedSeq = this.#head.run.last_event_seq;
     this.#directorySeq = directorySeq;
   }
@@ -250,6 +273,17 @@ export class RunState implements View {
         this.files.put(change.file);
         return;
     }
+  }
+
+  /**
+   * The hash of the newest commit as storage tells it. What was saved with the head goes before what the last row hashes
+   * to: so the next commit does not vouch for a row that was changed meanwhile.
+   */
+  #storedHash(): string {
+    const lastSeq = this.#head.run.last_event_seq;
+    if (lastSeq === this.row.headSeq && this.row.logHash !== null) return this.row.logHash;
+    const [last] = this.commits.rows(lastSeq - 1, lastSeq, 1, 0);
+    return last === undefined ? this.initialHash() : commitHash(last);
   }
 
   #noteLease(task: Task): void {

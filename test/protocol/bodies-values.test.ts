@@ -222,8 +222,9 @@ describe("a run put back", () => {
     }
   });
 
-  it("02§2.4 what is read can be put: tenant, counts and board revision are not looked at", () => {
-    const read = { ...run, tenant_context: 5, task_counts: { total: 1 }, blackboard_revision: 3 };
+  it("02§2.4 what is read can be put: tenant, counts, board revision and log hash are not looked at", () => {
+    const shown = { task_counts: { total: 1 }, blackboard_revision: 3, log_hash: "ab" };
+    const read = { ...run, tenant_context: 5, ...shown };
     expect(problems("replaceRun", { ...read, why_next_step: null })).toEqual([]);
   });
 

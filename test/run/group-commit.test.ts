@@ -42,7 +42,7 @@ function watchTransactions(): () => number[] {
   });
   vi.spyOn(CommitTable.prototype, "append").mockImplementation(function (this: CommitTable, ...args) {
     counts.push((counts.pop() ?? 0) + 1);
-    append.apply(this, args);
+    return append.apply(this, args);
   });
   return () => counts.filter((count) => count > 0);
 }
@@ -57,7 +57,7 @@ function failOnFault(): void {
       isDue = false;
       throw new Error("the disk said no");
     }
-    original.apply(this, args);
+    return original.apply(this, args);
   });
 }
 

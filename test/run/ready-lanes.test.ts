@@ -279,7 +279,7 @@ describe("N1: an undone transaction leaves the next claims as they were", () => 
         vi.spyOn(CommitTable.prototype, "append").mockImplementation(function (this: CommitTable, ...args) {
           calls += 1;
           if (calls === 2) throw new Error("the disk said no");
-          append.apply(this, args);
+          return append.apply(this, args);
         });
       },
     },

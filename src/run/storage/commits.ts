@@ -3,6 +3,7 @@ import type { Commit } from "../../domain/commit.ts";
 import { bytesOver } from "../../domain/json-size.ts";
 import type { ReceiptFacts } from "../../domain/outcome.ts";
 import { MAX_COMMIT_BYTES, MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
+import { commitHash, type LogRow } from "../chain.ts";
 import type { Sql } from "./sql.ts";
 
 /** What is kept with the first commit of a command, so that a repeat can be answered from the log. */
@@ -51,20 +52,39 @@ export class CommitTable {
     this.#sql = sql;
   }
 
-  /** @throws CommitTooLarge when the commit does not fit into a row. */
-  append(commit: Commit, commandId: string | null, receipt: Receipt | null): void {
+  /**
+   * @param prevHash hash of the commit before.
+   * @returns the hash of this one.
+   * @throws CommitTooLarge when the commit does not fit into a row.
+   */
+  append(commit: Commit, commandId: string | null, receipt: Receipt | null, prevHash: string): string {
     const event = JSON.stringify(commit.event);
     const patch = commit.patch === null ? null : JSON.stringify(commit.patch);
     const bytes = bytesOver(event + (patch ?? ""), MAX_COMMIT_BYTES);
     if (bytes !== null) throw new CommitTooLarge(bytes);
+    const receiptText = receipt === null ? null : JSON.stringify(receipt);
     this.#sql.run(
-      "INSERT INTO commits (seq, command_id, receipt, event, patch) VALUES (?, ?, ?, ?, ?)",
+      "INSERT INTO commits (seq, command_id, receipt, event, patch, prev_hash) VALUES (?, ?, ?, ?, ?, ?)",
       commit.event.seq,
       commandId,
-      receipt === null ? null : JSON.stringify(receipt),
+      receiptText,
       event,
       patch,
+      prevHash,
     );
+    return commitHash({ prev_hash: prevHash, command_id: commandId, receipt: receiptText, event, patch });
+  }
+
+  /** Whole rows with `after < seq <= upto`, ascending, until they are longer than `maxLength` together, or so many. */
+  rows(after: number, upto: number, limit: number, maxLength: number): LogRow[] {
+    return this.#sql.upTo<LogRow & Record<string, SqlStorageValue>>(
+      maxLength,
+      `SELECT seq, prev_hash, command_id, receipt, event, patch FROM commits
+       WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`,
+      after,
+      upto,
+      limit,
+    ).rows;
   }
 
   hasCommand(commandId: string): boolean {

@@ -13,6 +13,8 @@ export interface CreatedCommand {
 export interface RunRow {
   head: RunHead;
   headSeq: number;
+  /** Hash of commit `headSeq`; null when there is none, or an older release saved the head. */
+  logHash: string | null;
   taskCounts: TaskCounts;
   initial: RunHeader;
   leaseKey: string;
@@ -23,6 +25,7 @@ export interface RunRow {
 interface StoredRow extends Record<string, SqlStorageValue> {
   head: string;
   head_seq: number;
+  log_hash: string | null;
   task_counts: string;
   initial: string;
   lease_key: string;
@@ -44,6 +47,7 @@ export class RunRowTable {
     return {
       head: readHead([row.head, ...this.#headParts()].join("")),
       headSeq: row.head_seq,
+      logHash: row.log_hash,
       taskCounts: JSON.parse(row.task_counts) as TaskCounts,
       initial: JSON.parse(row.initial) as RunHeader,
       leaseKey: row.lease_key,
@@ -51,6 +55,13 @@ export class RunRowTable {
         row.created_command === null ? null : (JSON.parse(row.created_command) as CreatedCommand),
       directorySeq: row.directory_seq,
     };
+  }
+
+  /** The state that the run began with, as lines in pieces; none when it began empty. */
+  genesis(): string[] {
+    return this.#sql
+      .all<{ text: string }>("SELECT text FROM genesis_parts ORDER BY part")
+      .map((row) => row.text);
   }
 
   /** The row of a new run; its head is small. */
@@ -69,13 +80,14 @@ export class RunRowTable {
   }
 
   /** Saves the head as of its newest commit, with how far the directory has followed. */
-  saveHead(head: RunHead, taskCounts: TaskCounts, directorySeq: number): void {
+  saveHead(head: RunHead, logHash: string, taskCounts: TaskCounts, directorySeq: number): void {
     const [first = "", ...rest] = inParts([JSON.stringify(head)]);
     this.#sql.transaction(() => {
       this.#sql.run(
-        "UPDATE run SET head = ?, head_seq = ?, task_counts = ?, directory_seq = ?",
+        "UPDATE run SET head = ?, head_seq = ?, log_hash = ?, task_counts = ?, directory_seq = ?",
         first,
         head.run.last_event_seq,
+        logHash,
         JSON.stringify(taskCounts),
         directorySeq,
       );

@@ -93,6 +93,8 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
   [
     // The chain (chain.ts): the hash of the commit before; null in commits of releases that did not chain them.
     `ALTER TABLE commits ADD COLUMN prev_hash TEXT`,
+    // Hash of commit head_seq; null as long as no release that chains commits has saved the head.
+    `ALTER TABLE run ADD COLUMN log_hash TEXT`,
 
     // Events that audits ask for, so that finding them costs nothing for those that lie between.
     `CREATE TABLE effects (
@@ -117,14 +119,19 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       upto_seq INTEGER PRIMARY KEY,
       doc TEXT NOT NULL           -- Segment, JSON
     ) STRICT`,
-    // The receipts of commits that lie there: a command id is remembered for the life of the run.
+    // The commands whose commits lie there: a command id is remembered for the life of the run.
     `CREATE TABLE sealed_commands (
       command_id TEXT PRIMARY KEY,
-      seq INTEGER NOT NULL,
-      receipt TEXT                -- as in commits
+      seq INTEGER NOT NULL        -- of the command's first commit, which has the receipt
     ) STRICT, WITHOUT ROWID`,
+    // One row, while a segment is on its way to R2: what a crash leaves there is found by it, and deleted.
+    `CREATE TABLE sealing (
+      only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+      key TEXT NOT NULL
+    ) STRICT`,
 
-    // The state a run began with, when it did not begin empty: a forked run's. JSON lines (domain/state-lines.ts) in parts.
+    // The state a run began with, when it did not begin empty: a forked run's. JSON lines (domain/state-lines.ts), each with its line
+    // break, in parts.
     `CREATE TABLE genesis_parts (
       part INTEGER PRIMARY KEY,   -- 1, 2, 3, …
       text TEXT NOT NULL

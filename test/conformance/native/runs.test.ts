@@ -3,6 +3,7 @@ import { call, eventually, everything, freshId, generatedId, routes, runOf } fro
 import { addNativeTasks, allPages, good, newNativeRun, problem } from "./support.ts";
 
 const NO_TASKS = { pending: 0, runnable: 0, in_progress: 0, blocked: 0, done: 0, failed: 0, total: 0 };
+const HASH: unknown = expect.stringMatching(/^[0-9a-f]{64}$/);
 
 describe("POST /v1/runs", () => {
   it("v1 create: 201 {run} and Location, the same run at both doors", async () => {
@@ -26,7 +27,7 @@ describe("POST /v1/runs", () => {
       revision: 1,
     });
     const { tasks: _tasks, ...stored } = await runOf(routes(run_id));
-    expect(run).toEqual({ ...stored, task_counts: NO_TASKS, blackboard_revision: 0 });
+    expect(run).toEqual({ ...stored, task_counts: NO_TASKS, blackboard_revision: 0, log_hash: HASH });
   });
 
   it("v1 create: generates an id", async () => {
@@ -58,7 +59,7 @@ describe("POST /v1/runs", () => {
 });
 
 describe("GET /v1/runs/{id}", () => {
-  it("v1 get: the run without tasks, with task_counts, blackboard_revision and an ETag", async () => {
+  it("v1 get: the run without tasks, with task_counts, blackboard_revision, log_hash and an ETag", async () => {
     const run = await newNativeRun();
     await addNativeTasks(run, {}, {}, { status: "done" }, { status: "blocked" });
     good(await run.post("/tasks/claim", { agent_id: "a" }));
@@ -70,6 +71,7 @@ describe("GET /v1/runs/{id}", () => {
       ...stored,
       task_counts: { ...NO_TASKS, pending: 1, in_progress: 1, done: 1, blocked: 1, total: 4 },
       blackboard_revision: 5,
+      log_hash: HASH,
     });
     expect(answer.headers.get("etag")).toBe('"6"');
   });
