@@ -9,8 +9,8 @@ export interface Env {
   FEEDS: DurableObjectNamespace<FeedObject>;
   /** D1: the directory of runs. */
   DIRECTORY: D1Database;
-  /** R2: artifacts. */
-  ARTIFACTS: R2Bucket;
+  /** R2: contents of artifacts. A deployment without it refuses them and does everything else. */
+  ARTIFACTS?: R2Bucket;
   /** Secret: the one credential. Without it everything but health is refused. */
   BATON_TOKEN?: string;
 }

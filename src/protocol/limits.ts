@@ -79,3 +79,22 @@ export const MAX_WAIT_MS = 55_000;
 export const MIN_LEASE_MS = 5_000;
 export const MAX_LEASE_MS = 300_000;
 export const DEFAULT_LEASE_MS = 30_000;
+
+/** An upload in one request; the platform takes requests of up to 100 MB. */
+export const MAX_UPLOAD_BYTES = 95 * 1024 * 1024;
+
+/** A part of an upload in parts: R2 wants 5 MiB of all but the last, and a part is one request. */
+export const MIN_PART_BYTES = 5 * 1024 * 1024;
+export const MAX_PART_BYTES = MAX_UPLOAD_BYTES;
+
+/** Parts of one upload, as R2 has it. */
+export const MAX_PARTS = 10_000;
+
+/** One artifact: its digest is taken by reading it through once, within the time that one request has. */
+export const MAX_ARTIFACT_BYTES = 5 * 1024 * 1024 * 1024;
+
+/** Uploads in parts that one run may have begun and not finished: each holds storage that shows nowhere. */
+export const MAX_OPEN_UPLOADS_PER_RUN = 100;
+
+/** What an upload left behind is collected once it is so old, and what a commit that failed had asked to hold. */
+export const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
