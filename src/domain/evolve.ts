@@ -75,6 +75,7 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
     case "context.blackboard.patched":
     case "context.artifact.added":
       return boardPatch(head, commit);
+    case "context.run.imported":
     case "context.run.replaced": {
       const replacement = member<Run>(event, "run");
       if (replacement === undefined) return nothing;

@@ -147,7 +147,8 @@ function matches(task: Task, filter: TaskFilter): boolean {
   );
 }
 
-function changeOf(kind: string, value: unknown): Change {
+/** The change that one entry of a stored state stands for (state-lines.ts). @throws Error when it is none. */
+export function changeOf(kind: string, value: unknown): Change {
   switch (kind) {
     case "task":
       return { kind: "put_task", task: value as Task };

@@ -42,6 +42,9 @@ type Reason =
     }
   | { code: "COMMAND_ID_CONFLICT"; error: string }
   | { code: "FIELD_INVALID"; error: string; issues: Issue[] }
+  | { code: "IMPORT_INVALID"; error: string; issues: Issue[] }
+  | { code: "RUN_DELETED" | "RUN_BUSY" | "ARTIFACT_STORE_MISSING"; error: string }
+  | { code: "RUN_ARCHIVED"; error: string; archived_at_ms: number }
   | { code: "LIMIT_EXCEEDED"; error: string; limit_name: string; limit: number; actual: number };
 
 /** A field broke a rule that its type alone does not express. */

@@ -49,6 +49,11 @@ export class Call {
     return runClient(this.env.RUNS, runObjectName(tenantKey(this.tenant), runId));
   }
 
+  /** The tenant as a key of the directory and of names. */
+  get tenantKey(): string {
+    return tenantKey(this.tenant);
+  }
+
   /** The query parameters a route knows. @throws RequestRefused `QUERY_INVALID` */
   query<const Spec extends QuerySpec>(spec: Spec): QueryValues<Spec> {
     const read = readQuery(this.url.searchParams, spec);

@@ -16,6 +16,7 @@ import {
   listPatchesContext,
   listPatchesNative,
 } from "./resources/log.ts";
+import { exportRun, importRun } from "./resources/moving.ts";
 import {
   createRunContext,
   createRunNative,
@@ -65,6 +66,7 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["POST", "/checkpoints", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
   ["GET", "/replay", replayContext, replayNative],
+  ["GET", "/export", null, exportRun],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
@@ -73,6 +75,7 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/context/runs", door: "context", handle: listRunsContext },
   { method: "POST", path: "/v1/runs", door: "native", handle: createRunNative },
   { method: "GET", path: "/v1/runs", door: "native", handle: listRunsNative },
+  { method: "POST", path: "/v1/runs/import", door: "native", handle: importRun },
   { method: "GET", path: "/context/runs/events/stream", door: "context", handle: streamFeedContext },
   { method: "GET", path: "/v1/events/stream", door: "native", handle: streamFeedNative },
   ...RUN_ROUTES.flatMap(([method, path, context, native]): Route[] => [

@@ -9,6 +9,9 @@ import type { RunObject } from "./run-object.ts";
 export type RunClient = Pick<
   RunObject,
   | "create"
+  | "arrive"
+  | "startExport"
+  | "readGenesis"
   | "fetch"
   | "submit"
   | "readRun"

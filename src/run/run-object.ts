@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import { isListedAnew } from "../directory/runs.ts";
-import { commandIdConflict, type Refusal, runNotFound } from "../domain/refusals.ts";
+import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
@@ -8,7 +8,9 @@ import { tenantKey } from "../identity/tenant.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
+import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { Engine, type Submission } from "./engine.ts";
+import { type ExportStart, exportStart } from "./export-start.ts";
 import { Followers } from "./followers.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { LogReader } from "./log-reader.ts";
@@ -43,6 +45,10 @@ import { type RowCounts, Sql } from "./storage/sql.ts";
 import { NO_TASKS } from "./storage/tasks.ts";
 import { packStretches } from "./stretch.ts";
 import { type Text, toText } from "./text.ts";
+import { absence, occupation, readTombstone, type Tombstone, wipe } from "./tombstone.ts";
+
+/** What an arrival that broke off has left is wiped after this, if nobody comes before. */
+const MAX_ARRIVAL_MS = 3_600_000;
 
 /** A result, or why there is none. Expected refusals are values: an exception would lose its type on the way. */
 export type Result<T> = { ok: true; value: T } | { ok: false; refusal: Refusal };
@@ -92,6 +98,10 @@ export class RunObject extends DurableObject<Env> {
   readonly #followers: Followers;
   /** Null until the run is created: an object that was only asked about stores nothing. */
   #loaded: Loaded | null = null;
+  /** What is left where the run is gone from here. */
+  #tombstone: Tombstone | null = null;
+  /** The arrival that is going on; a later one, or a create, takes its place. */
+  #arrival: symbol | null = null;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -101,6 +111,7 @@ export class RunObject extends DurableObject<Env> {
     if (storedVersion(this.#sql) === 0) return;
     const awake = ctx.blockConcurrencyWhile(async () => {
       migrate(this.#sql, MIGRATIONS);
+      this.#tombstone = readTombstone(this.#sql);
       const state = RunState.open(this.#sql);
       if (state === null) return;
       this.#load(state);
@@ -129,6 +140,9 @@ export class RunObject extends DurableObject<Env> {
   /** Creates the run, once (contract 02 §2.1, 07 D46), and waits until the directory lists it. */
   async create(request: CreateRequest): Promise<Result<Created>> {
     if (this.#loaded !== null) return this.#createdBefore(this.#loaded, request);
+    const occupied = occupation(this.#tombstone, request.draft.run_id);
+    if (occupied !== null) return { ok: false, refusal: occupied };
+    this.#clear(null);
     const before = this.#sql.counts();
     const run = newRun(request.draft, request.tenant, Date.now());
     const state = this.#sql.transaction(() => {
@@ -151,10 +165,41 @@ export class RunObject extends DurableObject<Env> {
     };
   }
 
+  /** Brings a run here from elsewhere (arrival.ts), and waits until the directory lists it. */
+  async arrive(lines: ReadableStream<Uint8Array>, request: ArrivalRequest): Promise<Result<Arrived>> {
+    if (this.#loaded !== null) return arrivedBefore(this.#loaded.state, lines, request);
+    const tombstone = this.#tombstone;
+    const occupied = occupation(tombstone, request.run_id);
+    const isRestored = request.restores && tombstone?.kind === "archived";
+    if (occupied !== null && !isRestored) return { ok: false, refusal: occupied };
+    const attempt = Symbol("arrival");
+    this.#clear(attempt);
+    migrate(this.#sql, MIGRATIONS);
+    this.#alarm.armFor(Date.now() + MAX_ARRIVAL_MS);
+    const place = {
+      sql: this.#sql,
+      storage: this.ctx.storage,
+      contents: null,
+      isCurrent: () => this.#arrival === attempt,
+    };
+    try {
+      const arrived = await arrive(place, lines, request);
+      if (!arrived.ok) return arrived;
+      this.#arrival = null;
+      const loaded = this.#load(RunState.existing(this.#sql));
+      this.#tombstone = null;
+      this.#arm();
+      await loaded.outbox.flush(Date.now());
+      return { ok: true, value: { run: overview(loaded.state), repeated: false, checks: arrived.checks } };
+    } finally {
+      if (this.#arrival === attempt) this.#clear(null);
+    }
+  }
+
   /** Runs one command through the engine; `submit` of run-client.ts gives its answer as a value. */
   async submit(submission: Submission): Promise<PackedAnswer> {
     if (this.#loaded === null) {
-      return packAnswer({ ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } });
+      return packAnswer({ ok: false, refusal: absence(this.#tombstone), rows: { read: 0, written: 0 } });
     }
     return packAnswer(await this.#loaded.engine.submit(submission));
   }
@@ -193,10 +238,20 @@ export class RunObject extends DurableObject<Env> {
 
   /** Commits as they are stored, for whoever follows the log outside of the object. */
   async readCommits({ afterSeq, uptoSeq, maxLength }: CommitsQuery): Promise<Result<CommitsPage>> {
-    if (this.#loaded === null) return { ok: false, refusal: runNotFound };
+    if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
     const { state, log } = this.#loaded;
     const lastSeq = state.head().run.last_event_seq;
     return { ok: true, value: { rows: await log.page(afterSeq, uptoSeq, { maxLength }), lastSeq } };
+  }
+
+  /** What an export says of this very moment. */
+  async startExport(): Promise<Result<ExportStart>> {
+    return this.#read(({ state }) => exportStart(state));
+  }
+
+  /** A part of the state that the run began with, as text (domain/state-lines.ts); parts may end anywhere. */
+  async readGenesis(part: number): Promise<Result<string>> {
+    return this.#read(({ state }) => state.genesis.part(part));
   }
 
   /** For a feed that is followed again: whatever is committed from now on is pushed. Returns where the run is. */
@@ -227,7 +282,7 @@ export class RunObject extends DurableObject<Env> {
     request: { commandId: string; fingerprint: string } | null,
   ): Promise<Result<{ head: CheckpointHead; repeated: boolean }>> {
     const loaded = this.#loaded;
-    if (loaded === null) return { ok: false, refusal: runNotFound };
+    if (loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
     const { state } = loaded;
     const { checkpoints } = state;
     if (request !== null && state.commits.hasCommand(request.commandId))
@@ -288,6 +343,8 @@ export class RunObject extends DurableObject<Env> {
   override async alarm(): Promise<void> {
     this.#alarm.fired();
     const loaded = this.#loaded;
+    // What an arrival that broke off has left.
+    if (loaded === null && this.#arrival === null) this.#clear(null);
     if (loaded === null) return;
     const { state, outbox, publisher } = loaded;
     publisher.pushDue(Date.now());
@@ -304,8 +361,14 @@ export class RunObject extends DurableObject<Env> {
 
   #read<T>(read: (loaded: Loaded) => T): Result<T> {
     return this.#loaded === null
-      ? { ok: false, refusal: runNotFound }
+      ? { ok: false, refusal: absence(this.#tombstone) }
       : { ok: true, value: read(this.#loaded) };
+  }
+
+  /** Ends an arrival that is going on, and wipes what it, or one that broke off, has left. */
+  #clear(next: symbol | null): void {
+    this.#arrival = next;
+    if (this.#loaded === null && storedVersion(this.#sql) > 0) wipe(this.#sql, this.#tombstone);
   }
 
   #createdBefore({ state }: Loaded, { command, draft }: CreateRequest): Result<Created> {

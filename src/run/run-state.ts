@@ -7,12 +7,13 @@ import type { View } from "../domain/view.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
-import { commitHash, initialHash } from "./chain.ts";
+import { commitHash, initialHash, type LogRow } from "./chain.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
 import { CommitTable, type Receipt } from "./storage/commits.ts";
 import { FileTables } from "./storage/files.ts";
+import { GenesisTable } from "./storage/genesis.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
 import { isTaskIndexSound } from "./storage/task-index.ts";
@@ -50,6 +51,7 @@ export class RunState implements View {
   readonly board: BoardTables;
   readonly checkpoints: CheckpointTable;
   readonly files: FileTables;
+  readonly genesis: GenesisTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
   readonly #sql: Sql;
@@ -73,6 +75,7 @@ export class RunState implements View {
     this.board = new BoardTables(sql);
     this.checkpoints = new CheckpointTable(sql);
     this.files = new FileTables(sql);
+    this.genesis = new GenesisTable(sql);
     this.texts = new RunTexts(this);
     this.row = row;
     this.#rowTable = new RunRowTable(sql);
@@ -91,6 +94,13 @@ export class RunState implements View {
     return row === null ? null : new RunState(sql, row);
   }
 
+  /** The run stored here. @throws Error when there is none. */
+  static existing(sql: Sql): RunState {
+    const state = RunState.open(sql);
+    if (state === null) throw new Error("there is no run");
+    return state;
+  }
+
   /** Stores a new run; the caller has checked that there is none. */
   static create(sql: Sql, run: RunHeader, leaseKey: string, createdCommand: CreatedCommand | null): RunState {
     const row: RunRow = {
@@ -107,6 +117,11 @@ export class RunState implements View {
     return new RunState(sql, row);
   }
 
+  /** A run that is about to arrive (arrival.ts): nothing of its row is stored until it settles. */
+  static arriving(sql: Sql, row: RunRow): RunState {
+    return new RunState(sql, row);
+  }
+
   /** Stores commits, the first with the command's receipt, and applies what they mean. */
   append(commits: Commit[], commandId: string | null, receipt: Receipt | null): void {
     for (const [index, commit] of commits.entries()) {
@@ -118,11 +133,33 @@ export class RunState implements View {
         id === null ? null : (receipt ?? rowReceipt()),
         this.logHash(),
       );
-      if (commit.event.type !== HEARTBEAT) this.#newsSeq = commit.event.seq;
-      const { head, changes } = evolve(this.#head, commit);
-      this.#head = head;
-      for (const change of changes) this.#apply(change, commit.event.ts_ms);
+      this.#evolve(commit);
     }
+  }
+
+  /** Stores a commit as it was stored elsewhere, and applies what it means. @param hash of the row. */
+  appendStored(row: LogRow, commit: Commit, hash: string): void {
+    this.commits.appendRow(row);
+    this.#logHash = hash;
+    this.#evolve(commit);
+  }
+
+  /** Takes in one entry of the state that the run begins with. */
+  begin(entry: Change, nowMs: number): void {
+    this.#apply(entry, nowMs);
+  }
+
+  /** Stores the row of a run that has arrived: from then on it exists. */
+  settle(row: RunRow): void {
+    this.#rowTable.insert(row);
+    this.save(row.directorySeq);
+  }
+
+  #evolve(commit: Commit): void {
+    if (commit.event.type !== HEARTBEAT) this.#newsSeq = commit.event.seq;
+    const { head, changes } = evolve(this.#head, commit);
+    this.#head = head;
+    for (const change of changes) this.#apply(change, commit.event.ts_ms);
   }
 
   /** Hash of the newest commit (chain.ts); what stands before the first one when there is none. */
@@ -304,9 +341,12 @@ export class RunState implements View {
   }
 }
 
+/** Types of events that hold a whole run. */
+const REPLACEMENTS: ReadonlySet<string> = new Set(["context.run.replaced", "context.run.imported"]);
+
 /** Whether an event of this type may move a task from one status to another. */
 function changesCounts(type: string): boolean {
-  return type === "context.run.replaced" || (type.startsWith("context.task.") && type !== HEARTBEAT);
+  return REPLACEMENTS.has(type) || (type.startsWith("context.task.") && type !== HEARTBEAT);
 }
 
 /** A row of a batch that brought its own command id. */

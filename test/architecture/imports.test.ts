@@ -15,7 +15,7 @@ const PLATFORM = ["cloudflare:*", "node:*"];
 /** Below the layer of the doors: what holds state or reaches outside. */
 const SERVICE = { folders: ["protocol", "domain", "identity", "directory", "env.ts"], packages: PLATFORM };
 
-const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "feed", "streams", "hooks"];
+const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "feed", "streams", "hooks", "moving"];
 
 /**
  * The layers from low to high. Each folder of `src`, and each file right in it, is a row: the folders it may import from,
@@ -32,6 +32,7 @@ const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = ne
   ["feed", { ...SERVICE, folders: [...SERVICE.folders, "run"] }],
   ["streams", { ...SERVICE, folders: [...SERVICE.folders, "run", "feed"] }],
   ["hooks", SERVICE],
+  ["moving", { ...SERVICE, folders: [...SERVICE.folders, "run", "artifacts"] }],
   // Schemas are made in protocol: here zod is imported for its types only, see TYPES_ONLY.
   ["http", { folders: BELOW_DOORS, packages: ["itty-router", "zod"] }],
   ["maintenance", { folders: BELOW_DOORS, packages: [] }],

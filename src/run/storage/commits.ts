@@ -87,6 +87,19 @@ export class CommitTable {
     ).rows;
   }
 
+  /** Stores a commit as it was stored elsewhere; that it fits into a row has been checked. */
+  appendRow({ seq, prev_hash, command_id, receipt, event, patch }: LogRow): void {
+    this.#sql.run(
+      "INSERT INTO commits (seq, prev_hash, command_id, receipt, event, patch) VALUES (?, ?, ?, ?, ?, ?)",
+      seq,
+      prev_hash,
+      command_id,
+      receipt,
+      event,
+      patch,
+    );
+  }
+
   hasCommand(commandId: string): boolean {
     return this.#sql.first("SELECT seq FROM commits WHERE command_id = ?", commandId) !== null;
   }

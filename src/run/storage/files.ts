@@ -42,6 +42,14 @@ export class FileTables {
     );
   }
 
+  /** The contents that any version has, each once. */
+  hashes(): string[] {
+    const rows = this.#sql.all<{ sha256: string }>(
+      "SELECT DISTINCT doc ->> 'sha256' AS sha256 FROM file_versions WHERE doc ->> 'sha256' IS NOT NULL",
+    );
+    return rows.map(({ sha256 }) => sha256);
+  }
+
   /** The JSON texts of what the paths hold, by path in code unit order. */
   docs(): string[] {
     const rows = this.#sql.all<DocRow>("SELECT doc FROM files");

@@ -9,6 +9,9 @@ export interface CreatedCommand {
   fingerprint: string;
 }
 
+/** A head longer than this, in UTF-16 units, is stored in parts. */
+const MAX_INLINE_HEAD = 100_000;
+
 /** What the run row holds (schema.ts). */
 export interface RunRow {
   head: RunHead;
@@ -64,12 +67,13 @@ export class RunRowTable {
       .map((row) => row.text);
   }
 
-  /** The row of a new run; its head is small. */
+  /** The row of a new run. */
   insert(row: RunRow): void {
+    const [first = "", ...rest] = headTexts(row.head);
     this.#sql.run(
       `INSERT INTO run (only_row, head, head_seq, task_counts, initial, lease_key, created_command, directory_seq)
        VALUES (1, ?, ?, ?, ?, ?, ?, ?)`,
-      JSON.stringify(row.head),
+      first,
       row.headSeq,
       JSON.stringify(row.taskCounts),
       JSON.stringify(row.initial),
@@ -77,11 +81,12 @@ export class RunRowTable {
       row.createdCommand === null ? null : JSON.stringify(row.createdCommand),
       row.directorySeq,
     );
+    this.#addHeadParts(rest);
   }
 
   /** Saves the head as of its newest commit, with how far the directory has followed. */
   saveHead(head: RunHead, logHash: string, taskCounts: TaskCounts, directorySeq: number): void {
-    const [first = "", ...rest] = inParts([JSON.stringify(head)]);
+    const [first = "", ...rest] = headTexts(head);
     this.#sql.transaction(() => {
       this.#sql.run(
         "UPDATE run SET head = ?, head_seq = ?, log_hash = ?, task_counts = ?, directory_seq = ?",
@@ -92,8 +97,12 @@ export class RunRowTable {
         directorySeq,
       );
       this.#sql.run("DELETE FROM head_parts");
-      for (const text of rest) this.#sql.run("INSERT INTO head_parts (text) VALUES (?)", text);
+      this.#addHeadParts(rest);
     });
+  }
+
+  #addHeadParts(texts: string[]): void {
+    for (const text of texts) this.#sql.run("INSERT INTO head_parts (text) VALUES (?)", text);
   }
 
   #headParts(): string[] {
@@ -101,6 +110,12 @@ export class RunRowTable {
       .all<{ text: string }>("SELECT text FROM head_parts ORDER BY part")
       .map((row) => row.text);
   }
+}
+
+/** A head's text for its row, and the rest of it for the parts. The row has to hold the start of replays too. */
+function headTexts(head: RunHead): string[] {
+  const text = JSON.stringify(head);
+  return text.length > MAX_INLINE_HEAD ? ["", ...inParts([text])] : [text];
 }
 
 /** A stored head; those of older releases do not say since when the run has had its path. */

@@ -1,0 +1,75 @@
+import { artifactBlobs } from "../../moving/blobs.ts";
+import { exportText, streamOf } from "../../moving/export.ts";
+import { firstLineOf } from "../../moving/first-line.ts";
+import { MAX_EXPORT_LINE_BYTES } from "../../protocol/export-format.ts";
+import { issueForId } from "../../protocol/ids.ts";
+import type { Arrived } from "../../run/arrival.ts";
+import { importInvalid } from "../../run/arrival.ts";
+import { type Call, unwrap } from "../call.ts";
+import type { HttpAnswer } from "../http-answer.ts";
+import { identify } from "../idempotency.ts";
+import { jsonAnswer } from "../json.ts";
+import { RequestRefused, refuseIssues } from "../problem.ts";
+
+const NDJSON = "application/x-ndjson";
+
+/** `GET /v1/runs/{run_id}/export`: the run as it is now, streamed (docs/moving.md). */
+export async function exportRun(call: Call): Promise<HttpAnswer> {
+  const { artifacts } = call.query({ artifacts: "bool" });
+  const run = call.run();
+  const start = unwrap(await run.startExport());
+  const headers = {
+    "content-type": NDJSON,
+    "content-disposition": `attachment; filename="${call.id("run_id").replaceAll(":", "_")}.ndjson"`,
+    etag: `"${start.revision}"`,
+  };
+  if (call.request.method === "HEAD") return { status: 200, headers, body: null };
+  const blobs = artifactBlobs(call.env, call.tenantKey, call.id("run_id"));
+  const pieces = exportText(run, start, { blobs, inline: artifacts ?? false });
+  return { status: 200, headers, body: streamOf(pieces) };
+}
+
+/** `POST /v1/runs/import`: brings a run back from what an export wrote. */
+export async function importRun(call: Call): Promise<HttpAnswer> {
+  const query = call.query({ run_id: "string" });
+  const type = call.request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
+  if (type !== NDJSON && type !== "application/ndjson") {
+    throw new RequestRefused({
+      code: "CONTENT_TYPE_UNSUPPORTED",
+      error: `content type must be ${NDJSON}`,
+    });
+  }
+  const identified = await identify(call.request, undefined, "import_run");
+  const first = await firstLineOf(call.request.body, MAX_EXPORT_LINE_BYTES);
+  const run_id = query.run_id ?? runIdIn(first.text);
+  const issue = issueForId("run_id", run_id);
+  if (issue !== null) refuseIssues("ID_INVALID", [issue]);
+  // What was sent is its own fingerprint: it is not known before it has been read.
+  const command = identified && { command_id: identified.commandId, fingerprint: null };
+  const arrived = await call.run(run_id).arrive(first.stream, { tenant: call.tenant, run_id, command });
+  return arrivedAnswer(unwrap(arrived));
+}
+
+/** The answer to a call that brought a run here. */
+export function arrivedAnswer({ run, repeated, checks }: Arrived): HttpAnswer {
+  const headers: Record<string, string> = {
+    location: `/v1/runs/${run.run_id}`,
+    etag: `"${run.revision}"`,
+  };
+  if (repeated) headers["idempotency-replayed"] = "true";
+  return jsonAnswer({ run, checked: checks }, { status: 201, headers });
+}
+
+function runIdIn(line: string | null): string {
+  try {
+    const { run_id } = JSON.parse(line ?? "") as { run_id?: unknown };
+    if (typeof run_id === "string") return run_id;
+  } catch {
+    // Said below: a line that is no JSON names no run either.
+  }
+  throw new RequestRefused(
+    importInvalid([
+      { field: "line 1: run_id", rule: "required", message: "names no run; say it as ?run_id=" },
+    ]),
+  );
+}

@@ -1,0 +1,649 @@
+import { createHash, type Hash } from "node:crypto";
+import type { Commit } from "../domain/commit.ts";
+import { newHead, type RunHead } from "../domain/head.ts";
+import { bytesOver } from "../domain/json-size.ts";
+import { changeOf } from "../domain/memory.ts";
+import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
+import { stateLines } from "../domain/state-lines.ts";
+import { tenantKey } from "../identity/tenant.ts";
+import {
+  type ExportChecks,
+  type ExportEnd,
+  type ExportHeader,
+  type ExportLine,
+  exportHeader,
+  exportLine,
+  MAX_EXPORT_LINE_BYTES,
+  MAX_INLINE_BLOB_BYTES,
+  storedPayloads,
+} from "../protocol/export-format.ts";
+import type { Issue } from "../protocol/issue.ts";
+import { MAX_COMMIT_BYTES, MAX_RUN_HEADER_BYTES, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
+import type { RunHeader, Tenant } from "../protocol/run.ts";
+import { readShape } from "../protocol/shape.ts";
+import { commitHash, initialHash, type LogRow } from "./chain.ts";
+import { newLeaseKey } from "./lease-tokens.ts";
+import { type Line, LineFault, linesOf } from "./line-reader.ts";
+import { overview, type RunOverview } from "./reads.ts";
+import { RunState } from "./run-state.ts";
+import { stateDigest } from "./state-digest.ts";
+import { GenesisTable } from "./storage/genesis.ts";
+import type { CreatedCommand, RunRow } from "./storage/run-row.ts";
+import type { Sql } from "./storage/sql.ts";
+import { NO_TASKS } from "./storage/tasks.ts";
+
+/** A run that has arrived. */
+export interface Arrived {
+  run: RunOverview;
+  /** Whether an earlier call with the same command brought it. */
+  repeated: boolean;
+  /** What was proved; null for a repeat. */
+  checks: ExportChecks | null;
+}
+
+/** Who a run is where it arrives. */
+export interface ArrivalRequest {
+  tenant: Tenant;
+  /** May differ from the export's: the log is then written and chained anew. */
+  run_id: string;
+  /** The caller's idempotency key; its fingerprint is the digest of what was sent where that is null. */
+  command: { command_id: string; fingerprint: string | null } | null;
+  /** Whether it comes back from its archive. */
+  restores?: boolean;
+}
+
+/** The contents that a run refers to, as the artifact store has them. */
+export interface ContentKeeper {
+  keep(holder: string, content: Uint8Array): Promise<{ sha256: string }>;
+  hold(holder: string, sha256: string[]): Promise<string[]>;
+  release(holder: string): Promise<void>;
+}
+
+/** Where a run arrives. */
+export interface ArrivalPlace {
+  sql: Sql;
+  storage: DurableObjectStorage;
+  /** Null when the deployment has no bucket. */
+  contents: ContentKeeper | null;
+  /** False once another attempt has begun. */
+  isCurrent(): boolean;
+}
+
+/** So much is written in one transaction. In bytes of lines. */
+const BATCH_BYTES = 1024 * 1024;
+/** A task must leave room for itself in its event, and in its patch. */
+const MAX_ARRIVING_TASK_BYTES = MAX_COMMIT_BYTES / 2;
+/** A row with everything that is in it. */
+const MAX_ROW_BYTES = 1_990_000;
+/** Deeper than any request can make it. */
+const MAX_DEPTH = 100;
+
+const RANKS = {
+  genesis: 1,
+  commit: 2,
+  checkpoint: 3,
+  checkpoint_line: 3,
+  checkpoint_command: 4,
+  blob: 5,
+  blob_part: 5,
+  end: 6,
+} as const satisfies Record<keyof ExportLine, number>;
+
+/** Thrown where an export breaks a rule; says which line. */
+class ArrivalFault extends Error {
+  readonly issue: Issue;
+
+  constructor(line: number, path: string, rule: string, message: string, bounds: Partial<Issue> = {}) {
+    super(`line ${line}: ${message}`);
+    this.issue = { field: `line ${line}${path === "" ? "" : `: ${path}`}`, rule, message, ...bounds };
+  }
+}
+
+/**
+ * Reads a run from an export (protocol/export-format.ts) into an object that holds none: the one way in which runs come from
+ * elsewhere. What is held in memory is a few lines, and one inline content.
+ *
+ * V1 Rows are written in several transactions, the run's own row in the last: a run whose arrival broke off does not exist.
+ *    The caller wipes what is left of it.
+ * V2 Everything is checked before that row is written: shapes, seqs, the chain, limits, counts, the digest of all bytes, and
+ *    that the commits lead to the state that the export tells.
+ * V3 The commits are applied by the same code as live (RunState). Only engine-written events carry snapshots, and those
+ *    cannot change whose run it is.
+ */
+export async function arrive(
+  place: ArrivalPlace,
+  lines: ReadableStream<Uint8Array>,
+  request: ArrivalRequest,
+): Promise<{ ok: true; checks: ExportChecks } | { ok: false; refusal: Refusal }> {
+  const arrival = new Arrival(place, request);
+  try {
+    return { ok: true, checks: await arrival.read(lines) };
+  } catch (error) {
+    const refusal = refusalOf(error);
+    if (refusal === null) throw error;
+    return { ok: false, refusal };
+  }
+}
+
+/** The answer where a run is already: to the request that brought it the run, to any other a refusal. */
+export async function arrivedBefore(
+  state: RunState,
+  lines: ReadableStream<Uint8Array>,
+  { command, run_id }: ArrivalRequest,
+): Promise<{ ok: true; value: Arrived } | { ok: false; refusal: Refusal }> {
+  const made = state.row.createdCommand;
+  if (command === null || made?.command_id !== command.command_id) {
+    await lines.cancel();
+    return { ok: false, refusal: { code: "CONTEXT_RUN_EXISTS", error: "run already exists", run_id } };
+  }
+  const fingerprint = command.fingerprint ?? (await digestOf(lines));
+  if (command.fingerprint !== null) await lines.cancel();
+  if (made.fingerprint !== fingerprint) return { ok: false, refusal: commandIdConflict };
+  return { ok: true, value: { run: overview(state), repeated: true, checks: null } };
+}
+
+/** The digest of an export that was sent again, as its end should tell it; null when it is none. */
+async function digestOf(lines: ReadableStream<Uint8Array>): Promise<string | null> {
+  const hash = createHash("sha256");
+  let last: Line | null = null;
+  for await (const line of linesOf(lines, MAX_EXPORT_LINE_BYTES)) {
+    if (last !== null) hash.update(last.bytes);
+    last = line;
+  }
+  return last?.text.startsWith('{"end":') ? hash.digest("hex") : null;
+}
+
+class Arrival {
+  readonly #place: ArrivalPlace;
+  readonly #request: ArrivalRequest;
+  readonly #hash: Hash = createHash("sha256");
+  readonly #genesis: GenesisTable;
+  /** What of the genesis is not stored yet. */
+  #genesisText = "";
+  #hasGenesis = false;
+  /** The first line of the genesis, as it was exported and as it is stored. */
+  #genesisHead = { exported: "", stored: "" };
+  #header: ExportHeader | null = null;
+  #initial: RunHeader | null = null;
+  #state: RunState | null = null;
+  /** Whether the run gets another id or tenant than it had. */
+  #isRenamed = false;
+  #rank = 0;
+  #commits = 0;
+  #checkpoints = 0;
+  /** Of the last commit, as it was exported and as it is stored; of the run's beginning when there is none. */
+  #exportedHash = "";
+  #storedHash = "";
+  #isChained = false;
+  #lastOfCommands = 0;
+  #blob: { sha256: string; bytes: number; parts: Uint8Array[]; length: number; line: number } | null = null;
+  readonly #blobs = new Set<string>();
+  #inlineBlobs = 0;
+  #end: ExportEnd | null = null;
+
+  constructor(place: ArrivalPlace, request: ArrivalRequest) {
+    this.#place = place;
+    this.#request = request;
+    this.#genesis = new GenesisTable(place.sql);
+  }
+
+  async read(stream: ReadableStream<Uint8Array>): Promise<ExportChecks> {
+    let batch: { line: Line; value: ExportLine }[] = [];
+    let batchBytes = 0;
+    let number = 0;
+    const write = async (): Promise<void> => {
+      const taken = batch;
+      batch = [];
+      batchBytes = 0;
+      if (taken.length === 0) return;
+      this.#place.sql.transaction(() => {
+        for (const { line, value } of taken) this.#take(line.number, value);
+        this.#storeGenesis();
+      });
+      // Not more is on its way to the disk than this.
+      await this.#place.storage.sync();
+    };
+    for await (const line of linesOf(stream, MAX_EXPORT_LINE_BYTES)) {
+      this.#mustBeCurrent(line.number);
+      number = line.number;
+      if (this.#end !== null) throw new ArrivalFault(number, "", "order", "nothing follows the end");
+      if (number === 1) {
+        this.#begin(line);
+        continue;
+      }
+      const value = parsed(line, exportLine) as ExportLine;
+      const [kind] = Object.keys(value) as [keyof ExportLine];
+      if (RANKS[kind] < this.#rank) throw new ArrivalFault(number, kind, "order", `${kind} comes too late`);
+      this.#rank = RANKS[kind];
+      if (kind !== "end") this.#hash.update(line.bytes);
+      if (kind !== "blob" && kind !== "blob_part" && kind !== "end") {
+        batch.push({ line, value });
+        batchBytes += line.bytes.length;
+        if (batchBytes >= BATCH_BYTES) await write();
+        continue;
+      }
+      await write();
+      if (value.blob_part === undefined) await this.#closeBlob();
+      if (value.blob !== undefined) {
+        this.#blob = { ...value.blob, parts: [], length: 0, line: number };
+        this.#blobs.add(value.blob.sha256);
+      }
+      if (value.blob_part !== undefined) this.#addPart(number, value.blob_part);
+      if (value.end !== undefined) this.#checkEnd(line, value.end);
+    }
+    if (this.#end === null) {
+      throw new ArrivalFault(number + 1, "", "complete", "the export has no end: it was cut off");
+    }
+    return this.#finish(number, this.#end);
+  }
+
+  /** A later attempt has wiped what this one wrote. */
+  #mustBeCurrent(line: number): void {
+    if (this.#place.isCurrent()) return;
+    throw new ArrivalFault(line, "", "superseded", "another attempt to bring this run here has begun");
+  }
+
+  #begin(line: Line): void {
+    const header = parsed(line, exportHeader) as ExportHeader;
+    const { tenant, run_id } = this.#request;
+    this.#hash.update(line.bytes);
+    const { initial } = header;
+    if (initial.run_id !== header.run_id)
+      throw new ArrivalFault(1, "initial.run_id", "same_run", "is not the id of the run");
+    if (initial.last_event_seq !== 0)
+      throw new ArrivalFault(1, "initial.last_event_seq", "beginning", "a run begins at seq 0");
+    checkSize(1, "initial", initial, MAX_RUN_HEADER_BYTES);
+    this.#header = header;
+    this.#isRenamed = run_id !== header.run_id || !isSameTenant(tenant, initial.tenant_context);
+    this.#initial = this.#isRenamed ? { ...initial, run_id, tenant_context: tenant } : initial;
+    this.#open(newHead(this.#initial));
+  }
+
+  /** The state that the entries and commits to come are applied to. */
+  #open(head: RunHead): void {
+    this.#state = RunState.arriving(this.#place.sql, this.#row(head, null));
+  }
+
+  #row(head: RunHead, createdCommand: CreatedCommand | null): RunRow {
+    if (this.#initial === null) throw new Error("the export has not begun");
+    return {
+      head,
+      headSeq: 0,
+      logHash: null,
+      taskCounts: NO_TASKS,
+      initial: this.#initial,
+      leaseKey: newLeaseKey(),
+      createdCommand,
+      directorySeq: -1,
+    };
+  }
+
+  #run(): { state: RunState; header: ExportHeader; initial: RunHeader } {
+    if (this.#state === null || this.#header === null || this.#initial === null) {
+      throw new Error("the export has not begun");
+    }
+    return { state: this.#state, header: this.#header, initial: this.#initial };
+  }
+
+  #take(number: number, value: ExportLine): void {
+    if (value.genesis !== undefined) this.#takeGenesis(number, value.genesis);
+    else if (value.commit !== undefined) this.#takeCommit(number, value.commit);
+  }
+
+  #takeGenesis(number: number, entry: NonNullable<ExportLine["genesis"]>): void {
+    const { state, header, initial } = this.#run();
+    if (this.#hasGenesis === (entry.head !== undefined))
+      throw new ArrivalFault(number, "genesis", "order", "a state begins with its head, and has one");
+    checkSize(number, "genesis", entry, MAX_ARRIVING_TASK_BYTES * 2);
+    if (entry.task !== undefined) checkSize(number, "genesis.task", entry.task, MAX_ARRIVING_TASK_BYTES);
+    if (entry.head === undefined) {
+      const [[kind, member]] = Object.entries(entry) as [[string, unknown]];
+      this.#guard(number, () => state.begin(changeOf(kind, member), initial.created_at_ms));
+      this.#genesisText += `${JSON.stringify(entry)}\n`;
+      return;
+    }
+    this.#hasGenesis = true;
+    const head = entry.head as unknown as RunHead;
+    if (headLine(newHead(head.run)) !== headLine(newHead(header.initial)))
+      throw new ArrivalFault(number, "genesis.head.run", "same_run", "is not the run that line 1 tells");
+    const own: RunHead = { ...head, run: initial };
+    const stored = JSON.stringify({ head: this.#isRenamed ? own : head });
+    this.#genesisHead = { exported: JSON.stringify(entry), stored };
+    this.#genesisText = `${stored}\n`;
+    this.#open(this.#isRenamed ? own : head);
+  }
+
+  #takeCommit(number: number, row: NonNullable<ExportLine["commit"]>): void {
+    const { state, header, initial } = this.#run();
+    if (this.#commits === 0) this.#startChain();
+    const seq = this.#commits + 1;
+    if (row.seq !== seq) {
+      const message = `is ${row.seq} where ${seq} comes next`;
+      throw new ArrivalFault(number, "commit.seq", "contiguous", message);
+    }
+    const commit = { event: row.event, patch: row.patch } as unknown as Commit;
+    checkRecords(number, commit, seq, header);
+    const exported = rowOf(row, commit);
+    const isLinked = exported.prev_hash === this.#exportedHash;
+    if (!isLinked && (exported.prev_hash !== null || this.#isChained)) {
+      throw new ArrivalFault(number, "commit.prev_hash", "chain", "is not the hash of the commit before");
+    }
+    this.#isChained ||= isLinked;
+    this.#exportedHash = commitHash(exported);
+
+    const own = this.#isRenamed ? renamed(commit, initial) : commit;
+    const stored = this.#isRenamed ? { ...rowOf(row, own), prev_hash: this.#storedHash } : exported;
+    checkRow(number, stored);
+    this.#storedHash = this.#isRenamed ? commitHash(stored) : this.#exportedHash;
+    this.#guard(number, () => state.appendStored(stored, own, this.#storedHash));
+    const { run } = state.head();
+    if (run.run_id !== initial.run_id || !isSameTenant(run.tenant_context, initial.tenant_context)) {
+      throw new ArrivalFault(number, "commit.event.payload.run", "same_run", "is another run, or another's");
+    }
+    this.#lastOfCommands = Math.max(this.#lastOfCommands, seq - 1 + (row.receipt?.commits ?? 1));
+    this.#commits = seq;
+  }
+
+  #storeGenesis(): void {
+    if (this.#genesisText !== "") this.#genesis.append(this.#genesisText);
+    this.#genesisText = "";
+  }
+
+  /** Before the first commit: the state that the run begins with is known. */
+  #startChain(): void {
+    const { header, initial } = this.#run();
+    this.#storeGenesis();
+    const stored = this.#genesis;
+    const pieces = function* (head: string): Generator<string> {
+      let isHead = true;
+      for (const line of stored.lines()) {
+        yield `${isHead ? head : line}\n`;
+        isHead = false;
+      }
+    };
+    this.#storedHash = initialHash(initial, pieces(this.#genesisHead.stored));
+    this.#exportedHash = this.#isRenamed
+      ? initialHash(header.initial, pieces(this.#genesisHead.exported))
+      : this.#storedHash;
+  }
+
+  /** Applies what has the right shape; what cannot be stored all the same is the line's fault, not the engine's. */
+  #guard(number: number, apply: () => void): void {
+    try {
+      apply();
+    } catch (error) {
+      console.error(JSON.stringify({ event: "arrival_refused", line: number, error: String(error) }));
+      throw new ArrivalFault(number, "", "applicable", "cannot be applied to the run");
+    }
+  }
+
+  #addPart(number: number, base64: string): void {
+    const blob = this.#blob;
+    if (blob === null) throw new ArrivalFault(number, "blob_part", "order", "belongs to no blob");
+    const part = Buffer.from(base64, "base64");
+    if (part.toString("base64") !== base64)
+      throw new ArrivalFault(number, "blob_part", "base64", "is not base64 as this format writes it");
+    blob.parts.push(part);
+    blob.length += part.length;
+    if (blob.length > MAX_INLINE_BLOB_BYTES || blob.length > blob.bytes) {
+      const limit = Math.min(MAX_INLINE_BLOB_BYTES, blob.bytes);
+      throw new ArrivalFault(number, "blob_part", "max_bytes", "the content is too long", { limit });
+    }
+  }
+
+  async #closeBlob(): Promise<void> {
+    const blob = this.#blob;
+    this.#blob = null;
+    if (blob === null || (blob.parts.length === 0 && blob.bytes > 0)) return;
+    const content = Buffer.concat(blob.parts);
+    const digest = createHash("sha256").update(content).digest("hex");
+    if (content.length !== blob.bytes || digest !== blob.sha256) {
+      throw new ArrivalFault(blob.line, "blob", "digest", "the parts are not the content of this digest");
+    }
+    await this.#contents().keep(this.#holder(), content);
+    this.#mustBeCurrent(blob.line);
+    this.#inlineBlobs += 1;
+  }
+
+  #checkEnd({ number, text }: Line, end: ExportEnd): void {
+    if (JSON.stringify({ end }) !== text)
+      throw new ArrivalFault(number, "end", "canonical", "is not written as this format writes it");
+    this.#end = end;
+  }
+
+  async #finish(number: number, end: ExportEnd): Promise<ExportChecks> {
+    const { state, header, initial } = this.#run();
+    if (this.#commits === 0) this.#startChain();
+    const must = (member: keyof ExportEnd, found: unknown): void => {
+      if (end[member] === found) return;
+      const message = `says ${end[member]}, found ${found}`;
+      throw new ArrivalFault(number, `end.${member}`, "verified", message);
+    };
+    must("lines", number - 1);
+    must("sha256", this.#hash.digest("hex"));
+    must("commits", this.#commits);
+    if (header.last_event_seq !== this.#commits)
+      throw new ArrivalFault(1, "last_event_seq", "verified", `the log ends at ${this.#commits}`);
+    must("log_hash", this.#exportedHash);
+    if (this.#lastOfCommands > this.#commits)
+      throw new ArrivalFault(number, "", "receipts", "a command has commits that the log does not have");
+    const tasks = state.taskCount();
+    if (tasks > MAX_TASKS_PER_RUN) {
+      const bounds = { limit: MAX_TASKS_PER_RUN, actual: tasks };
+      throw new ArrivalFault(number, "", "max_tasks", "the run has too many tasks", bounds);
+    }
+    must("state_sha256", stateDigest(this.#stateLinesAsExported(state, header.initial)));
+    const blobs = await this.#holdContents(number);
+    this.#mustBeCurrent(number);
+    this.#place.sql.transaction(() => {
+      this.#place.sql.run("DELETE FROM tombstone");
+      state.settle(this.#row(newHead(initial), this.#createdCommand(end)));
+    });
+    await this.#place.storage.sync();
+    return {
+      ...end,
+      last_event_seq: this.#commits,
+      checkpoints: this.#checkpoints,
+      blobs,
+      inline_blobs: this.#inlineBlobs,
+    };
+  }
+
+  #createdCommand(end: ExportEnd): CreatedCommand | null {
+    const { command } = this.#request;
+    if (command === null) return this.#run().header.created_command;
+    return { command_id: command.command_id, fingerprint: command.fingerprint ?? end.sha256 };
+  }
+
+  /** Whose run it is stands in the head alone. */
+  *#stateLinesAsExported(state: RunState, { run_id, tenant_context }: RunHeader): Generator<string> {
+    const head = state.head();
+    let isHead = true;
+    for (const line of state.texts.stateLines()) {
+      yield isHead && this.#isRenamed
+        ? headLine({ ...head, run: { ...head.run, run_id, tenant_context } })
+        : line;
+      isHead = false;
+    }
+  }
+
+  /** Makes sure of every content that the run's files ever had, and of those that the export names. */
+  async #holdContents(number: number): Promise<number> {
+    for (const sha256 of this.#run().state.files.hashes()) this.#blobs.add(sha256);
+    if (this.#blobs.size === 0) return 0;
+    const missing = await this.#contents().hold(this.#holder(), [...this.#blobs]);
+    if (missing.length === 0) return this.#blobs.size;
+    const named = missing.slice(0, 20).join(", ");
+    const more = missing.length > 20 ? ` and ${missing.length - 20} more` : "";
+    throw new ArrivalFault(
+      number,
+      "",
+      "content_missing",
+      `contents that are neither inline nor stored here: ${named}${more}`,
+    );
+  }
+
+  #holder(): string {
+    return `run:${this.#request.run_id}`;
+  }
+
+  #contents(): ContentKeeper {
+    const { contents } = this.#place;
+    if (contents === null) throw new StoreMissing();
+    return contents;
+  }
+}
+
+class StoreMissing extends Error {}
+
+function refusalOf(error: unknown): Refusal | null {
+  if (error instanceof StoreMissing) {
+    return {
+      code: "ARTIFACT_STORE_MISSING",
+      error: "the run has artifacts, and there is no bucket for them",
+    };
+  }
+  if (error instanceof LineFault) {
+    const issue = { field: `line ${error.line}`, rule: error.rule, message: error.message };
+    return importInvalid([issue]);
+  }
+  return error instanceof ArrivalFault ? importInvalid([error.issue]) : null;
+}
+
+/** What is wrong with an import, by line. */
+export function importInvalid(issues: Issue[]): Refusal {
+  const told = issues
+    .slice(0, 3)
+    .map(({ field, message }) => (field === "" ? message : `${field}: ${message}`));
+  return { code: "IMPORT_INVALID", error: told.join("; "), issues };
+}
+
+/** A line's value, unchanged; its shape checked. */
+function parsed(line: Line, schema: typeof exportHeader | typeof exportLine): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(line.text);
+  } catch {
+    throw new ArrivalFault(line.number, "", "json", "is not JSON");
+  }
+  if (depthOver(value, MAX_DEPTH)) {
+    throw new ArrivalFault(line.number, "", "max_depth", "is nested too deeply", { limit: MAX_DEPTH });
+  }
+  const read = readShape(schema, value);
+  if (read.ok) return value;
+  const [first] = read.issues;
+  throw new ArrivalFault(
+    line.number,
+    first?.field ?? "",
+    first?.rule ?? "shape",
+    first?.message ?? "has not the shape of this format",
+  );
+}
+
+function depthOver(value: unknown, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (depth === 0) return true;
+  return Object.values(value).some((member) => depthOver(member, depth - 1));
+}
+
+function checkSize(line: number, path: string, value: unknown, limit: number): void {
+  const actual = bytesOver(JSON.stringify(value), limit);
+  if (actual === null) return;
+  throw new ArrivalFault(line, path, "max_bytes", `must have at most ${limit} bytes`, { limit, actual });
+}
+
+function checkRow(line: number, { event, patch, receipt, command_id }: LogRow): void {
+  const limits: [string, string, number][] = [
+    ["commit", event + (patch ?? ""), MAX_COMMIT_BYTES],
+    ["commit", event + (patch ?? "") + (receipt ?? "") + (command_id ?? ""), MAX_ROW_BYTES],
+  ];
+  for (const [path, text, limit] of limits) {
+    const actual = bytesOver(text, limit);
+    if (actual === null) continue;
+    throw new ArrivalFault(line, path, "max_bytes", `must have at most ${limit} bytes`, { limit, actual });
+  }
+}
+
+/** That the records of a commit belong together, and what gives them their meaning can be read. */
+function checkRecords(line: number, { event, patch }: Commit, seq: number, header: ExportHeader): void {
+  const records = patch === null ? { event } : { event, patch };
+  for (const [name, record] of Object.entries(records)) {
+    if (record.seq !== seq)
+      throw new ArrivalFault(line, `commit.${name}.seq`, "contiguous", "is not the seq of the commit");
+    if (record.run_id !== header.run_id)
+      throw new ArrivalFault(line, `commit.${name}.run_id`, "same_run", "is of another run");
+  }
+  const shape = payloadShapeOf(event);
+  if (shape === null) return;
+  const read = readShape(storedPayloads[shape], event.payload);
+  const [first] = read.ok ? [] : read.issues;
+  if (first !== undefined) {
+    const path = ["commit.event.payload", first.field].filter(Boolean).join(".");
+    throw new ArrivalFault(line, path, first.rule, first.message);
+  }
+  if (shape === "task") checkSize(line, "commit.event.payload.task", taskIn(event), MAX_ARRIVING_TASK_BYTES);
+  if (shape === "run") {
+    const { run } = event.payload as { run: RunHeader };
+    if (run.run_id !== header.run_id || !isSameTenant(run.tenant_context, header.initial.tenant_context))
+      throw new ArrivalFault(line, "commit.event.payload.run", "same_run", "is another run, or another's");
+  }
+}
+
+/** What evolve reads of an event's payload. */
+function payloadShapeOf({ type, origin }: Commit["event"]): keyof typeof storedPayloads | null {
+  if (origin === "client") return null;
+  if (type.startsWith("context.task.")) return "task";
+  switch (type) {
+    case "context.run.replaced":
+    case "context.run.imported":
+      return "run";
+    case "todo_synced":
+    case "meta_next_step_selected":
+      return "steps";
+    case "workspace_validated":
+    case "workspace_mismatch":
+      return "workspace";
+    case "context.artifact.added":
+    case "context.artifact.removed":
+    case "rollback_execution_applied":
+      return "files";
+    default:
+      return null;
+  }
+}
+
+function taskIn(event: Commit["event"]): unknown {
+  return (event.payload as { task: unknown }).task;
+}
+
+/** The texts of a row, as they are stored. */
+function rowOf(row: NonNullable<ExportLine["commit"]>, { event, patch }: Commit): LogRow {
+  return {
+    seq: row.seq,
+    prev_hash: row.prev_hash,
+    command_id: row.command_id,
+    receipt: row.receipt === null ? null : JSON.stringify(row.receipt),
+    event: JSON.stringify(event),
+    patch: patch === null ? null : JSON.stringify(patch),
+  };
+}
+
+/** The commit as one of the run under its new id. What clients wrote stays as it is. */
+function renamed({ event, patch }: Commit, { run_id, tenant_context }: RunHeader): Commit {
+  const own = { ...event, run_id };
+  if (payloadShapeOf(event) === "run") {
+    const payload = event.payload as { run: RunHeader };
+    own.payload = { ...payload, run: { ...payload.run, run_id, tenant_context } };
+  }
+  return { event: own, patch: patch === null ? null : { ...patch, run_id } };
+}
+
+function isSameTenant(a: Tenant, b: Tenant): boolean {
+  return tenantKey(a) === tenantKey(b);
+}
+
+/** The first line of a state, which says everything but tasks, notes and files. */
+function headLine(head: RunHead): string {
+  const none = { facts: [], decisions: [], open_questions: [], artifacts: [] };
+  return stateLines({ head, tasks: [], lists: none, files: [] }).next().value ?? "";
+}
