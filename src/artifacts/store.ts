@@ -5,12 +5,14 @@ import {
   confirmHeld,
   dropHolder,
   findBlob,
-  forgetObject,
+  forgetObjects,
   holdBlobs,
+  loosenObject,
 } from "../directory/blobs.ts";
+import { removeUploadsOf } from "../directory/uploads.ts";
 import type { Env } from "../env.ts";
 import { ABANDONED_AFTER_MS } from "../protocol/limits.ts";
-import { newContentKey } from "./keys.ts";
+import { newContentKey, runOfHolder } from "./keys.ts";
 import { sha256Hex } from "./sha256.ts";
 
 /** References added or dropped by one statement. */
@@ -67,7 +69,9 @@ export class ArtifactStore {
     if (missing === undefined) return { sha256, bytes: bytes.length };
     const object = await this.open();
     await object.bucket.put(object.key, bytes);
-    return this.adopt(holder, object, { sha256, bytes: bytes.length });
+    const kept = await this.adopt(holder, object, { sha256, bytes: bytes.length });
+    if (kept === null) throw new Error("the object was collected before it was written");
+    return kept;
   }
 
   /** Adds references of a holder to contents that exist. Returns the hashes that do not. */
@@ -89,6 +93,12 @@ export class ArtifactStore {
     await confirmHeld(this.#db, this.#tenant, holder, sha256);
   }
 
+  /** Hash and length of a content; null when there is none. */
+  async find(sha256: string): Promise<Content | null> {
+    const blob = await findBlob(this.#db, this.#tenant, sha256);
+    return blob === null ? null : { sha256, bytes: blob.bytes };
+  }
+
   /** The content, or a range of it, as a stream; null when there is none. `bytes` is the length of the whole. */
   async read(sha256: string, range?: R2Range): Promise<{ body: ReadableStream; bytes: number } | null> {
     const blob = await findBlob(this.#db, this.#tenant, sha256);
@@ -97,8 +107,10 @@ export class ArtifactStore {
     return object === null ? null : { body: object.body, bytes: object.size };
   }
 
-  /** Drops all references of a holder; what nobody holds is collected later. */
+  /** Drops all references of a holder, and a run's unfinished uploads; what nobody holds is collected later. */
   async release(holder: string): Promise<void> {
+    const runId = runOfHolder(holder);
+    if (runId !== null) await removeUploadsOf(this.#db, this.#tenant, runId);
     while (await dropHolder(this.#db, this.#tenant, holder, HASHES_AT_ONCE, Date.now()));
   }
 
@@ -115,10 +127,9 @@ export class ArtifactStore {
 
   /**
    * Makes a written object the content of this hash, held by this holder. When the tenant has the content already, the
-   * object is discarded.
-   * @throws Error when the object was collected meanwhile.
+   * object is discarded. Null when there is none: the object was collected, or discarded, meanwhile.
    */
-  async adopt(holder: string, object: Pick<OpenObject, "key">, content: Content): Promise<Content> {
+  async adopt(holder: string, object: Pick<OpenObject, "key">, content: Content): Promise<Content | null> {
     const blob = await adoptObject(
       this.#db,
       this.#tenant,
@@ -127,13 +138,16 @@ export class ArtifactStore {
       Date.now(),
     );
     if (blob === null || blob.key !== object.key) await this.discard(object);
-    if (blob === null) throw new Error("the object was written for so long that it has been collected");
-    return content;
+    return blob === null ? null : content;
   }
 
-  /** Deletes an object that was opened and is not wanted. What fails here is done by collection. */
+  /**
+   * Deletes an object that was opened and is not wanted, unless a content has it: an adoption whose answer was lost may have
+   * taken place. What fails here is done by collection.
+   */
   async discard({ key }: Pick<OpenObject, "key">): Promise<void> {
+    if (!(await loosenObject(this.#db, key))) return;
     await this.#bucket.delete(key);
-    await forgetObject(this.#db, key);
+    await forgetObjects(this.#db, [key]);
   }
 }

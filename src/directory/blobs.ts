@@ -105,9 +105,59 @@ export async function adoptObject(
   return results[3]?.results[0] ?? null;
 }
 
-/** Takes an announced object that was deleted, or never written, off the list. */
-export async function forgetObject(db: D1Database, key: string): Promise<void> {
-  await db.prepare("DELETE FROM loose_objects WHERE key = ?").bind(key).run();
+/** Keeps contents from taking an object. Returns false when it is none that could be taken: then it must stay. */
+export async function loosenObject(db: D1Database, key: string): Promise<boolean> {
+  const { meta } = await db.prepare("UPDATE loose_objects SET unwanted = 1 WHERE key = ?").bind(key).run();
+  return meta.changes > 0;
+}
+
+/** Takes objects that were deleted, or never written, off the list. */
+export async function forgetObjects(db: D1Database, keys: string[]): Promise<void> {
+  if (keys.length === 0) return;
+  await db
+    .prepare("DELETE FROM loose_objects WHERE key IN (SELECT value FROM json_each(?))")
+    .bind(JSON.stringify(keys))
+    .run();
+}
+
+/** An object that should be gone by now. */
+export interface DueObject extends LooseObject {
+  /** 1 when no content may take it any more. */
+  unwanted: 0 | 1;
+}
+
+/** Up to `limit` loose objects that are due, earliest first. */
+export async function dueObjects(db: D1Database, nowMs: number, limit: number): Promise<DueObject[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT key, multipart_id AS multipartId, unwanted FROM loose_objects
+       WHERE due_at_ms <= ? ORDER BY due_at_ms, key LIMIT ?`,
+    )
+    .bind(nowMs, limit)
+    .all<DueObject>();
+  return results;
+}
+
+/**
+ * Keeps contents from taking these objects, and has them looked at once more later.
+ * @returns those that no content has taken before.
+ */
+export async function postponeObjects(
+  db: D1Database,
+  objects: LooseObject[],
+  nowMs: number,
+  dueAtMs: number,
+): Promise<LooseObject[]> {
+  if (objects.length === 0) return [];
+  const { results } = await db
+    .prepare(
+      `UPDATE loose_objects SET unwanted = 1, due_at_ms = ?2
+       WHERE due_at_ms <= ?1 AND key IN (SELECT value FROM json_each(?3))
+       RETURNING key, multipart_id AS multipartId`,
+    )
+    .bind(nowMs, dueAtMs, JSON.stringify(objects.map(({ key }) => key)))
+    .all<LooseObject>();
+  return results;
 }
 
 /** Notes that a holder has these contents, or all it has asked for: it is not asked again. */

@@ -1,6 +1,7 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
+import type { PayloadArtifact } from "./payload-artifact.ts";
 import type { Todo } from "./todos.ts";
 
 /** One row of a task batch, as sent (contract 04 §2). */
@@ -9,6 +10,7 @@ export interface TaskRow {
   id?: string | undefined;
   command_id?: string | undefined;
   payload: unknown;
+  payload_artifact?: PayloadArtifact | undefined;
   status?: WorkStatus | undefined;
   workflow_id?: string | undefined;
   workflow_node_id?: string | undefined;
@@ -25,9 +27,35 @@ export interface TaskFilter {
   workflow_id?: string | undefined;
 }
 
+/** What a path of the artifact space must hold for a command to be accepted; all that is given must be so. */
+export interface FileCondition {
+  /** Whether it holds anything. */
+  exists?: boolean;
+  /** It holds one of these contents. */
+  sha256?: string[];
+  /** It holds this version; 0 is nothing. */
+  version?: number;
+}
+
+/** A write to one path of the artifact space. */
+interface FileWrite {
+  path: string;
+  expected?: FileCondition | undefined;
+  /** The task that the writer works on; its lease must be proven. */
+  task_id?: string | undefined;
+  lease_token?: string | undefined;
+}
+
 /** What a caller may ask of a run. Shapes and defaults as in contract 02; durations in ms. */
 export type Command =
-  | { op: "append_event"; type: string; status: RunStatus; step_id?: string | undefined; payload: unknown }
+  | {
+      op: "append_event";
+      type: string;
+      status: RunStatus;
+      step_id?: string | undefined;
+      payload: unknown;
+      payload_artifact?: PayloadArtifact | undefined;
+    }
   | { op: "patch_blackboard"; patch_op: PatchOp; payload: unknown }
   | { op: "replace_run"; run: Run; expected_revision?: number | undefined }
   | {
@@ -56,7 +84,20 @@ export type Command =
       error?: string | undefined;
       lease_ms?: number | undefined;
     }
-  | { op: "requeue_stale" };
+  | { op: "requeue_stale" }
+  | ({
+      op: "put_artifact";
+      sha256: string;
+      bytes: number;
+      content_type: string;
+      artifact: {
+        id?: string | undefined;
+        artifact_type: string;
+        step_id?: string | undefined;
+        source_event_id?: string | undefined;
+      };
+    } & FileWrite)
+  | ({ op: "remove_artifact" } & FileWrite);
 
 export type CommandOp = Command["op"];
 export type CommandOf<Op extends CommandOp> = Extract<Command, { op: Op }>;

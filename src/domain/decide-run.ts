@@ -9,6 +9,7 @@ import { DRIVER, selectNextStep } from "./driver.ts";
 import { adoptWorkspace } from "./evolve.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import { selectionRecorded, validationRecorded } from "./outcome.ts";
+import { payloadWithArtifact } from "./payload-artifact.ts";
 import { fieldInvalid, limitExceeded } from "./refusals.ts";
 import { isTerminal, withStatus } from "./run.ts";
 import { mergeTodos, statusAfterTodos, whyAfterTodos } from "./todos.ts";
@@ -31,7 +32,10 @@ export function decideAppend(
       },
     };
   }
-  const tooLarge = jsonTooLarge("event_payload_bytes", command.payload, MAX_PAYLOAD_BYTES);
+  const given = payloadWithArtifact(command.payload, command.payload_artifact, view, "payload");
+  if (!given.ok) return given;
+  const { payload } = given;
+  const tooLarge = jsonTooLarge("event_payload_bytes", payload, MAX_PAYLOAD_BYTES);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
   const draft = new Draft(view.head(), context, commandId);
   const event = draft.event({
@@ -39,7 +43,7 @@ export function decideAppend(
     status: command.status,
     step_id: command.step_id,
     origin: isEngineEventType(command.type) ? "client" : undefined,
-    payload: command.payload,
+    payload,
   });
   return { ok: true, commits: draft.commits, outcome: { op: "append_event", event } };
 }

@@ -15,6 +15,7 @@ import { jsonTooLarge } from "./json-size.ts";
 import { leaseMs, needsToken } from "./lease.ts";
 import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
+import { payloadWithArtifact } from "./payload-artifact.ts";
 import {
   agentBlank,
   cycleRefusal,
@@ -58,7 +59,9 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
       }
       used.add(commandId);
     }
-    const contracted = applyPayloadContract(row.task_type, row.payload, row.id ?? "");
+    const given = payloadWithArtifact(row.payload, row.payload_artifact, view, `tasks[${index}].payload`);
+    if (!given.ok) return { ok: false, refusal: withRow(given.refusal, index) };
+    const contracted = applyPayloadContract(row.task_type, given.payload, row.id ?? "");
     if (!contracted.ok) return { ok: false, refusal: withRow(contracted.refusal, index) };
     const id = requestedId(row) ?? `task-${context.newId()}`;
     const refusal =

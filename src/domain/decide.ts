@@ -1,4 +1,5 @@
 import type { Command } from "./command.ts";
+import { decidePutArtifact, decideRemoveArtifact } from "./decide-artifact.ts";
 import { decideBoard } from "./decide-board.ts";
 import { decideReplace } from "./decide-replace.ts";
 import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
@@ -33,5 +34,9 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideTransition(command, view, context, commandId);
     case "requeue_stale":
       return decideRequeue(view, context);
+    case "put_artifact":
+      return decidePutArtifact(command, view, context, commandId);
+    case "remove_artifact":
+      return decideRemoveArtifact(command, view, context, commandId);
   }
 }

@@ -46,11 +46,11 @@ export class Draft {
     return this.#commit(this.#record(draft), null).event;
   }
 
-  /** A patch commit: event and patch share seq and time (contract 05 §2.2). */
-  patch(op: PatchOp, payload: unknown): Commit {
+  /** A patch commit: event and patch share seq and time (contract 05 §2.2). `members` go into the event's payload. */
+  patch(op: PatchOp, payload: unknown, members: Record<string, unknown> = {}): Commit {
     const type = op === "add_artifact" ? "context.artifact.added" : "context.blackboard.patched";
     const record = this.#record({ type, status: this.#head.run.status, payload: null });
-    record.payload = { op, payload, patch_seq: record.seq };
+    record.payload = { op, payload, patch_seq: record.seq, ...members };
     return this.#commit(record, { op, payload });
   }
 

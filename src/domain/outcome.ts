@@ -1,10 +1,12 @@
 import type { PatchRecord } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunStatus } from "../protocol/status.ts";
 import type { Lease, Task } from "../protocol/task.ts";
 import type { Command, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import type { Context } from "./draft.ts";
+import { versionsOf } from "./files.ts";
 
 /** What an accepted command did. Both doors write their answers from it. */
 export type Outcome =
@@ -37,7 +39,9 @@ export type Outcome =
     }
   | { op: "claim_task"; task: Task | null; lease: Lease | null }
   | { op: "transition_task"; task: Task; patch: PatchRecord; lease: Lease | null }
-  | { op: "requeue_stale"; requeued: number };
+  | { op: "requeue_stale"; requeued: number }
+  | { op: "put_artifact"; event: EventRecord; patch: PatchRecord; file: FileVersion }
+  | { op: "remove_artifact"; event: EventRecord; file: FileVersion };
 
 export type OutcomeOf<Op extends CommandOp> = Extract<Outcome, { op: Op }>;
 
@@ -78,7 +82,18 @@ export function recall(
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
     case "requeue_stale":
       return { op: "requeue_stale", requeued: commits.length };
+    case "put_artifact":
+      return patch === null ? null : { op: "put_artifact", event, patch, file: fileRecorded(event) };
+    case "remove_artifact":
+      return { op: "remove_artifact", event, file: fileRecorded(event) };
   }
+}
+
+/** The version that the commit of one path's change made. */
+export function fileRecorded(event: EventRecord): FileVersion {
+  const [file] = versionsOf(event);
+  if (file === undefined) throw new Error("the event changes no path");
+  return file;
 }
 
 /** The task a task commit stored. */

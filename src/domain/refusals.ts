@@ -45,6 +45,15 @@ type Reason =
   | { code: "IMPORT_INVALID"; error: string; issues: Issue[] }
   | { code: "RUN_DELETED" | "RUN_BUSY" | "ARTIFACT_STORE_MISSING"; error: string }
   | { code: "RUN_ARCHIVED"; error: string; archived_at_ms: number }
+  | { code: "ARTIFACT_NOT_FOUND"; error: string; path: string }
+  | {
+      code: "ARTIFACT_PRECONDITION_FAILED";
+      error: string;
+      path: string;
+      /** Null when the path holds nothing. */
+      version: number | null;
+      sha256: string | null;
+    }
   | { code: "LIMIT_EXCEEDED"; error: string; limit_name: string; limit: number; actual: number };
 
 /** A field broke a rule that its type alone does not express. */
@@ -66,6 +75,12 @@ export function limitExceeded(limitName: string, limit: number, actual: number):
     limit,
     actual,
   };
+}
+
+/** The run's artifact space has nothing there, or no such version. */
+export function artifactNotFound(path: string, version?: number): Refusal {
+  const error = version === undefined ? "artifact not found" : `artifact has no version ${version}`;
+  return { code: "ARTIFACT_NOT_FOUND", error, path };
 }
 
 export const agentBlank: Refusal = fieldInvalid("agent_id", "non_blank", "must not be blank");

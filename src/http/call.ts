@@ -38,10 +38,17 @@ export class Call {
   }
 
   /** An id in the path, checked; a route without it is a fault of the routing table. */
-  id(name: "run_id" | "task_id"): string {
+  id(name: "run_id" | "task_id" | "upload_id" | "part"): string {
     const id = this.#ids[name];
     if (id === undefined) throw new Error(`the route has no ${name}`);
     return id;
+  }
+
+  /** The rest of the path, decoded and checked: an artifact's. */
+  artifactPath(): string {
+    const path = this.#ids.path;
+    if (path === undefined) throw new Error("the route has no path of an artifact");
+    return path;
   }
 
   /** The object of a run of this tenant; that the run exists is for the object to say. */

@@ -1,18 +1,25 @@
+import type { ArtifactProblem } from "../artifacts/problems.ts";
 import type { Refusal } from "../domain/refusals.ts";
 import { CODES } from "../protocol/codes.ts";
 import type { Issue } from "../protocol/issue.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { jsonAnswer } from "./json.ts";
 
+/** Codes of refusals that tell issues. */
+type IssueCode = "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID" | "ARTIFACT_PATH_INVALID";
+
 /** Why a request was not answered as asked: a refusal of the engine, or one of the HTTP layer. */
 export type Problem =
   | Refusal
+  | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
+  | { code: "CONTENT_LENGTH_REQUIRED"; error: string }
+  | { code: "RANGE_NOT_SATISFIABLE"; error: string; bytes: number }
   | { code: "BODY_TOO_LARGE"; error: string; limit_name: string; limit: number }
   | {
-      code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID";
+      code: IssueCode;
       error: string;
       issues: Issue[];
       issue_count: number;
@@ -37,10 +44,7 @@ const MAX_ISSUES = 50;
 const MAX_ISSUES_IN_TEXT = 3;
 
 /** Refuses a request for what its parts are, naming each (the first ones, when there are many). */
-export function refuseIssues(
-  code: "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID",
-  issues: Issue[],
-): never {
+export function refuseIssues(code: IssueCode, issues: Issue[]): never {
   const told = issues.slice(0, MAX_ISSUES_IN_TEXT).map(nameAndMessage).join("; ");
   const more = issues.length - MAX_ISSUES_IN_TEXT;
   const error = more > 0 ? `${told}; and ${more} more` : told;

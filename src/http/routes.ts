@@ -1,5 +1,12 @@
 import type { Call, Door } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
+import {
+  appendArtifact,
+  deleteArtifact,
+  getArtifact,
+  listArtifacts,
+  putArtifact,
+} from "./resources/artifacts.ts";
 import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
 import {
   createCheckpointContext,
@@ -34,9 +41,11 @@ import {
   streamRunNative,
 } from "./resources/streams.ts";
 import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
+import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 
 export interface Route {
-  method: "GET" | "POST" | "PUT";
+  method: "GET" | "POST" | "PUT" | "DELETE";
+  /** With `:name` for an id; `/:path+` at its end takes the rest, whatever that is. */
   path: string;
   door: Door;
   handle(call: Call): Promise<HttpAnswer>;
@@ -67,6 +76,15 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
   ["GET", "/replay", replayContext, replayNative],
   ["GET", "/export", null, exportRun],
+  ["GET", "/artifacts", null, listArtifacts],
+  ["POST", "/artifacts", null, appendArtifact],
+  ["GET", "/artifacts/:path+", null, getArtifact],
+  ["PUT", "/artifacts/:path+", null, putArtifact],
+  ["DELETE", "/artifacts/:path+", null, deleteArtifact],
+  ["POST", "/uploads", null, startUpload],
+  ["DELETE", "/uploads/:upload_id", null, abortUpload],
+  ["PUT", "/uploads/:upload_id/parts/:part", null, putUploadPart],
+  ["POST", "/uploads/:upload_id/complete", null, completeUpload],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */

@@ -91,7 +91,7 @@ function preflight(request: Request): HttpAnswer {
   return {
     status: 204,
     headers: {
-      "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
+      "access-control-allow-methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
       "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? "*",
       "access-control-max-age": "86400",
     },

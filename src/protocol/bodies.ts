@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { issueForArtifactPath } from "./artifact-path.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { issueForId } from "./ids.ts";
@@ -7,6 +8,7 @@ import {
   MAX_ERROR_LENGTH,
   MAX_LABEL_LENGTH,
   MAX_MCP_SERVERS,
+  MAX_PARTS,
   MAX_PATH_LENGTH,
   MAX_REFERENCES_PER_TASK,
   MAX_STEPS_PER_RUN,
@@ -110,7 +112,34 @@ function eitherOf<T>(
 /** Makes an object schema: one that ignores unknown fields, or one that refuses them. */
 type ObjectMaker = typeof z.object;
 
-function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boolean }) {
+/** A path of the artifact space. */
+const artifactPath = z.string().check((context) => {
+  const issue = issueForArtifactPath("path", context.value);
+  if (issue === null) return;
+  const { rule, limit, actual } = issue;
+  const params = { rule, ...(limit !== undefined && { limit }), ...(actual !== undefined && { actual }) };
+  context.issues.push({ code: "custom", input: context.value, message: issue.message, params });
+});
+
+/** SHA-256 in hex. */
+const sha256 = z
+  .string()
+  .regex(/^[0-9a-fA-F]{64}$/, { message: "must be 64 hex digits" })
+  .transform((hex) => hex.toLowerCase());
+
+interface BodyOptions {
+  runNeedsTasks: boolean;
+  /** Whether payloads may be given as artifacts; where not, the field is an unknown one. */
+  payloadArtifacts: boolean;
+}
+
+function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: BodyOptions) {
+  const payloadArtifact = payloadArtifacts
+    ? optional(object({ path: artifactPath, version: optional(uint) }))
+    : z
+        .unknown()
+        .optional()
+        .transform(() => undefined);
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
   const dependencies = listOf(idOrBlank, MAX_DEPENDENCIES_PER_TASK)
@@ -204,6 +233,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
       status: runStatus,
       step_id: optionalLabel,
       payload: json,
+      payload_artifact: payloadArtifact,
       command_id: commandId,
     }),
 
@@ -245,6 +275,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
           id: optional(idOrBlank),
           command_id: commandId,
           payload: json,
+          payload_artifact: payloadArtifact,
           status: optional(workStatus),
           workflow_id: optionalLabel,
           workflow_node_id: optionalLabel,
@@ -282,17 +313,53 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks }: { runNeedsTasks: boo
 
     /** Contract 06 §1. */
     createCheckpoint: object({ reason: upTo(MAX_ERROR_LENGTH), command_id: commandId }),
+
+    /** Contract 05 §6. The content may be any JSON, but must be there. */
+    appendArtifact: object({
+      path: optional(artifactPath),
+      artifact_type: label,
+      content: z.unknown().refine((content) => content !== undefined, { params: { rule: "required" } }),
+      id: optionalLabel,
+      step_id: optionalLabel,
+      source_event_id: optionalLabel,
+      expected_version: optional(uint),
+      task_id: optionalLabel,
+      lease_token: optionalLabel,
+      command_id: commandId,
+    }),
+
+    startUpload: object({
+      path: artifactPath,
+      artifact_type: optionalLabel,
+      content_type: optionalLabel,
+      sha256: optional(sha256),
+      id: optionalLabel,
+      step_id: optionalLabel,
+      source_event_id: optionalLabel,
+      expected_version: optional(uint),
+      task_id: optionalLabel,
+      lease_token: optionalLabel,
+    }),
+
+    completeUpload: object({
+      parts: optional(listOf(object({ part: uint, sha256 }), MAX_PARTS)),
+      sha256: optional(sha256),
+      lease_token: optionalLabel,
+    }),
   };
 }
 
 /** Request bodies of `/context`: unknown fields are ignored. */
-export const contextBodies = makeBodies(z.object, { runNeedsTasks: false });
+export const contextBodies = makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false });
 
 /**
  * Request bodies of `/v1`: unknown fields are refused. A run to be put must say its tasks, because the run that `/v1`
  * shows has none, and an absent list would empty the board.
  */
-export const nativeBodies = makeBodies(z.strictObject as ObjectMaker, { runNeedsTasks: true });
+export const nativeBodies = makeBodies(z.strictObject as ObjectMaker, {
+  runNeedsTasks: true,
+  payloadArtifacts: true,
+});
 
 export type Bodies = typeof contextBodies;
 export type BodyName = keyof Bodies;

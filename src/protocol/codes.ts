@@ -39,7 +39,7 @@ export const CODES = {
   CONTENT_TYPE_UNSUPPORTED: info(415, "Content type is not JSON", "Send `Content-Type: application/json`."),
   BODY_MALFORMED: info(400, "Body is not JSON", "Send one JSON document in UTF-8."),
   BODY_INVALID: info(422, "Body does not fit", "Mend the fields that `issues` names."),
-  BODY_TOO_LARGE: info(413, "Body too large", "Split the request, or refer to artifacts."),
+  BODY_TOO_LARGE: info(413, "Body too large", "Split the request, or upload large content as an artifact."),
   INTERNAL: info(500, "Internal error", "Try again; report `request_id` if it stays.", true),
   RUN_NOT_FOUND: info(404, "No such run", "Check the run id, or create the run."),
   RUN_DELETED: info(409, "Run was deleted", "Use another run id: that of a deleted run is never used again."),
@@ -97,7 +97,37 @@ export const CODES = {
   ),
   COMMAND_ID_CONFLICT: info(422, "Idempotency key reused", "Use a new key for a new request."),
   FIELD_INVALID: info(400, "Field breaks a rule", "Mend the fields that `issues` names."),
-  LIMIT_EXCEEDED: info(413, "Limit exceeded", "Stay within `limit`; large content belongs into artifacts."),
+  LIMIT_EXCEEDED: info(
+    413,
+    "Limit exceeded",
+    "Stay within `limit`. A large payload goes into an artifact: upload it, then send `payload_artifact: {path}`.",
+  ),
+  ARTIFACT_PATH_INVALID: info(
+    400,
+    "Malformed artifact path",
+    "Paths are relative, /-separated, NFC, without empty, . or .. segments, backslashes or control characters.",
+  ),
+  ARTIFACT_NOT_FOUND: info(404, "No such artifact", "List the run's artifacts, or a path's versions."),
+  ARTIFACT_PRECONDITION_FAILED: info(
+    412,
+    "Artifact has moved on",
+    "Read the path again: `version` and `sha256` are what it holds now.",
+  ),
+  DIGEST_MISMATCH: info(
+    422,
+    "Content has another digest",
+    "Nothing was stored. Send the content again; `sha256` is the digest of what arrived.",
+  ),
+  UPLOAD_TRUNCATED: info(400, "Body ended early", "Nothing was stored. Send the content again.", true),
+  CONTENT_LENGTH_REQUIRED: info(411, "Content-Length missing", "Send each part with its `Content-Length`."),
+  RANGE_NOT_SATISFIABLE: info(416, "No such range", "Ask for bytes below `bytes`, the artifact's length."),
+  UPLOAD_NOT_FOUND: info(404, "No such upload", "Begin a new upload; unfinished ones are kept for a day."),
+  UPLOAD_INCOMPLETE: info(
+    422,
+    "Parts do not fit",
+    "Mend the parts that `issues` names, then complete again.",
+  ),
+  UPLOAD_COMPLETED: info(409, "Upload is completed", "Its parts can no longer be changed."),
 } as const satisfies Record<string, CodeInfo>;
 
 export type Code = keyof typeof CODES;

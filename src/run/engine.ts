@@ -104,6 +104,13 @@ export class Engine {
     return promise;
   }
 
+  /** What a command would be refused for now; null when it would be accepted, or repeats an accepted one. Writes nothing. */
+  refusalOf({ command, commandId }: Submission): Refusal | null {
+    if (commandId !== undefined && this.#state.isCommandUsed(commandId)) return null;
+    const decision = decide(command, this.#state, this.#context(), commandId);
+    return decision.ok ? null : decision.refusal;
+  }
+
   async #lead(): Promise<void> {
     this.#isLeading = true;
     while (this.#queue.length > 0) {

@@ -5,12 +5,21 @@ import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
 import { tenantKey } from "../identity/tenant.ts";
+import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { type ExportStart, exportStart } from "./export-start.ts";
+import {
+  type FilesPage,
+  type FilesQuery,
+  readFiles,
+  readVersions,
+  type VersionsPage,
+  type VersionsQuery,
+} from "./file-reads.ts";
 import { Followers } from "./followers.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { LogReader } from "./log-reader.ts";
@@ -202,6 +211,35 @@ export class RunObject extends DurableObject<Env> {
       return packAnswer({ ok: false, refusal: absence(this.#tombstone), rows: { read: 0, written: 0 } });
     }
     return packAnswer(await this.#loaded.engine.submit(submission));
+  }
+
+  /** Whether a command would be accepted now, or is a repeat; nothing is done. Holds for this moment only. */
+  async admits(submission: Submission): Promise<Result<null>> {
+    const engine = this.#loaded?.engine;
+    const refusal = engine === undefined ? absence(this.#tombstone) : engine.refusalOf(submission);
+    return refusal === null ? { ok: true, value: null } : { ok: false, refusal };
+  }
+
+  /** What a path of the artifact space holds, or held as that version; null when there is no such. */
+  async readFile(path: string, version: number | null): Promise<Result<FileVersion | null>> {
+    return this.#read(({ state }) =>
+      version === null ? state.file(path) : state.fileVersion(path, version),
+    );
+  }
+
+  /** What the artifact space holds, by path. */
+  async readFiles(query: FilesQuery): Promise<Result<FilesPage>> {
+    return this.#read(({ state }) => readFiles(state, query));
+  }
+
+  /** Every version of one path. */
+  async readVersions(query: VersionsQuery): Promise<Result<VersionsPage>> {
+    return this.#read(({ state }) => readVersions(state, query));
+  }
+
+  /** Those of these contents that the artifact space has, or had, for the collection of what nobody has. */
+  async holdsFiles(sha256: string[]): Promise<Result<string[]>> {
+    return this.#read(({ state }) => state.files.held(sha256));
   }
 
   /** The run in full, as `/context` shows it. */

@@ -62,6 +62,12 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   claimTask: [{ agent_id: "" }, { agent_id: "" }],
   transitionTask: [{ action: "" }, { action: "" }],
   createCheckpoint: [{ reason: "" }, { reason: "" }],
+  appendArtifact: [
+    { artifact_type: "", content: null },
+    { artifact_type: "", content: null },
+  ],
+  startUpload: [{ path: "a" }, { path: "a" }],
+  completeUpload: [{}, {}],
 };
 const NAMES = Object.keys(LEAST) as BodyName[];
 
@@ -96,7 +102,9 @@ describe.each(DOORS)("every body at the door %s", (door) => {
       ]);
   });
 
-  it.each(NAMES.filter((name) => name !== "createTasks"))(
+  // Rows of a batch have ids of their own; an upload is its own key.
+  const keyless: BodyName[] = ["createTasks", "startUpload", "completeUpload"];
+  it.each(NAMES.filter((name) => !keyless.includes(name)))(
     "D45 %s: a blank command id counts as absent",
     (name) => {
       const [sent, body] = LEAST[name];
@@ -143,6 +151,12 @@ const OPTIONAL: [BodyName, string, unknown, unknown, string][] = [
   ["transitionTask", "status", "in_progress", "running", "one_of"],
   ["transitionTask", "error", "", 5, "string"],
   ["transitionTask", "lease_ms", 2 ** 53 - 1, 2.5, "int"],
+  ["appendArtifact", "path", "a/b.json", "a//b", "segments"],
+  ["appendArtifact", "expected_version", 0, -1, "too_small 0"],
+  ["appendArtifact", "lease_token", "t", 5, "string"],
+  ["startUpload", "sha256", "a".repeat(64), "a".repeat(63), "invalid_format"],
+  ["startUpload", "content_type", "text/plain", 5, "string"],
+  ["completeUpload", "parts", [{ part: 1, sha256: "b".repeat(64) }], {}, "array"],
 ];
 
 describe.each(DOORS)("optional fields at the door %s", (door) => {

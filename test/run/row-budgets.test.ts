@@ -23,6 +23,9 @@ const BUDGETS = {
   "create with a key each, per task": { written: 4 + 1, read: 10 },
   "create with two edges each, per task": { written: 4 + 2, read: 10 + 2 },
   "create in a chain, per task": { written: 4 + 1, read: 10 + 1 },
+  "put an artifact": { written: 5, read: 10 },
+  "put an artifact again": { written: 5, read: 10 },
+  "remove an artifact": { written: 4, read: 10 },
 } satisfies Record<string, RowCounts>;
 type Operation = keyof typeof BUDGETS;
 
@@ -94,6 +97,7 @@ async function measure(taskCount: number): Promise<Map<string, RowCounts>> {
       await meter.submit("append", withKey, note("x".repeat(1_000), "queued"));
       await measureTask(meter, withKey, `job-${withKey}-${round}`);
       await measureCreation(meter, withKey, `${withKey}-${round}`);
+      await measureArtifacts(meter, withKey, `${withKey}-${round}`);
     }
   }
   return meter.worst;
@@ -123,6 +127,22 @@ async function measureTask(meter: Meter, withKey: boolean, job: string): Promise
   const transition = { op: "transition_task", task_id: job, lease_token: lease?.token } as const;
   await meter.submit("heartbeat", withKey, { ...transition, action: "heartbeat" });
   await meter.submit("complete", withKey, { ...transition, action: "complete" });
+}
+
+/** One path's life among others. */
+async function measureArtifacts(meter: Meter, withKey: boolean, path: string): Promise<void> {
+  const put = {
+    op: "put_artifact",
+    sha256: "a".repeat(64),
+    bytes: 1,
+    content_type: "text/plain",
+    artifact: { artifact_type: "file" },
+  } as const;
+  for (let index = 0; index < 20; index += 1) await meter.unmeasured({ ...put, path: `${path}/${index}` });
+  await meter.submit("put an artifact", withKey, { ...put, path });
+  const expected = { sha256: [put.sha256] };
+  await meter.submit("put an artifact again", withKey, { ...put, path, expected });
+  await meter.submit("remove an artifact", withKey, { op: "remove_artifact", path });
 }
 
 async function measureCreation(meter: Meter, withKey: boolean, prefix: string): Promise<void> {

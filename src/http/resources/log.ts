@@ -79,7 +79,7 @@ export const listPatchesNative = (call: Call) => listNative(call, "patch", "patc
 
 const append: Mutation<"append_event", "appendEvent"> = {
   body: "appendEvent",
-  command: ({ type, status, step_id, payload }) => ({ op: "append_event", type, status, step_id, payload }),
+  command: ({ command_id: _commandId, ...event }) => ({ op: "append_event", ...event }),
   context: ({ outcome }) => ({ ok: true, event: outcome.event }),
   native: ({ outcome }) => ({ members: { event: outcome.event }, status: 201 }),
   represents: ["run"],

@@ -50,6 +50,45 @@ export class FileTables {
     return rows.map(({ sha256 }) => sha256);
   }
 
+  /** The JSON texts of what paths with this beginning hold, in code point order of the paths, after a path. */
+  page(prefix: string, afterPath: string, limit: number): string[] {
+    const end = endOf(prefix);
+    const rows = this.#sql.all<DocRow>(
+      `SELECT doc FROM files WHERE path >= max(?1, ?2) AND path <> ?2 AND (?3 IS NULL OR path < ?3)
+       ORDER BY path LIMIT ?4`,
+      prefix,
+      afterPath,
+      end,
+      limit,
+    );
+    return rows.map(({ doc }) => doc);
+  }
+
+  /** The JSON texts of a path's versions, oldest first, after a version. */
+  versions(path: string, afterVersion: number, limit: number): string[] {
+    const rows = this.#sql.all<DocRow>(
+      "SELECT doc FROM file_versions WHERE path = ? AND version > ? ORDER BY version LIMIT ?",
+      path,
+      afterVersion,
+      limit,
+    );
+    return rows.map(({ doc }) => doc);
+  }
+
+  /**
+   * Those of these contents that any version has. Reads every version: only collection asks, and only for what the upload
+   * itself could not settle.
+   */
+  held(hashes: string[]): string[] {
+    const rows = this.#sql.all<{ sha256: string }>(
+      `SELECT DISTINCT doc ->> 'sha256' AS sha256 FROM file_versions
+       WHERE doc ->> 'sha256' IN (SELECT value FROM json_each(?1))
+       UNION SELECT doc ->> 'sha256' FROM files WHERE doc ->> 'sha256' IN (SELECT value FROM json_each(?1))`,
+      JSON.stringify(hashes),
+    );
+    return rows.map(({ sha256 }) => sha256);
+  }
+
   /** The JSON texts of what the paths hold, by path in code unit order. */
   docs(): string[] {
     const rows = this.#sql.all<DocRow>("SELECT doc FROM files");
@@ -58,6 +97,16 @@ export class FileTables {
       .sort((a, b) => (a.path < b.path ? -1 : 1))
       .map(({ doc }) => doc);
   }
+}
+
+/** The first text after all that begin with `prefix`; null when there is no such. Texts are ordered by code point. */
+function endOf(prefix: string): string | null {
+  const last = [...prefix].at(-1);
+  const code = last?.codePointAt(0);
+  if (last === undefined || code === undefined) return null;
+  const before = prefix.slice(0, -last.length);
+  if (code === 0x10ffff) return endOf(before);
+  return before + String.fromCodePoint(code === 0xd7ff ? 0xe000 : code + 1);
 }
 
 function parsed(row: DocRow | null): FileVersion | null {
