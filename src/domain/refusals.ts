@@ -41,6 +41,8 @@ type Reason =
       run_status: RunStatus;
     }
   | { code: "COMMAND_ID_CONFLICT"; error: string }
+  /** Commits of these seqs cannot be read as they were written. */
+  | { code: "LOG_DAMAGED"; error: string; from_seq: number; upto_seq: number }
   | { code: "FIELD_INVALID"; error: string; issues: Issue[] }
   | { code: "IMPORT_INVALID"; error: string; issues: Issue[] }
   | { code: "RUN_DELETED" | "RUN_BUSY" | "ARTIFACT_STORE_MISSING"; error: string }

@@ -6,12 +6,12 @@ export interface Wakeups {
   directoryDueAtMs: number | null;
   /** When a feed is owed a push. */
   feedsDueAtMs: number | null;
+  /** When old commits are to be moved to R2. */
+  sealDueAtMs: number | null;
 }
 
 /** The one moment the object's alarm must not miss, or null. An alarm that fires early finds nothing to do. */
 export function earliestWakeup(wakeups: Wakeups): number | null {
-  const moments = [wakeups.leaseDueAtMs, wakeups.directoryDueAtMs, wakeups.feedsDueAtMs].filter(
-    (moment) => moment !== null,
-  );
+  const moments = Object.values<number | null>({ ...wakeups }).filter((moment) => moment !== null);
   return moments.length === 0 ? null : Math.min(...moments);
 }

@@ -13,6 +13,11 @@ export function runObjectName(key: string, runId: string): string {
   return `${key}/${encodeURIComponent(runId)}`;
 }
 
+/** How the keys begin under which the sealed segments of a run's log lie in R2. */
+export function segmentPrefix(key: string, runId: string): string {
+  return `segments/${runObjectName(key, runId)}/`;
+}
+
 /** What a feed brings together: the runs of one tenant, all of them or those of one workspace. */
 export interface FeedScope {
   /** A tenant's key. */

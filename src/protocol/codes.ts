@@ -96,6 +96,11 @@ export const CODES = {
     "Work in `expected_path`, or have an operator resume the run.",
   ),
   COMMAND_ID_CONFLICT: info(422, "Idempotency key reused", "Use a new key for a new request."),
+  LOG_DAMAGED: info(
+    500,
+    "Part of the log is damaged",
+    "Restore the segment that holds `from_seq` to `upto_seq`, or read what lies outside; see docs/log.md.",
+  ),
   FIELD_INVALID: info(400, "Field breaks a rule", "Mend the fields that `issues` names."),
   LIMIT_EXCEEDED: info(
     413,

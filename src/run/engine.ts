@@ -9,8 +9,9 @@ import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { Crowd } from "./crowd.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
+import { LogDamaged, type LogReader } from "./log-reader.ts";
 import type { RunState } from "./run-state.ts";
-import { CommitTooLarge } from "./storage/commits.ts";
+import { type CommitTable, CommitTooLarge } from "./storage/commits.ts";
 import type { RowCounts, Sql } from "./storage/sql.ts";
 
 /** A command on its way into a run. */
@@ -72,6 +73,7 @@ export class Engine {
   readonly #sql: Sql;
   readonly #storage: DurableObjectStorage;
   readonly #state: RunState;
+  readonly #log: LogReader;
   readonly #tokens: LeaseTokens;
   readonly #listener: CommitListener;
   readonly #clock: () => number;
@@ -84,12 +86,14 @@ export class Engine {
     storage: DurableObjectStorage,
     sql: Sql,
     state: RunState,
+    log: LogReader,
     listener: CommitListener,
     clock: () => number,
   ) {
     this.#storage = storage;
     this.#sql = sql;
     this.#state = state;
+    this.#log = log;
     this.#tokens = new LeaseTokens(state.row.leaseKey);
     this.#listener = listener;
     this.#clock = clock;
@@ -149,6 +153,10 @@ export class Engine {
             this.#queue.unshift(...group.splice(index));
             break;
           }
+          if (this.#isSealed(submission)) {
+            void this.#recallSealed(submission).then(resolve, reject);
+            continue;
+          }
           try {
             const answer = this.#inTransaction(() => this.#execute(submission));
             echoLength += answer.ok ? (answer.echo?.length ?? 0) : 0;
@@ -196,16 +204,39 @@ export class Engine {
     };
   }
 
-  /** The answer to a command whose id was used before, from the log; null when it is new. */
-  #repeated({ command, commandId, fingerprint }: Submission): Unpriced | null {
-    if (commandId === undefined) return null;
-    const currentTask = () => (command.op === "transition_task" ? this.#state.task(command.task_id) : null);
-    const known = this.#state.commits.byCommand(commandId);
-    if (known === null) {
-      // Checkpoints are no commits, but share the run's one namespace of command ids (contract 04 §5).
-      if (this.#state.checkpoints.byCommand(commandId) === null) return null;
-      return { ok: true, outcome: null, repeat: { same: false, currentTask: currentTask() } };
+  #isSealed({ commandId }: Submission): boolean {
+    return commandId !== undefined && this.#state.segments.seqOfCommand(commandId) !== null;
+  }
+
+  /** Answers the repeat of a command whose commits lie in R2. It changes nothing, so that it needs no place in the queue. */
+  async #recallSealed(submission: Submission): Promise<Answer> {
+    const { commandId = "", echo } = submission;
+    const rows = { read: 0, written: 0 };
+    try {
+      const known = await this.#log.sealedCommand(commandId);
+      const answer = this.#repeatOf(submission, known);
+      return { ...answer, ...(echo !== undefined && { echo: this.#state.texts.echo(echo) }), rows };
+    } catch (error) {
+      if (error instanceof LogDamaged) return { ok: false, refusal: error.refusal, rows };
+      throw error;
     }
+  }
+
+  /** The answer to a command whose id was used before, from the log; null when it is new. */
+  #repeated(submission: Submission): Repeat | null {
+    const { commandId } = submission;
+    if (commandId === undefined) return null;
+    const known = this.#state.commits.byCommand(commandId);
+    // Checkpoints are no commits, but share the run's one namespace of command ids (contract 04 §5).
+    if (known === null && this.#state.checkpoints.byCommand(commandId) === null) return null;
+    return this.#repeatOf(submission, known);
+  }
+
+  /** @param known what the log has of the command; null when its id is that of something else. */
+  #repeatOf({ command, fingerprint }: Submission, known: ReturnType<CommitTable["byCommand"]>): Repeat {
+    const currentTask = () => (command.op === "transition_task" ? this.#state.task(command.task_id) : null);
+    if (known === null)
+      return { ok: true, outcome: null, repeat: { same: false, currentTask: currentTask() } };
     const { receipt, commits } = known;
     const sameKind = receipt.op === command.op;
     return {
@@ -259,4 +290,5 @@ export class Engine {
   }
 }
 
-type Unpriced = { ok: false; refusal: Refusal } | Omit<Extract<Answer, { ok: true }>, "echo" | "rows">;
+type Repeat = Omit<Extract<Answer, { ok: true }>, "echo" | "rows">;
+type Unpriced = { ok: false; refusal: Refusal } | Repeat;

@@ -4,10 +4,11 @@ import type { RunHeader, TaskCounts, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import type { LogRow } from "./chain.ts";
+import type { LogReader, LogText } from "./log-reader.ts";
 import type { RunState } from "./run-state.ts";
-import type { LogColumn } from "./storage/commits.ts";
+import type { CommitTextRow, LogColumn } from "./storage/commits.ts";
 import type { Stretch } from "./stretch.ts";
-import { type Text, toText } from "./text.ts";
+import { streamedText, type Text, toText } from "./text.ts";
 
 /** Which part of the log a list shows. */
 export interface LogQuery {
@@ -46,24 +47,30 @@ export interface RunOverview extends RunHeader {
 /** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
 const MAX_TASKS_SCANNED = 2_000;
 
-/** Events or patches, ascending (contract 02 §3.1, §5.2). A page is read at once; a whole list as it is sent. */
-export function readLog(state: RunState, query: LogQuery): LogPage {
+/**
+ * Events or patches, ascending (contract 02 §3.1, §5.2). A page is read at once; a whole list as it is sent.
+ * @throws LogDamaged
+ */
+export async function readLog(state: RunState, log: LogReader, query: LogQuery): Promise<LogPage> {
+  const { column, sinceSeq, tail, limit } = query;
   const { last_event_seq: lastSeq } = state.head().run;
-  const after = query.tail === null ? query.sinceSeq : startOfTail(state, query, query.tail, lastSeq);
-  if (query.limit === null) {
-    const texts = state.commits.texts(query.column, after, lastSeq, Number.MAX_SAFE_INTEGER);
-    return { items: toText(jsonArray(map(texts, (row) => row.text))), nextSeq: null };
+  const after = tail === null ? sinceSeq : await startOfTail(log, query, tail, lastSeq);
+  if (limit === null) {
+    const pages = log.textPages(column, after, lastSeq, Number.MAX_SAFE_INTEGER);
+    return { items: await streamedText(jsonArrayOf(pages)), nextSeq: null };
   }
   const items: string[] = [];
   let length = 0;
   let seq = after;
-  for (const row of state.commits.texts(query.column, after, lastSeq, query.limit + 1)) {
-    if (items.length === query.limit || length > MAX_PAGE_LENGTH) {
-      return { items: toText(jsonArray(items)), nextSeq: seq };
+  for await (const page of log.textPages(column, after, lastSeq, limit + 1)) {
+    for (const row of page) {
+      if (items.length === limit || length > MAX_PAGE_LENGTH) {
+        return { items: toText(jsonArray(items)), nextSeq: seq };
+      }
+      items.push(row.text);
+      length += row.text.length;
+      seq = row.seq;
     }
-    items.push(row.text);
-    length += row.text.length;
-    seq = row.seq;
   }
   return { items: toText(jsonArray(items)), nextSeq: null };
 }
@@ -79,11 +86,20 @@ export interface StretchQuery {
 /** Followers are given the log in pieces of about this size, in UTF-16 units: objects and Workers hold many at once. */
 const MAX_STRETCH_LENGTH = 256 * 1024;
 
-/** The beginning of a stretch: as much as fits a piece, and one commit at least. */
-export function readStretch(state: RunState, { afterSeq, uptoSeq, withPatches }: StretchQuery): Stretch {
+/** The beginning of a stretch: as much as fits a piece, and one commit at least. @throws LogDamaged */
+export async function readStretch(
+  state: RunState,
+  log: LogReader,
+  { afterSeq, uptoSeq, withPatches }: StretchQuery,
+): Promise<Stretch> {
+  const { last_event_seq: lastSeq } = state.head().run;
+  const end = Math.min(uptoSeq ?? lastSeq, lastSeq);
+  return stretchOf(state, afterSeq, await log.records(afterSeq, end, withPatches, MAX_STRETCH_LENGTH));
+}
+
+/** These commits, which come right after a seq, as a stretch of a run as it is now. */
+export function stretchOf(state: RunState, afterSeq: number, rows: CommitTextRow[]): Stretch {
   const { run, workspace_since_seq } = state.head();
-  const end = Math.min(uptoSeq ?? run.last_event_seq, run.last_event_seq);
-  const rows = state.commits.records(afterSeq, end, withPatches, MAX_STRETCH_LENGTH);
   return {
     run_id: run.run_id,
     workspace: run.workspace.canonical_path.trim(),
@@ -106,6 +122,8 @@ export interface CommitsQuery {
   uptoSeq: number;
   /** Of the page, about, in UTF-16 units. */
   maxLength: number;
+  /** For looking into damage, see LogReader. */
+  unchecked?: boolean;
 }
 
 /** The beginning of the commits that were asked for, as they are stored; empty when there are none. */
@@ -115,9 +133,11 @@ export interface CommitsPage {
   lastSeq: number;
 }
 
-/** All of a stretch if it fits a piece, else what is known of it, without its commits. */
+/** All of a stretch if it fits a piece and is not sealed, else what is known of it, without its commits. */
 export function readWhole(state: RunState, afterSeq: number, uptoSeq: number): Stretch {
-  const stretch = readStretch(state, { afterSeq, uptoSeq, withPatches: true });
+  const isSealed = afterSeq < state.segments.uptoSeq();
+  const rows = isSealed ? [] : state.commits.records(afterSeq, uptoSeq, true, MAX_STRETCH_LENGTH);
+  const stretch = stretchOf(state, afterSeq, rows);
   return stretch.upto_seq === uptoSeq ? stretch : { ...stretch, upto_seq: uptoSeq, commits: null };
 }
 
@@ -194,33 +214,41 @@ export interface RecordsPage {
   nextAfterSeq: number | null;
 }
 
-export function readRecords(state: RunState, query: RecordsQuery): RecordsPage {
+/** @throws LogDamaged */
+export async function readRecords(
+  state: RunState,
+  log: LogReader,
+  query: RecordsQuery,
+): Promise<RecordsPage> {
+  const { column, afterSeq, tail, maxLength } = query;
+  const upto = Math.min(query.uptoSeq, state.head().run.last_event_seq);
+  const after = tail === null ? afterSeq : await startOfTail(log, { column, sinceSeq: afterSeq }, tail, upto);
+  let { rows, uptoSeq } = await log.texts(column, after, upto, { maxLength });
+  while (rows.length === 0 && uptoSeq < upto) {
+    ({ rows, uptoSeq } = await log.texts(column, uptoSeq, upto, { maxLength }));
+  }
   const { run } = state.head();
-  const upto = Math.min(query.uptoSeq, run.last_event_seq);
-  const since = { column: query.column, sinceSeq: query.afterSeq };
-  const after = query.tail === null ? query.afterSeq : startOfTail(state, since, query.tail, upto);
-  const { rows, isCut } = state.commits.someTexts(query.column, after, upto, query.maxLength);
   const records = rows.map(({ seq, text }) => {
     const { ts_ms, type } = JSON.parse(text) as { ts_ms: number; type?: string };
-    return { seq, ts_ms, type: type ?? "", text: text.length > query.maxLength ? null : text };
+    return { seq, ts_ms, type: type ?? "", text: text.length > maxLength ? null : text };
   });
   return {
     workspace: run.workspace.canonical_path.trim(),
     tenant_context: run.tenant_context,
     records,
-    nextAfterSeq: isCut ? (rows.at(-1)?.seq ?? null) : null,
+    nextAfterSeq: uptoSeq < upto ? uptoSeq : null,
   };
 }
 
-function startOfTail(
-  state: RunState,
+async function startOfTail(
+  log: LogReader,
   query: Pick<LogQuery, "column" | "sinceSeq">,
   tail: number,
   lastSeq: number,
-): number {
+): Promise<number> {
   // Event seqs have no gaps (I1), so the tail of the events needs no search; patches do (I4).
   if (query.column === "event") return Math.max(query.sinceSeq, lastSeq - tail);
-  return state.commits.beforeLastPatches(tail, query.sinceSeq, lastSeq);
+  return log.beforeLastPatches(tail, query.sinceSeq, lastSeq);
 }
 
 function* jsonArray(texts: Iterable<string>): Generator<string> {
@@ -232,6 +260,11 @@ function* jsonArray(texts: Iterable<string>): Generator<string> {
   yield separator === "[" ? "[]" : "]";
 }
 
-function* map<A, B>(items: Iterable<A>, change: (item: A) => B): Generator<B> {
-  for (const item of items) yield change(item);
+async function* jsonArrayOf(pages: AsyncIterable<LogText[]>): AsyncGenerator<string> {
+  let separator = "[";
+  for await (const page of pages) {
+    yield page.map(({ text }, index) => (index === 0 ? separator : ",") + text).join("");
+    separator = ",";
+  }
+  yield separator === "[" ? "[]" : "]";
 }

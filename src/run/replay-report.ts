@@ -1,11 +1,11 @@
-import type { Commit } from "../domain/commit.ts";
 import { type Drift, driftBetween, NOT_COMPARED, type Sides } from "../domain/drift.ts";
 import { newHead } from "../domain/head.ts";
 import { MemoryRun } from "../domain/memory.ts";
-import { fromCheckpoint, replay } from "../domain/replay.ts";
+import { fromCheckpoint } from "../domain/replay.ts";
 import type { Blackboard } from "../protocol/blackboard.ts";
 import type { Checkpoint } from "../protocol/checkpoint.ts";
 import type { Run } from "../protocol/run.ts";
+import type { LogReader } from "./log-reader.ts";
 import type { RunState } from "./run-state.ts";
 import { joined } from "./run-texts.ts";
 import type { CheckpointTable } from "./storage/checkpoints.ts";
@@ -29,34 +29,67 @@ interface ReplayReport {
   drift: Drift;
 }
 
-/**
- * Recomputes a run from its log and compares it with what is stored. Reads the whole log; changes nothing.
- * @returns the members of the report as JSON text without braces, in pieces: the states of a large run do not fit into one message.
- */
-export function* replayReport(state: RunState, query: ReplayQuery): Generator<string> {
-  const lastSeq = state.commits.lastSeq();
-  const uptoSeq = Math.min(query.uptoSeq ?? lastSeq, lastSeq);
-  const checkpoint = query.fromCheckpoint ? readCheckpoint(state.checkpoints, uptoSeq) : null;
-  const base = checkpoint === null ? new MemoryRun(newHead(state.row.initial)) : fromCheckpoint(checkpoint);
-  const commits: Iterable<Commit> = state.commits.range(checkpoint?.seq ?? 0, uptoSeq);
-  const { state: replayed, eventsApplied, patchesApplied } = replay(base, commits);
+interface ReplayedRun {
+  run: MemoryRun;
+  checkpointSeq: number | null;
+  eventsApplied: number;
+  patchesApplied: number;
+  uptoSeq: number;
+}
 
-  const replayedSides: Sides = { run: replayed.run(), blackboard: replayed.blackboard() };
+/**
+ * Recomputes a run from its log and compares it with what is stored. Reads the whole log, page by page, while the run goes
+ * on; changes nothing.
+ * @returns the members of the report as JSON text without braces, in pieces: the states of a large run do not fit into one message.
+ * @throws LogDamaged
+ */
+export async function replayReport(
+  state: RunState,
+  log: LogReader,
+  query: ReplayQuery,
+): Promise<Generator<string>> {
+  const bound = query.uptoSeq ?? Number.MAX_SAFE_INTEGER;
+  const checkpoint = query.fromCheckpoint ? readCheckpoint(state.checkpoints, bound) : null;
+  const run = checkpoint === null ? new MemoryRun(newHead(state.row.initial)) : fromCheckpoint(checkpoint);
+  const checkpointSeq = checkpoint?.seq ?? null;
+  let [eventsApplied, patchesApplied] = [0, 0];
+  let seq = checkpointSeq ?? 0;
+  // What is committed meanwhile belongs to it: what is compared must be of the turn in which nothing is left.
+  for (let end = 0; ; seq = end) {
+    end = Math.min(bound, state.lastSeq());
+    if (end <= seq) break;
+    for await (const commit of log.commits(seq, end)) {
+      run.apply(commit);
+      eventsApplied += 1;
+      if (commit.patch !== null) patchesApplied += 1;
+    }
+  }
+  return reportOf(state, query, { run, checkpointSeq, eventsApplied, patchesApplied, uptoSeq: seq });
+}
+
+function reportOf(state: RunState, query: ReplayQuery, replayed: ReplayedRun): Generator<string> {
+  const { run, checkpointSeq, eventsApplied, patchesApplied, uptoSeq } = replayed;
+  const replayedSides: Sides = { run: run.run(), blackboard: run.blackboard() };
   const storedSides: Sides = {
     run: JSON.parse(joined(state.texts.run())) as Run,
     blackboard: JSON.parse(joined(state.texts.blackboard())) as Blackboard,
   };
   const report: ReplayReport = {
     run_id: state.head().run.run_id,
-    from_checkpoint: checkpoint !== null,
-    checkpoint_seq: checkpoint?.seq ?? null,
+    from_checkpoint: checkpointSeq !== null,
+    checkpoint_seq: checkpointSeq,
     events_applied: eventsApplied,
     blackboard_patches_applied: patchesApplied,
     drift:
-      uptoSeq === lastSeq ? driftBetween(replayedSides, storedSides, state.isIndexSound()) : NOT_COMPARED,
+      uptoSeq >= state.lastSeq()
+        ? driftBetween(replayedSides, storedSides, state.isIndexSound())
+        : NOT_COMPARED,
   };
-  yield JSON.stringify(report).slice(1, -1);
-  if (query.withStates) {
+  return pieces();
+
+  function* pieces(): Generator<string> {
+    yield JSON.stringify(report).slice(1, -1);
+    if (!query.withStates) return;
     yield `,"replay":${JSON.stringify(replayedSides.run)}`;
     yield `,"replay_blackboard":${JSON.stringify(replayedSides.blackboard)}`;
     yield `,"persisted":${JSON.stringify(storedSides.run)}`;

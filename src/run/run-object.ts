@@ -4,7 +4,7 @@ import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
-import { tenantKey } from "../identity/tenant.ts";
+import { segmentPrefix, tenantKey } from "../identity/tenant.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
@@ -22,7 +22,7 @@ import {
 } from "./file-reads.ts";
 import { Followers } from "./followers.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
-import { LogReader } from "./log-reader.ts";
+import { LogDamaged, LogReader } from "./log-reader.ts";
 import { Outbox } from "./outbox.ts";
 import { type PackedAnswer, packAnswer } from "./packed-answer.ts";
 import { type Feeds, Publisher } from "./publisher.ts";
@@ -41,15 +41,18 @@ import {
   readTask,
   readTasks,
   type StretchQuery,
+  stretchOf,
   type TaskPage,
   type TaskView,
 } from "./reads.ts";
 import { type ReplayQuery, replayReport } from "./replay-report.ts";
 import { RunState } from "./run-state.ts";
+import { type SealBounds, Sealer } from "./sealer.ts";
 import type { CheckpointHead } from "./storage/checkpoints.ts";
 import { migrate, storedVersion } from "./storage/migrate.ts";
 import type { CreatedCommand } from "./storage/run-row.ts";
 import { MIGRATIONS } from "./storage/schema.ts";
+import type { Segment } from "./storage/segments.ts";
 import { type RowCounts, Sql } from "./storage/sql.ts";
 import { NO_TASKS } from "./storage/tasks.ts";
 import { packStretches } from "./stretch.ts";
@@ -92,6 +95,7 @@ export interface WholeRun {
 interface Loaded {
   state: RunState;
   log: LogReader;
+  sealer: Sealer;
   engine: Engine;
   outbox: Outbox;
   publisher: Publisher;
@@ -140,9 +144,7 @@ export class RunObject extends DurableObject<Env> {
     const { state } = this.#loaded;
     const { socket, response } = this.#followers.accept();
     const { last_event_seq: lastSeq } = state.head().run;
-    socket.send(
-      packStretches([readStretch(state, { afterSeq: lastSeq, uptoSeq: null, withPatches: false })]),
-    );
+    socket.send(packStretches([stretchOf(state, lastSeq, [])]));
     return response;
   }
 
@@ -261,25 +263,25 @@ export class RunObject extends DurableObject<Env> {
   }
 
   async readLog(query: LogQuery): Promise<Result<LogPage>> {
-    return this.#read(({ state }) => readLog(state, query));
+    return this.#readLog(({ state, log }) => readLog(state, log, query));
   }
 
   /** A piece of the log with its records as text (stretch.ts); the empty one at its end when there is no more. */
   async readStretch(query: StretchQuery): Promise<Result<string>> {
-    return this.#read(({ state }) => packStretches([readStretch(state, query)]));
+    return this.#readLog(async ({ state, log }) => packStretches([await readStretch(state, log, query)]));
   }
 
   /** Events or patches for the backlog of a stream. */
   async readRecords(query: RecordsQuery): Promise<Result<RecordsPage>> {
-    return this.#read(({ state }) => readRecords(state, query));
+    return this.#readLog(({ state, log }) => readRecords(state, log, query));
   }
 
   /** Commits as they are stored, for whoever follows the log outside of the object. */
-  async readCommits({ afterSeq, uptoSeq, maxLength }: CommitsQuery): Promise<Result<CommitsPage>> {
-    if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
-    const { state, log } = this.#loaded;
-    const lastSeq = state.head().run.last_event_seq;
-    return { ok: true, value: { rows: await log.page(afterSeq, uptoSeq, { maxLength }), lastSeq } };
+  async readCommits({ afterSeq, uptoSeq, maxLength, unchecked }: CommitsQuery): Promise<Result<CommitsPage>> {
+    return this.#readLog(async ({ state, log }) => ({
+      rows: await log.page(afterSeq, uptoSeq, { maxLength }, unchecked),
+      lastSeq: state.head().run.last_event_seq,
+    }));
   }
 
   /** What an export says of this very moment. */
@@ -323,7 +325,7 @@ export class RunObject extends DurableObject<Env> {
     if (loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
     const { state } = loaded;
     const { checkpoints } = state;
-    if (request !== null && state.commits.hasCommand(request.commandId))
+    if (request !== null && state.isCommandCommitted(request.commandId))
       return { ok: false, refusal: commandIdConflict };
     const known = request === null ? null : checkpoints.byCommand(request.commandId);
     if (known !== null && known.fingerprint !== request?.fingerprint) {
@@ -360,7 +362,7 @@ export class RunObject extends DurableObject<Env> {
 
   /** Recomputes the run from its log (contract 06 §3); the report's members as JSON text without braces. */
   async replay(query: ReplayQuery): Promise<Result<Text>> {
-    return this.#read(({ state }) => toText(replayReport(state, query)));
+    return this.#readLog(async ({ state, log }) => toText(await replayReport(state, log, query)));
   }
 
   /**
@@ -384,12 +386,18 @@ export class RunObject extends DurableObject<Env> {
     // What an arrival that broke off has left.
     if (loaded === null && this.#arrival === null) this.#clear(null);
     if (loaded === null) return;
-    const { state, outbox, publisher } = loaded;
+    const { state, outbox, publisher, sealer } = loaded;
     publisher.pushDue(Date.now());
     const leaseDueAtMs = state.leaseDueAtMs();
     if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
+    await sealer.sealDue(Date.now());
     this.#arm();
+  }
+
+  /** Moves the oldest commits to R2 if there are more than these bounds keep; null when there was nothing to move. */
+  async seal(bounds: SealBounds): Promise<Segment | null> {
+    return this.#loaded === null ? null : this.#loaded.sealer.seal(bounds);
   }
 
   async #requeueStale({ engine }: Loaded): Promise<number> {
@@ -407,6 +415,16 @@ export class RunObject extends DurableObject<Env> {
   #clear(next: symbol | null): void {
     this.#arrival = next;
     if (this.#loaded === null && storedVersion(this.#sql) > 0) wipe(this.#sql, this.#tombstone);
+  }
+
+  async #readLog<T>(read: (loaded: Loaded) => Promise<T>): Promise<Result<T>> {
+    if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
+    try {
+      return { ok: true, value: await read(this.#loaded) };
+    } catch (error) {
+      if (error instanceof LogDamaged) return { ok: false, refusal: error.refusal };
+      throw error;
+    }
   }
 
   #createdBefore({ state }: Loaded, { command, draft }: CreateRequest): Result<Created> {
@@ -459,19 +477,26 @@ export class RunObject extends DurableObject<Env> {
       },
       failed: (error: unknown) => this.ctx.abort(String(error)),
     };
-    const engine = new Engine(this.ctx.storage, this.#sql, state, listener, () => Date.now());
-    this.#loaded = { state, log: new LogReader(state.commits), engine, outbox, publisher };
+    // Deployments need not have a bucket.
+    const bucket: R2Bucket | null = this.env.ARTIFACTS ?? null;
+    const log = new LogReader(state.commits, state.segments, bucket);
+    const { tenant_context, run_id } = state.row.initial;
+    const prefix = segmentPrefix(tenantKey(tenant_context), run_id);
+    const sealer = new Sealer(this.ctx.storage, state, bucket, prefix);
+    const engine = new Engine(this.ctx.storage, this.#sql, state, log, listener, () => Date.now());
+    this.#loaded = { state, log, sealer, engine, outbox, publisher };
     return this.#loaded;
   }
 
   #arm(): void {
     if (this.#loaded === null) return;
-    const { state, outbox, publisher } = this.#loaded;
+    const { state, outbox, publisher, sealer } = this.#loaded;
     this.#alarm.armFor(
       earliestWakeup({
         leaseDueAtMs: state.leaseDueAtMs(),
         directoryDueAtMs: outbox.dueAtMs(),
         feedsDueAtMs: publisher.dueAtMs(),
+        sealDueAtMs: sealer.dueAtMs(Date.now()),
       }),
     );
   }

@@ -15,6 +15,7 @@ import { CommitTable, type Receipt } from "./storage/commits.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
+import { SegmentTable } from "./storage/segments.ts";
 import type { Sql } from "./storage/sql.ts";
 import { isTaskIndexSound } from "./storage/task-index.ts";
 import { NO_TASKS, TaskTable } from "./storage/tasks.ts";
@@ -47,6 +48,7 @@ interface Savepoint {
  */
 export class RunState implements View {
   readonly commits: CommitTable;
+  readonly segments: SegmentTable;
   readonly tasks: TaskTable;
   readonly board: BoardTables;
   readonly checkpoints: CheckpointTable;
@@ -71,6 +73,7 @@ export class RunState implements View {
   private constructor(sql: Sql, row: RunRow) {
     this.#sql = sql;
     this.commits = new CommitTable(sql);
+    this.segments = new SegmentTable(sql);
     this.tasks = new TaskTable(sql);
     this.board = new BoardTables(sql);
     this.checkpoints = new CheckpointTable(sql);
@@ -126,7 +129,8 @@ export class RunState implements View {
   append(commits: Commit[], commandId: string | null, receipt: Receipt | null): void {
     for (const [index, commit] of commits.entries()) {
       const own = commit.event.command_id ?? null;
-      const id = index === 0 ? (commandId ?? own) : own;
+      // A row of a batch may repeat the id of the batch, which its first commit has.
+      const id = index === 0 ? (commandId ?? own) : own === commandId ? null : own;
       this.#logHash = this.commits.append(
         commit,
         id,
@@ -271,7 +275,22 @@ export class RunState implements View {
 
   /** Commits and checkpoints share one namespace of command ids (contract 04 §5). */
   isCommandUsed(commandId: string): boolean {
-    return this.commits.hasCommand(commandId) || this.checkpoints.byCommand(commandId) !== null;
+    return this.isCommandCommitted(commandId) || this.checkpoints.byCommand(commandId) !== null;
+  }
+
+  /** Whether a commit bears this command id, wherever it lies. */
+  isCommandCommitted(commandId: string): boolean {
+    return this.commits.hasCommand(commandId) || this.segments.seqOfCommand(commandId) !== null;
+  }
+
+  /** Seq of the log's last commit, as storage tells it. */
+  lastSeq(): number {
+    return Math.max(this.commits.lastSeq(), this.segments.uptoSeq());
+  }
+
+  /** Up to this seq the saved head knows the log. */
+  savedSeq(): number {
+    return this.#savedSeq;
   }
 
   file(path: string): FileVersion | null {
@@ -320,7 +339,8 @@ export class RunState implements View {
     const lastSeq = this.#head.run.last_event_seq;
     if (lastSeq === this.row.headSeq && this.row.logHash !== null) return this.row.logHash;
     const [last] = this.commits.rows(lastSeq - 1, lastSeq, 1, 0);
-    return last === undefined ? this.initialHash() : commitHash(last);
+    if (last !== undefined) return commitHash(last);
+    return this.segments.holding(lastSeq)?.log_hash ?? this.initialHash();
   }
 
   #noteLease(task: Task): void {
@@ -330,7 +350,7 @@ export class RunState implements View {
 
   /** Takes in commits that are newer than the saved head. Tables need nothing: they were written with the commits. */
   #catchUp(): void {
-    const last = this.commits.lastSeq();
+    const last = this.lastSeq();
     if (last === this.#savedSeq) return;
     let isCountKnown = true;
     for (const commit of this.commits.range(this.#savedSeq, last)) {

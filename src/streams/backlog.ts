@@ -173,9 +173,12 @@ async function readLong(
   return answer.ok ? (answer.value.records[0]?.text ?? null) : null;
 }
 
-function read(run: () => RunClient, query: RecordsQuery): Promise<Result<RecordsPage>> {
-  return persistently(
+/** @throws Error when what was asked for is there, but damaged: a backlog must not pass it over. */
+async function read(run: () => RunClient, query: RecordsQuery): Promise<Result<RecordsPage>> {
+  const answer = await persistently(
     () => run().readRecords(query),
     () => true,
   );
+  if (!answer.ok && answer.refusal.code === "LOG_DAMAGED") throw new Error(answer.refusal.error);
+  return answer;
 }

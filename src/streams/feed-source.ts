@@ -177,6 +177,7 @@ export class FeedSource {
   /** What is left of a row, or a piece of it, from its run. */
   async #readRest(row: Row): Promise<NextPlaced> {
     const stretch = await this.#read(row);
+    if (stretch === "damaged") return "lost";
     // A run that was deleted has no commits any more.
     const isLast = stretch === null || stretch.upto_seq >= row.upto_seq || stretch.upto_seq === row.after_seq;
     this.#current = isLast ? null : { ...row, after_seq: stretch.upto_seq };
@@ -184,10 +185,11 @@ export class FeedSource {
     return stretch === null ? "nothing" : { pos: row.pos, stretch, isLast };
   }
 
-  async #read({ run_id, after_seq, upto_seq }: Row): Promise<Stretch | null> {
+  async #read({ run_id, after_seq, upto_seq }: Row): Promise<Stretch | "damaged" | null> {
     const query = { afterSeq: after_seq, uptoSeq: upto_seq, withPatches: true };
     const answer = await this.#ask(() => this.#runOf(run_id).readStretch(query));
-    return answer.ok ? (unpackStretches(answer.value)[0] ?? null) : null;
+    if (!answer.ok) return answer.refusal.code === "LOG_DAMAGED" ? "damaged" : null;
+    return unpackStretches(answer.value)[0] ?? null;
   }
 
   /** Reads on in the journal. False when it no longer holds what comes next. */

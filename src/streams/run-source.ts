@@ -133,7 +133,7 @@ export class RunSource {
       () => this.#run().readStretch(query),
       () => this.#subscription?.state === "open",
     );
-    if (!answer.ok) return "gone";
+    if (!answer.ok) return answer.refusal.code === "LOG_DAMAGED" ? "lost" : "gone";
     const [piece] = unpackStretches(answer.value);
     if (piece !== undefined && piece.last_seq >= this.#lastSeq) {
       this.#lastSeq = piece.last_seq;

@@ -189,18 +189,20 @@ describe("drift", () => {
 
 describe("wakeups", () => {
   it.each([
-    [null, null, null, null],
-    [5, null, null, 5],
-    [null, 7, null, 7],
-    [null, null, 3, 3],
-    [5, 7, 6, 5],
-    [9, 7, 8, 7],
-    [9, 8, 7, 7],
-    [0, 7, 7, 0],
+    [null, null, null, null, null],
+    [5, null, null, null, 5],
+    [null, 7, null, null, 7],
+    [null, null, 3, null, 3],
+    [null, null, null, 4, 4],
+    [5, 7, 6, 8, 5],
+    [9, 7, 8, 8, 7],
+    [9, 8, 7, 8, 7],
+    [9, 8, 7, 6, 6],
+    [0, 7, 7, 7, 0],
   ])(
-    "D53 lease due %s, directory due %s, feeds due %s: wakes at %s",
-    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, at) => {
-      expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs, feedsDueAtMs })).toBe(at);
+    "D53 lease due %s, directory due %s, feeds due %s, sealing due %s: wakes at %s",
+    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, sealDueAtMs, at) => {
+      expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, sealDueAtMs })).toBe(at);
     },
   );
 });

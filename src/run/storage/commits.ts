@@ -26,7 +26,7 @@ interface CommitRow extends Record<string, SqlStorageValue> {
 }
 
 /** A commit's records as they are stored. */
-interface CommitTextRow extends Record<string, SqlStorageValue> {
+export interface CommitTextRow extends Record<string, SqlStorageValue> {
   seq: number;
   event: string;
   patch: string | null;
@@ -44,7 +44,7 @@ export class CommitTooLarge extends Error {
   }
 }
 
-/** The log table. */
+/** The log table: all commits that are not in a segment (segments.ts). */
 export class CommitTable {
   readonly #sql: Sql;
 
@@ -112,7 +112,7 @@ export class CommitTable {
     return { receipt, commits: [...this.range(first.seq - 1, first.seq - 1 + receipt.commits)] };
   }
 
-  /** Seq of the newest commit; 0 when there is none. */
+  /** Seq of the newest commit here; 0 when there is none. */
   lastSeq(): number {
     return this.#sql.first<{ seq: number | null }>("SELECT max(seq) AS seq FROM commits")?.seq ?? 0;
   }
@@ -136,30 +136,6 @@ export class CommitTable {
     }
   }
 
-  /** One column's JSON texts with `after < seq <= upto`, ascending; at most `limit` of them. */
-  *texts(
-    column: LogColumn,
-    after: number,
-    upto: number,
-    limit: number,
-  ): Generator<{ seq: number; text: string }> {
-    for (let cursor = after, left = limit; cursor < upto && left > 0; ) {
-      const { rows } = this.#sql.upTo<{ seq: number; text: string }>(
-        MAX_PAGE_LENGTH,
-        `SELECT seq, ${column} AS text FROM commits
-         WHERE seq > ? AND seq <= ? AND ${column} IS NOT NULL ORDER BY seq LIMIT ?`,
-        cursor,
-        upto,
-        Math.min(PAGE, left),
-      );
-      yield* rows;
-      const last = rows.at(-1);
-      if (last === undefined) return;
-      cursor = last.seq;
-      left -= rows.length;
-    }
-  }
-
   /** The records of commits with `after < seq <= upto`, ascending, until they are longer than `maxLength` together. */
   records(after: number, upto: number, withPatches: boolean, maxLength: number): CommitTextRow[] {
     const patch = withPatches ? "patch" : "NULL AS patch";
@@ -172,11 +148,12 @@ export class CommitTable {
     ).rows;
   }
 
-  /** One column's texts with `after < seq <= upto`, ascending, until they are longer than `maxLength` together. */
+  /** One column's texts with `after < seq <= upto`, ascending, until they are longer than `maxLength` together, or so many. */
   someTexts(
     column: LogColumn,
     after: number,
     upto: number,
+    limit: number,
     maxLength: number,
   ): { rows: { seq: number; text: string }[]; isCut: boolean } {
     const { rows, isCut } = this.#sql.upTo<{ seq: number; text: string }>(
@@ -185,21 +162,21 @@ export class CommitTable {
        WHERE seq > ? AND seq <= ? AND ${column} IS NOT NULL ORDER BY seq LIMIT ?`,
       after,
       upto,
-      PAGE,
+      limit,
     );
-    return { rows, isCut: isCut || rows.length === PAGE };
+    return { rows, isCut: isCut || rows.length === limit };
   }
 
-  /** The seq before the last `count` patches, looking back from `upto` but not beyond `after`. */
-  beforeLastPatches(count: number, after: number, upto: number): number {
-    if (count === 0) return upto;
-    const row = this.#sql.first<{ seq: number }>(
-      `SELECT seq FROM commits WHERE patch IS NOT NULL AND seq > ? AND seq <= ?
-       ORDER BY seq DESC LIMIT 1 OFFSET ?`,
+  /** The last `count` patches with `after < seq <= upto`: how many there are, and the seq of the first of them. */
+  lastPatches(count: number, after: number, upto: number): { count: number; firstSeq: number | null } {
+    const row = this.#sql.first<{ count: number; first: number | null }>(
+      `SELECT count(*) AS count, min(seq) AS first FROM (
+         SELECT seq FROM commits WHERE patch IS NOT NULL AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?
+       )`,
       after,
       upto,
-      count - 1,
+      count,
     );
-    return row === null ? after : row.seq - 1;
+    return { count: row?.count ?? 0, firstSeq: row?.first ?? null };
   }
 }
