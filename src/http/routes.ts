@@ -42,6 +42,7 @@ import {
 } from "./resources/streams.ts";
 import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
+import { verify } from "./resources/verify.ts";
 
 export interface Route {
   method: "GET" | "POST" | "PUT" | "DELETE";
@@ -85,6 +86,7 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["DELETE", "/uploads/:upload_id", null, abortUpload],
   ["PUT", "/uploads/:upload_id/parts/:part", null, putUploadPart],
   ["POST", "/uploads/:upload_id/complete", null, completeUpload],
+  ["GET", "/verify", null, verify],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */

@@ -26,6 +26,7 @@ export type RunClient = Pick<
   | "readStretch"
   | "readRecords"
   | "readCommits"
+  | "readVouchers"
   | "resumeFeeds"
   | "readTasks"
   | "readTask"

@@ -58,6 +58,8 @@ import { NO_TASKS } from "./storage/tasks.ts";
 import { packStretches } from "./stretch.ts";
 import { type Text, toText } from "./text.ts";
 import { absence, occupation, readTombstone, type Tombstone, wipe } from "./tombstone.ts";
+import type { Vouchers } from "./verify-log.ts";
+import { vouchersOf } from "./vouchers.ts";
 
 /** What an arrival that broke off has left is wiped after this, if nobody comes before. */
 const MAX_ARRIVAL_MS = 3_600_000;
@@ -292,6 +294,11 @@ export class RunObject extends DurableObject<Env> {
   /** A part of the state that the run began with, as text (domain/state-lines.ts); parts may end anywhere. */
   async readGenesis(part: number): Promise<Result<string>> {
     return this.#read(({ state }) => state.genesis.part(part));
+  }
+
+  /** For `verifyLog`. */
+  async readVouchers(query: { afterSeq: number; uptoSeq: number }): Promise<Result<Vouchers>> {
+    return this.#read(({ state }) => vouchersOf(state, query));
   }
 
   /** For a feed that is followed again: whatever is committed from now on is pushed. Returns where the run is. */

@@ -177,6 +177,11 @@ export class RunState implements View {
     return initialHash(this.row.initial, this.#rowTable.genesis());
   }
 
+  /** The hash that storage has of the last commit that the saved head knows; null when it has none. */
+  savedHash(): { seq: number; hash: string } | null {
+    return this.#rowTable.savedHash();
+  }
+
   /** Whether everything that claims are decided by follows from the stored tasks. Reads the whole board. */
   isIndexSound(): boolean {
     const counts = this.tasks.count();

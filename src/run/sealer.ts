@@ -91,6 +91,11 @@ export class Sealer {
     await this.#storage.sync();
     await this.#bucket.put(key, bytes, { sha256: segment.sha256 });
     await checkStored(this.#bucket, segment);
+    if (segments.sealing() !== key) {
+      // The run was wiped meanwhile: nobody will ask for this any more.
+      await this.#bucket.delete(key);
+      return null;
+    }
     segments.seal(segment);
     return segment;
   }

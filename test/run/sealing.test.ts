@@ -1,4 +1,3 @@
-import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
@@ -7,9 +6,10 @@ import { segmentPrefix } from "../../src/identity/tenant.ts";
 import type { LogRow } from "../../src/run/chain.ts";
 import { submit } from "../../src/run/run-client.ts";
 import { RunState } from "../../src/run/run-state.ts";
-import { type SealBounds, Sealer } from "../../src/run/sealer.ts";
+import { Sealer } from "../../src/run/sealer.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
 import { commandOf, histories } from "./support/commands.ts";
+import { bucket, bytesOf, keysOf, longRun, SMALL, sealAll, sealedSeq } from "./support/sealing.ts";
 import {
   accepted,
   checkpointed,
@@ -31,29 +31,6 @@ import {
   useTestClock,
   wholeRun,
 } from "./support/test-run.ts";
-
-const SMALL: SealBounds = { keep: 2, commits: 3, length: 8 * 1024 * 1024 };
-
-/** Saves the head, so that all commits may be sealed, and seals what these bounds allow. Returns up to which seq. */
-async function sealAll(run: TestRun, bounds: SealBounds = SMALL): Promise<number> {
-  await inObject(run, (object) => object.sweep());
-  for (;;) {
-    const segment = await inObject(run, (object) => object.seal(bounds));
-    if (segment === null) break;
-  }
-  return sealedSeq(run);
-}
-
-async function sealedSeq(run: TestRun): Promise<number> {
-  const [found] = await rowsOf<{ seq: number | null }>(run, "SELECT max(upto_seq) AS seq FROM segments");
-  return found?.seq ?? 0;
-}
-
-/** The keys of a run's objects in R2. */
-async function keysOf(run: TestRun): Promise<string[]> {
-  const { objects } = await env.ARTIFACTS.list({ prefix: segmentPrefix(TENANT, run.id) });
-  return objects.map(({ key }) => key);
-}
 
 /** What every reader of the log says. */
 async function readings(run: TestRun, seqs: readonly number[], counts: readonly number[]): Promise<unknown> {
@@ -129,21 +106,6 @@ async function commitsAfter(
     rows.push(...answer.value.rows);
     await between(pages);
   }
-}
-
-/** A run with so many commits of all kinds, some with a command id. */
-async function longRun(commits: number): Promise<TestRun> {
-  const run = await newTestRun();
-  for (let seq = 1; seq <= commits; seq += 1) {
-    const text = `fact ${seq} \u2028 \u{1F600}`;
-    if (seq % 3 === 0) {
-      const payload = { id: `n${seq}`, ts_ms: seq, text };
-      await accepted(run, { op: "patch_blackboard", patch_op: "add_fact", payload }, `command-${seq}`);
-    } else {
-      await accepted(run, note({ text }, "running"), seq % 2 === 0 ? `command-${seq}` : undefined);
-    }
-  }
-  return run;
 }
 
 describe("a log whose old commits are sealed", () => {
@@ -339,8 +301,8 @@ describe("sealing that breaks off", () => {
           "CREATE TRIGGER stop BEFORE DELETE ON sealing BEGIN SELECT RAISE(FAIL, 'stopped'); END",
         );
       }
-      const bucket = brokenBucket(moment, env.ARTIFACTS);
-      const sealer = new Sealer(storage, state, bucket, segmentPrefix(TENANT, run.id));
+      const broken = brokenBucket(moment, bucket());
+      const sealer = new Sealer(storage, state, broken, segmentPrefix(TENANT, run.id));
       await expect(sealer.seal(SMALL)).rejects.toThrow("stopped");
       storage.sql.exec("DROP TRIGGER IF EXISTS stop");
     });
@@ -360,12 +322,12 @@ describe("sealing that breaks off", () => {
     await inStorage(run, async (_sql, storage) => {
       const state = RunState.open(new Sql(storage));
       if (state === null) throw new Error("there is no run");
-      const bucket = {
-        delete: (keys: string) => env.ARTIFACTS.delete(keys),
-        put: (key: string, bytes: Uint8Array) => env.ARTIFACTS.put(key, bytes.slice(1)),
-        head: (key: string) => env.ARTIFACTS.head(key),
+      const faulty = {
+        delete: (keys: string) => bucket().delete(keys),
+        put: (key: string, bytes: Uint8Array) => bucket().put(key, bytes.slice(1)),
+        head: (key: string) => bucket().head(key),
       } as unknown as R2Bucket;
-      const sealer = new Sealer(storage, state, bucket, segmentPrefix(TENANT, run.id));
+      const sealer = new Sealer(storage, state, faulty, segmentPrefix(TENANT, run.id));
       await expect(sealer.seal(SMALL)).rejects.toThrow("does not hold");
     });
     expect(await rowsOf(run, "SELECT * FROM segments")).toEqual([]);
@@ -392,10 +354,10 @@ describe("sealing that breaks off", () => {
   });
 
   it.each([
-    ["is missing", (key: string) => env.ARTIFACTS.delete(key)],
-    ["is cut off", async (key: string) => env.ARTIFACTS.put(key, (await bytesOf(key)).slice(0, 40))],
-    ["is empty", (key: string) => env.ARTIFACTS.put(key, "")],
-    ["has another byte", async (key: string) => env.ARTIFACTS.put(key, (await bytesOf(key)).with(50, 65))],
+    ["is missing", (key: string) => bucket().delete(key)],
+    ["is cut off", async (key: string) => bucket().put(key, (await bytesOf(key)).slice(0, 40))],
+    ["is empty", (key: string) => bucket().put(key, "")],
+    ["has another byte", async (key: string) => bucket().put(key, (await bytesOf(key)).with(50, 65))],
   ])(
     "design: readers of a segment that %s get LOG_DAMAGED, others what they ask for",
     async (_how, damage) => {
@@ -430,8 +392,3 @@ describe("sealing that breaks off", () => {
     },
   );
 });
-
-async function bytesOf(key: string): Promise<Uint8Array> {
-  const object = await env.ARTIFACTS.get(key);
-  return new Uint8Array((await object?.arrayBuffer()) ?? new ArrayBuffer(0));
-}

@@ -69,6 +69,16 @@ export class CheckpointTable {
     return row === null ? null : (JSON.parse(row.head) as CheckpointHead);
   }
 
+  /** Hashes of commits with `after < seq <= upto` that checkpoints remember: of those they were made at. */
+  hashes(after: number, upto: number): { seq: number; hash: string }[] {
+    return this.#sql.all<{ seq: number; hash: string }>(
+      `SELECT seq, json_extract(head, '$.log_hash') AS hash FROM checkpoints
+       WHERE seq > ? AND seq <= ? AND json_extract(head, '$.log_hash') IS NOT NULL`,
+      after,
+      upto,
+    );
+  }
+
   /** The checkpoint that a call made, which another may have replaced since. */
   byCommand(commandId: string): { head: CheckpointHead; fingerprint: string } | null {
     const row = this.#sql.first<{ head: string; fingerprint: string }>(

@@ -60,6 +60,13 @@ export class RunRowTable {
     };
   }
 
+  /** The hash that was saved with the head; null when none was. */
+  savedHash(): { seq: number; hash: string } | null {
+    return this.#sql.first<{ seq: number; hash: string }>(
+      "SELECT head_seq AS seq, log_hash AS hash FROM run WHERE log_hash IS NOT NULL",
+    );
+  }
+
   /** The state that the run began with, as lines in pieces; none when it began empty. */
   genesis(): string[] {
     return this.#sql

@@ -55,6 +55,16 @@ export class SegmentTable {
     return segment === null || segment.from_seq > seq ? null : segment;
   }
 
+  /** Hashes of commits with `after < seq <= upto` that segments remember: of their last ones. */
+  hashes(after: number, upto: number): { seq: number; hash: string }[] {
+    return this.#sql.all<{ seq: number; hash: string }>(
+      `SELECT upto_seq AS seq, json_extract(doc, '$.log_hash') AS hash FROM segments
+       WHERE upto_seq > ? AND upto_seq <= ?`,
+      after,
+      upto,
+    );
+  }
+
   /** Seq of the first commit of a command whose commits are sealed; null when there is none of that id. */
   seqOfCommand(commandId: string): number | null {
     if (this.uptoSeq() === 0) return null;
@@ -77,11 +87,15 @@ export class SegmentTable {
     );
   }
 
-  /** Puts a segment in the place of its commits, in one transaction. */
+  /**
+   * Puts a segment in the place of its commits, in one transaction.
+   * @throws Error when it is no longer the one that is on its way: the run may be gone.
+   */
   seal(segment: Segment): void {
     const { from_seq, upto_seq } = segment;
     try {
       this.#sql.transaction(() => {
+        if (this.sealing() !== segment.key) throw new Error("the commits are no longer there to be sealed");
         this.#sql.run("INSERT INTO segments VALUES (?, ?)", upto_seq, JSON.stringify(segment));
         this.#sql.run(
           `INSERT INTO sealed_commands SELECT command_id, seq FROM commits
