@@ -6,6 +6,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { RunHead } from "../src/domain/head.ts";
 import type { EventRecord } from "../src/protocol/event.ts";
 import type { RunHeader } from "../src/protocol/run.ts";
+import { commitHash } from "../src/run/chain.ts";
 
 /** Commits per transaction: a second's work at most, so that an interrupted bench ends soon. */
 const chunk = 50_000;
@@ -28,18 +29,21 @@ export async function extendLog(options: {
   try {
     // A crash of this machine would lose a bench's storage, which nobody keeps.
     db.exec("PRAGMA synchronous = OFF");
-    const template = lastEvent(db);
-    const insert = db.prepare("INSERT INTO commits (seq, event) VALUES (?, ?)");
+    const { event: template, hash } = lastCommit(db);
+    const insert = db.prepare("INSERT INTO commits (seq, event, prev_hash) VALUES (?, ?, ?)");
+    let prevHash = hash;
     for (let from = template.seq + 1; from <= options.lastSeq; from += chunk) {
       await turn();
       options.signal.throwIfAborted();
       db.exec("BEGIN");
       for (let seq = from; seq < from + chunk && seq <= options.lastSeq; seq += 1) {
-        insert.run(seq, JSON.stringify(eventLike(template, seq)));
+        const event = JSON.stringify(eventLike(template, seq));
+        insert.run(seq, event, prevHash);
+        prevHash = commitHash({ prev_hash: prevHash, command_id: null, receipt: null, event, patch: null });
       }
       db.exec("COMMIT");
     }
-    saveHead(db, eventLike(template, options.lastSeq));
+    saveHead(db, eventLike(template, options.lastSeq), prevHash);
   } finally {
     db.close();
   }
@@ -56,15 +60,23 @@ function eventLike(template: EventRecord, seq: number): EventRecord {
   };
 }
 
-function lastEvent(db: DatabaseSync): EventRecord {
-  const row = db.prepare("SELECT seq, event, receipt, patch FROM commits ORDER BY seq DESC LIMIT 1").get();
-  const event = JSON.parse(String(row?.event)) as EventRecord;
-  if (row?.seq === event.seq && row.receipt === null && row.patch === null) return event;
+/** The run's last commit, and its hash. */
+function lastCommit(db: DatabaseSync): { event: EventRecord; hash: string } {
+  const row = db
+    .prepare("SELECT seq, event, receipt, patch, prev_hash FROM commits ORDER BY seq DESC LIMIT 1")
+    .get();
+  const text = String(row?.event);
+  const event = JSON.parse(text) as EventRecord;
+  if (row?.seq === event.seq && row.receipt === null && row.patch === null) {
+    const prev_hash = String(row.prev_hash);
+    const hash = commitHash({ prev_hash, command_id: null, receipt: null, event: text, patch: null });
+    return { event, hash };
+  }
   throw new Error("the run's last commit is not an event that was appended without a key");
 }
 
 /** The directory's row is left behind: the object brings it up to date when it next wakes, as always. */
-function saveHead(db: DatabaseSync, { seq, revision, ts_ms }: EventRecord): void {
+function saveHead(db: DatabaseSync, { seq, revision, ts_ms }: EventRecord, logHash: string): void {
   const row = db.prepare("SELECT head, (SELECT count(*) FROM head_parts) AS parts FROM run").get();
   if (row?.parts !== 0) throw new Error("the run's head does not lie in one row");
   const head = JSON.parse(String(row.head)) as RunHead;
@@ -72,7 +84,7 @@ function saveHead(db: DatabaseSync, { seq, revision, ts_ms }: EventRecord): void
     ...head,
     run: { ...head.run, last_event_seq: seq, revision, updated_at_ms: ts_ms },
   };
-  db.prepare("UPDATE run SET head = ?, head_seq = ?").run(JSON.stringify(saved), seq);
+  db.prepare("UPDATE run SET head = ?, head_seq = ?, log_hash = ?").run(JSON.stringify(saved), seq, logHash);
 }
 
 /** The database of the object that holds the run. */

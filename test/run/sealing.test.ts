@@ -1,3 +1,4 @@
+import { runDurableObjectAlarm } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
@@ -172,6 +173,37 @@ describe("a log whose old commits are sealed", () => {
     expect(await rowsOf(run, "SELECT * FROM sealing")).toEqual([]);
     await accepted(run, note(null, "running"));
     expect(await overviewOf(run)).toMatchObject({ last_event_seq: 21 });
+  });
+
+  it("design: the alarm seals 5,000 commits once there are so many past the 50,000 that stay", async () => {
+    const run = await newTestRun();
+    await accepted(run, note(null, "running"));
+    await inObject(run, (object) => object.sweep());
+    await inStorage(run, (sql) => {
+      sql.exec(
+        `WITH RECURSIVE more (seq) AS (SELECT 2 UNION ALL SELECT seq + 1 FROM more WHERE seq < 55000)
+         INSERT INTO commits (seq, event) SELECT more.seq, json_set(event, '$.seq', more.seq, '$.revision', more.seq + 1)
+         FROM more, commits WHERE commits.seq = 1`,
+      );
+      sql.exec(
+        `UPDATE run SET head_seq = 55000, log_hash = NULL,
+         head = json_set(head, '$.run.last_event_seq', 55000, '$.run.revision', 55001)`,
+      );
+    });
+    await evict(run);
+    expect(await overviewOf(run)).toMatchObject({ last_event_seq: 55_000 });
+    clock.advance(1_000);
+    expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+    expect(await sealedSeq(run)).toBe(5_000);
+    await accepted(run, note(null, "running"));
+    clock.advance(1_000);
+    await runDurableObjectAlarm(run.stub);
+    expect(await sealedSeq(run)).toBe(5_000);
+    const { events } = await http<{ events: { seq: number }[] }>(
+      "GET",
+      `/v1/runs/${run.id}/events?since_seq=4990&limit=20`,
+    );
+    expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length: 20 }, (_, index) => 4_991 + index));
   });
 
   it("design: a run of which everything is sealed wakes, goes on and is chained", async () => {

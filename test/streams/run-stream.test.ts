@@ -1,6 +1,8 @@
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
+import { LOCAL_TENANT, segmentPrefix, tenantKey } from "../../src/identity/tenant.ts";
 import { RunObject } from "../../src/run/run-object.ts";
 import {
   anyDisturbance,
@@ -10,7 +12,7 @@ import {
   Subject,
   type Work,
 } from "./support/scenario.ts";
-import { type Asking, SseReader } from "./support/sse-reader.ts";
+import { type Asking, fetchWorker, SseReader } from "./support/sse-reader.ts";
 
 // Streams wait for each other more than they compute: a busy machine takes its time.
 vi.setConfig({ testTimeout: 30_000 });
@@ -105,13 +107,20 @@ describe("a run's stream", () => {
     TIMEOUT_MS,
   );
 
-  it("whichever frame was a reader's last, it is given exactly what comes after that", async () => {
+  it.each([
+    ["", null],
+    [" from sealed history", 1],
+  ])("whichever frame was a reader's last, it is given exactly what comes after that%s", async (_, keep) => {
     const subject = await Subject.create(LOCAL_TENANT);
     for (const work of HISTORY) await subject.commit(work);
     const log = await subject.records();
     const first = new SseReader({ ask: asking("/v1 with patches", subject.id) });
     readers.push(first);
     await first.until(({ content }) => recordsIn(content).length === log.length);
+    if (keep !== null) {
+      await subject.commit({ do: "seal", keep });
+      expect(await sealedUpto(subject)).toBeGreaterThan(3);
+    }
     for (const [index, { id }] of first.frames.entries()) {
       const path = `/v1/runs/${subject.id}/events/stream?patches=true`;
       const resumed = new SseReader({
@@ -122,6 +131,22 @@ describe("a run's stream", () => {
       await resumed.until(({ content }) => content.length > first.frames.length - index - 1);
       expect(resumed.frames.slice(1), `after ${id}`).toEqual(first.frames.slice(index + 1));
     }
+    await subject.retire();
+  });
+
+  it("sealed history that is damaged ends a stream before it, and is not passed over", async () => {
+    const subject = await Subject.create(LOCAL_TENANT);
+    for (const work of HISTORY) await subject.commit(work);
+    await subject.commit({ do: "seal", keep: 1 });
+    const bucket = env.ARTIFACTS as R2Bucket;
+    const prefix = segmentPrefix(tenantKey(LOCAL_TENANT), subject.id);
+    const { objects } = await bucket.list({ prefix: `${prefix}3-` });
+    await bucket.delete(objects.map(({ key }) => key));
+    const response = await fetchWorker(`/v1/runs/${subject.id}/events/stream`);
+    const text = await endOf(response);
+    expect([...text.matchAll(/"seq":(\d+),"ts_ms"/g)].map(([, seq]) => seq)).toEqual(["1", "2"]);
+    expect(text).toMatch(/event: ?gap/);
+    expect(objects).toHaveLength(1);
     await subject.retire();
   });
 
@@ -161,4 +186,24 @@ async function expectAll(subject: Subject, opened: Opened[]): Promise<void> {
     await reader.until(() => recordsIn(reader.content).length >= log.length, 15_000);
     expect(recordsIn(reader.content), `${door}: ${reader.describe()}`).toEqual(log);
   }
+}
+
+/** Up to which seq a run's log lies in segments. */
+function sealedUpto(subject: Subject): Promise<number> {
+  return runInDurableObject(subject.stub, (_object, { storage }) => {
+    const [row] = storage.sql.exec<{ seq: number }>("SELECT max(upto_seq) AS seq FROM segments").toArray();
+    return row?.seq ?? 0;
+  });
+}
+
+/** All that a stream says until it ends, well or not. */
+async function endOf(response: Response): Promise<string> {
+  const utf8 = new TextDecoder();
+  let text = "";
+  try {
+    for await (const chunk of response.body ?? []) text += utf8.decode(chunk, { stream: true });
+  } catch {
+    // A stream that is not complete is cut off.
+  }
+  return text;
 }

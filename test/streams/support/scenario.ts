@@ -57,6 +57,13 @@ export class Subject {
   /** Commits something. While the object restarts a command may be lost, or be done and not be answered. */
   async commit(work: Work): Promise<void> {
     switch (work.do) {
+      case "seal":
+        return this.#inObject(async (object) => {
+          await object.sweep();
+          for (let sealed = true; sealed; ) {
+            sealed = (await object.seal({ keep: work.keep, commits: 2, length: 100_000 })) !== null;
+          }
+        });
       case "note":
         return this.#submit(note("漢".repeat(work.length)));
       case "burst":
@@ -165,7 +172,9 @@ export type Work =
   | { do: "tasks"; count: number }
   | { do: "fact" }
   | { do: "claim" }
-  | { do: "finish" };
+  | { do: "finish" }
+  /** Nothing is committed: old commits move to R2. */
+  | { do: "seal"; keep: number };
 
 export const anyWork: fc.Arbitrary<Work> = fc.oneof(
   fc.record({ do: fc.constant("note" as const), length: fc.integer({ min: 0, max: 300 }) }),
@@ -178,6 +187,7 @@ export const anyWork: fc.Arbitrary<Work> = fc.oneof(
   }),
   fc.record({ do: fc.constant("tasks" as const), count: fc.integer({ min: 1, max: 5 }) }),
   fc.record({ do: fc.constantFrom("fact" as const, "claim" as const, "finish" as const) }),
+  fc.record({ do: fc.constant("seal" as const), keep: fc.nat(5) }),
 );
 
 /** What an object goes through: it sleeps and keeps its sockets, or is aborted in the middle of whatever it does. */
