@@ -1,7 +1,9 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
+import type { MutationOutcome } from "./mutations.ts";
 import type { PayloadArtifact } from "./payload-artifact.ts";
+import type { PlannedStep } from "./rollback-plan.ts";
 import type { Todo } from "./todos.ts";
 
 /** One row of a task batch, as sent (contract 04 §2). */
@@ -83,6 +85,31 @@ export type Command =
       status?: WorkStatus | undefined;
       error?: string | undefined;
       lease_ms?: number | undefined;
+    }
+  /** Contract 06 §9. `plan`: those of the selected steps that exist, in any order. */
+  | {
+      op: "execute_rollback";
+      /** As sent. */
+      event_ids: string[];
+      policy_ack?: string | undefined;
+      executor: "artifacts" | "agent";
+      plan: PlannedStep[];
+      /** Whether the deployment can store artifacts. */
+      has_store: boolean;
+      /** Hashes of contents to be written that the store no longer has. */
+      lost: string[];
+    }
+  /** A mutation of the artifact space; versions are null where a path held nothing. */
+  | {
+      op: "record_mutation";
+      session_id: string;
+      message_id: string;
+      tool: string;
+      tool_call_id?: string | undefined;
+      outcome: MutationOutcome;
+      workspace_root?: string | undefined;
+      effective_cwd?: string | undefined;
+      files: { path: string; before_version: number | null; after_version: number | null }[];
     }
   | { op: "requeue_stale" }
   | ({

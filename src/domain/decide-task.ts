@@ -8,6 +8,7 @@ import {
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
+import { endRequestedRollback } from "./decide-rollback.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./graph.ts";
@@ -120,8 +121,9 @@ export function decideTransition(
   const result = applyAction(task, action, command, context.nowMs);
   if (!result.ok) return result;
   const draft = new Draft(view.head(), context, commandId);
-  draft.task(result.change);
+  const changed = draft.task(result.change);
   const { event, patch } = onlyCommit(draft);
+  endRequestedRollback(draft, view, changed);
   if (patch === null) throw new Error("a task commit has a patch");
   return { ok: true, commits: draft.commits, outcome: transitionedOutcome(command, event, patch, context) };
 }

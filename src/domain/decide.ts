@@ -1,7 +1,9 @@
 import type { Command } from "./command.ts";
 import { decidePutArtifact, decideRemoveArtifact } from "./decide-artifact.ts";
 import { decideBoard } from "./decide-board.ts";
+import { decideMutation } from "./decide-mutation.ts";
 import { decideReplace } from "./decide-replace.ts";
+import { decideRollback } from "./decide-rollback.ts";
 import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
 import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
 import type { Decision } from "./decision.ts";
@@ -32,6 +34,10 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideClaim(command, view, context, commandId);
     case "transition_task":
       return decideTransition(command, view, context, commandId);
+    case "execute_rollback":
+      return decideRollback(command, view, context, commandId);
+    case "record_mutation":
+      return decideMutation(command, view, context, commandId);
     case "requeue_stale":
       return decideRequeue(view, context);
     case "put_artifact":

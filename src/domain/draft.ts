@@ -46,6 +46,12 @@ export class Draft {
     return this.#commit(this.#record(draft), null).event;
   }
 
+  /** An event that follows from the command's own commits: without the command id, which the first of them bears. */
+  followUp(draft: EventDraft): EventRecord {
+    const { command_id: _commandId, ...record } = this.#record(draft);
+    return this.#commit(record, null).event;
+  }
+
   /** A patch commit: event and patch share seq and time (contract 05 §2.2). `members` go into the event's payload. */
   patch(op: PatchOp, payload: unknown, members: Record<string, unknown> = {}): Commit {
     const type = op === "add_artifact" ? "context.artifact.added" : "context.blackboard.patched";

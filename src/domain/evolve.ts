@@ -3,11 +3,12 @@ import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run, RunHeader, Step } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { type Effect, withEvent } from "./audit.ts";
 import { readPatch } from "./blackboard.ts";
 import type { Commit } from "./commit.ts";
 import { versionsOf } from "./files.ts";
 import type { RunHead } from "./head.ts";
-import { withStatus } from "./run.ts";
+import { isTerminal, withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
 import { normalisePath } from "./workspace.ts";
 
@@ -18,7 +19,11 @@ export type Change =
   | { kind: "add_note"; list: NoteList; note: Note }
   | { kind: "add_artifact"; artifact: Artifact }
   /** A version without content removes the path. */
-  | { kind: "put_file"; file: FileVersion };
+  | { kind: "put_file"; file: FileVersion }
+  /** An event that audits ask for. */
+  | { kind: "index_effect"; effect: Effect }
+  /** The mutations at these seqs were undone by the commit at `applied_seq`. */
+  | { kind: "mark_applied"; seqs: number[]; applied_seq: number };
 
 export interface Evolution {
   head: RunHead;
@@ -35,7 +40,10 @@ export interface Evolution {
 export function evolve(head: RunHead, commit: Commit): Evolution {
   const { event } = commit;
   const { run, changes, summaries, last_mismatch } = meaningOf(head, commit);
-  const files = versionsOf(event).map((file): Change => ({ kind: "put_file", file }));
+  const { audit, effect, applied } = withEvent(head.audit, event);
+  const more = versionsOf(event).map((file): Change => ({ kind: "put_file", file }));
+  if (effect !== null) more.push({ kind: "index_effect", effect });
+  if (applied.length > 0) more.push({ kind: "mark_applied", seqs: applied, applied_seq: event.seq });
   return {
     head: {
       summaries: summaries ?? head.summaries,
@@ -48,8 +56,9 @@ export function evolve(head: RunHead, commit: Commit): Evolution {
       },
       blackboard_revision: commit.patch === null ? head.blackboard_revision : commit.patch.seq,
       workspace_since_seq: isMoved(head.run, run) ? event.seq - 1 : head.workspace_since_seq,
+      audit,
     },
-    changes: files.length === 0 ? changes : [...changes, ...files],
+    changes: more.length === 0 ? changes : [...changes, ...more],
   };
 }
 
@@ -102,6 +111,11 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
       };
       return { run: withStatus(head.run, event.status, event.ts_ms), last_mismatch: probe, changes: [] };
     }
+    case "rollback_execution_applied":
+    case "rollback_execution_blocked":
+    case "rollback_execution_requested":
+    case "mutation_checkpoint_recorded":
+      return report(head, event);
     default:
       return runEvent(head, event);
   }
@@ -114,6 +128,17 @@ function member<T>(event: EventRecord, name: string): T | undefined {
 
 function runEvent(head: RunHead, event: EventRecord): Meaning {
   return { run: applyRunEvent(head.run, event, event.ts_ms), changes: [] };
+}
+
+/**
+ * What the engine reports of rollbacks and mutations declares the run's own status and so changes nothing (contract 07 D73);
+ * only that of another engine's log may. A run that was over is so since when it was.
+ */
+function report(head: RunHead, event: EventRecord): Meaning {
+  const { run } = runEvent(head, event);
+  const { ended_at_ms } = head.run;
+  if (!isTerminal(run.status) || ended_at_ms === undefined) return { run, changes: [] };
+  return { run: { ...run, ended_at_ms }, changes: [] };
 }
 
 function boardPatch(head: RunHead, { patch }: Commit): Meaning {

@@ -1,5 +1,6 @@
 import type { Summaries } from "../protocol/blackboard.ts";
 import type { RunHeader } from "../protocol/run.ts";
+import { type Audit, NO_AUDIT } from "./audit.ts";
 
 /** Everything about a run that is one value: what the object keeps in memory and evolves with each commit. */
 export interface RunHead {
@@ -11,6 +12,8 @@ export interface RunHead {
   last_mismatch: WorkspaceProbe | null;
   /** The run has had its path since after this seq: what is older was committed in another workspace, or in none. */
   workspace_since_seq: number;
+  /** What the log comes to for an audit. */
+  audit: Audit;
 }
 
 /** One question of an agent whether it works in the run's workspace. */
@@ -30,5 +33,6 @@ export function newHead(run: RunHeader): RunHead {
     summaries: { rolling: "", latest_context_pack: "" },
     last_mismatch: null,
     workspace_since_seq: 0,
+    audit: NO_AUDIT,
   };
 }

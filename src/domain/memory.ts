@@ -2,6 +2,7 @@ import type { Artifact, Blackboard, Note } from "../protocol/blackboard.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import type { Effect } from "./audit.ts";
 import type { TaskFilter } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import { type Change, evolve } from "./evolve.ts";
@@ -22,6 +23,9 @@ export class MemoryRun implements View {
   readonly #notes: Notes;
   /** Every version that was applied here, by path. */
   readonly #files = new Map<string, FileVersion[]>();
+  readonly #effects: Effect[] = [];
+  /** Mutations that were undone here, with the seq of their rollback. */
+  readonly #applied = new Map<number, number>();
   readonly #commandIds = new Set<string>();
 
   constructor(head: RunHead, tasks: Task[] = [], notes: Partial<Notes> = {}) {
@@ -87,6 +91,15 @@ export class MemoryRun implements View {
     return this.#files.get(path)?.find((file) => file.version === version) ?? null;
   }
 
+  appliedSeq(mutationSeq: number): number | null {
+    return this.#applied.get(mutationSeq) ?? null;
+  }
+
+  /** The events applied here that audits ask for. */
+  effects(): readonly Effect[] {
+    return this.#effects;
+  }
+
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
     // A stable sort: what is equal in priority and time stays in list order.
     const [first] = [...this.#tasks.values()]
@@ -136,6 +149,12 @@ export class MemoryRun implements View {
         this.#files.set(change.file.path, [...versions, change.file]);
         return;
       }
+      case "index_effect":
+        this.#effects.push(change.effect);
+        return;
+      case "mark_applied":
+        for (const seq of change.seqs) this.#applied.set(seq, change.applied_seq);
+        return;
     }
   }
 }

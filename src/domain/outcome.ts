@@ -39,6 +39,9 @@ export type Outcome =
     }
   | { op: "claim_task"; task: Task | null; lease: Lease | null }
   | { op: "transition_task"; task: Task; patch: PatchRecord; lease: Lease | null }
+  /** `event`: applied, blocked or requested. */
+  | { op: "execute_rollback"; event: EventRecord }
+  | { op: "record_mutation"; event: EventRecord }
   | { op: "requeue_stale"; requeued: number }
   | { op: "put_artifact"; event: EventRecord; patch: PatchRecord; file: FileVersion }
   | { op: "remove_artifact"; event: EventRecord; file: FileVersion };
@@ -67,7 +70,11 @@ export function recall(
     case "append_event":
     case "replace_run":
     case "sync_todos":
+    case "record_mutation":
       return { op: command.op, event };
+    case "execute_rollback":
+      // A request comes after the task it is about.
+      return { op: "execute_rollback", event: commits.at(-1)?.event ?? event };
     case "patch_blackboard":
       return patch === null ? null : { op: "patch_blackboard", patch };
     case "select_next_step":

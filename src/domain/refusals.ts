@@ -1,3 +1,4 @@
+import type { EventRecord } from "../protocol/event.ts";
 import type { Issue } from "../protocol/issue.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
@@ -39,6 +40,15 @@ type Reason =
       expected_path: string;
       actual_path: string;
       run_status: RunStatus;
+    }
+  | {
+      code: "ROLLBACK_BLOCKED";
+      error: string;
+      selected_event_ids: string[];
+      missing_event_ids?: string[];
+      conflicting_paths?: string[];
+      run_status: RunStatus;
+      event: EventRecord;
     }
   | { code: "COMMAND_ID_CONFLICT"; error: string }
   /** Commits of these seqs cannot be read as they were written. */

@@ -22,4 +22,6 @@ export interface View {
   file(path: string): FileVersion | null;
   /** What a commit made of a path, removals included; null when it did not touch the path. */
   fileVersion(path: string, version: number): FileVersion | null;
+  /** Seq of the rollback that undid the mutation at a seq; null when none did. */
+  appliedSeq(mutationSeq: number): number | null;
 }

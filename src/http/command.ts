@@ -33,7 +33,9 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
   body: Name;
   /** Whether the body may be missing (contract 07 D101). */
   bodyMayBeEmpty?: boolean;
-  command(body: BodyOf<Name>, call: Call): CommandOf<Op>;
+  command(body: BodyOf<Name>, call: Call): CommandOf<Op> | Promise<CommandOf<Op>>;
+  /** What makes two requests the same, where the command holds more than the request says. */
+  asked?(body: BodyOf<Name>): unknown;
   /** What `/context` echoes after it. */
   echo?: "run" | "blackboard";
   /** The members of the `/context` answer; always 200. */
@@ -56,9 +58,9 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
 ): Promise<HttpAnswer> {
   const run = call.run();
   const body = await call.body(mutation.body, mutation.bodyMayBeEmpty);
-  const command = mutation.command(body, call);
+  const command = await mutation.command(body, call);
   const bodyCommandId = "command_id" in body ? body.command_id : undefined;
-  const identified = await identify(call.request, bodyCommandId, command);
+  const identified = await identify(call.request, bodyCommandId, mutation.asked?.(body) ?? command);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
   const answer = await submit(run, {
     command: command as Command,

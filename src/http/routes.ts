@@ -7,6 +7,16 @@ import {
   listArtifacts,
   putArtifact,
 } from "./resources/artifacts.ts";
+import {
+  historyContext,
+  historyNative,
+  ledgerContext,
+  ledgerNative,
+  mutationsContext,
+  mutationsNative,
+  previewContext,
+  previewNative,
+} from "./resources/audit.ts";
 import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
 import {
   createCheckpointContext,
@@ -24,6 +34,7 @@ import {
   listPatchesNative,
 } from "./resources/log.ts";
 import { exportRun, importRun } from "./resources/moving.ts";
+import { executeRollback, recordMutation } from "./resources/rollback.ts";
 import {
   createRunContext,
   createRunNative,
@@ -87,6 +98,12 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["PUT", "/uploads/:upload_id/parts/:part", null, putUploadPart],
   ["POST", "/uploads/:upload_id/complete", null, completeUpload],
   ["GET", "/verify", null, verify],
+  ["GET", "/ledger", ledgerContext, ledgerNative],
+  ["GET", "/checkpoints/mutations", mutationsContext, mutationsNative],
+  ["POST", "/checkpoints/mutations", null, recordMutation],
+  ["GET", "/checkpoints/mutations/rollback-preview", previewContext, previewNative],
+  ["GET", "/checkpoints/mutations/rollback-history", historyContext, historyNative],
+  ["POST", "/checkpoints/mutations/rollback-execute", executeRollback, executeRollback],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */

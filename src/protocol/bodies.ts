@@ -2,15 +2,17 @@ import * as z from "zod";
 import { issueForArtifactPath } from "./artifact-path.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
-import { issueForId } from "./ids.ts";
+import { issueForId, MAX_ID_LENGTH } from "./ids.ts";
 import {
   MAX_DEPENDENCIES_PER_TASK,
   MAX_ERROR_LENGTH,
   MAX_LABEL_LENGTH,
   MAX_MCP_SERVERS,
+  MAX_MUTATED_FILES,
   MAX_PARTS,
   MAX_PATH_LENGTH,
   MAX_REFERENCES_PER_TASK,
+  MAX_ROLLBACK_STEPS,
   MAX_STEPS_PER_RUN,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_REPLACED,
@@ -309,6 +311,35 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       status: optional(workStatus),
       error: optionalError,
       lease_ms: optional(uint),
+    }),
+
+    /** Contract 06 §9. `executor` is read on `/v1` only. */
+    executeRollback: object({
+      confirm: label,
+      event_ids: listOf(upTo(MAX_ID_LENGTH), MAX_ROLLBACK_STEPS).default([]),
+      policy_ack: optionalLabel,
+      executor: optional(z.enum(["artifacts", "agent"])),
+      command_id: commandId,
+    }),
+
+    /** A mutation of the artifact space, `/v1` only. Versions are null where a path held nothing. */
+    recordMutation: object({
+      session_id: label,
+      message_id: label,
+      tool: label,
+      tool_call_id: optionalLabel,
+      outcome: z.enum(["succeeded", "failed", "blocked"]),
+      workspace_root: optional(path),
+      effective_cwd: optional(path),
+      files: listOf(
+        object({
+          path: z.string(),
+          before_version: uint.nullable(),
+          after_version: uint.nullable(),
+        }),
+        MAX_MUTATED_FILES,
+      ),
+      command_id: commandId,
     }),
 
     /** Contract 06 §1. */

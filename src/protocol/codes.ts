@@ -95,6 +95,11 @@ export const CODES = {
     "Wrong workspace",
     "Work in `expected_path`, or have an operator resume the run.",
   ),
+  ROLLBACK_BLOCKED: info(
+    409,
+    "Rollback not applied",
+    "See `error` for the reason; the attempt is in the rollback history and changed nothing.",
+  ),
   COMMAND_ID_CONFLICT: info(422, "Idempotency key reused", "Use a new key for a new request."),
   LOG_DAMAGED: info(
     500,

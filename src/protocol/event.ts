@@ -32,6 +32,7 @@ const ENGINE_EVENT_TYPES: ReadonlySet<string> = new Set([
   "workspace_mismatch",
   "rollback_execution_applied",
   "rollback_execution_blocked",
+  "rollback_execution_requested",
   "tool_effect_recorded",
   "mutation_checkpoint_recorded",
 ]);

@@ -50,6 +50,30 @@ export const MAX_MCP_SERVERS = 1_000;
 /** Tasks and edges that looking for dependency cycles may read for one batch. Tasks added in order need next to none. */
 export const MAX_SEARCHED_PER_BATCH = 20_000;
 
+/** Distinct tools that a run's summaries name; what is over it is counted together (contract 06 §4 has no bound). */
+export const MAX_TOOLS_NAMED = 250;
+
+/** A tool's name there, in UTF-16 units: longer than any protocol for tools allows. */
+export const MAX_TOOL_NAME_LENGTH = 200;
+
+/** Steps of one rollback. */
+export const MAX_ROLLBACK_STEPS = 1_000;
+
+/** Prior contents that one rollback brings along, in UTF-16 units: they travel from the run's object in one message. */
+export const MAX_ROLLBACK_LENGTH = 8 * 1024 * 1024;
+
+/** Different contents that one rollback writes: storing one takes several of the thousand calls that a request may make. */
+export const MAX_ROLLBACK_CONTENTS = 200;
+
+/** Files of one recorded mutation. */
+export const MAX_MUTATED_FILES = 1_000;
+
+/** Rollbacks of a run that agents are carrying out: they lie in the run's head until their task ends. */
+export const MAX_OPEN_ROLLBACKS = 16;
+
+/** What of each lies there: names of steps, paths and actions. */
+export const MAX_REQUESTED_ROLLBACK_BYTES = 32 * 1024;
+
 /** A run's board stays within one object's storage and memory. */
 export const MAX_TASKS_PER_RUN = 200_000;
 

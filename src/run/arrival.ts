@@ -268,6 +268,7 @@ class Arrival {
     if (this.#initial === null) throw new Error("the export has not begun");
     return {
       head,
+      isAudited: true,
       headSeq: 0,
       logHash: null,
       taskCounts: NO_TASKS,

@@ -1,6 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
 import { isListedAnew } from "../directory/runs.ts";
+import { type AuditMembers, auditMembers } from "../domain/audit.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
+import type { PlannedStep } from "../domain/rollback-plan.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
@@ -10,6 +12,7 @@ import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
+import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { type ExportStart, exportStart } from "./export-start.ts";
 import {
@@ -46,6 +49,7 @@ import {
   type TaskView,
 } from "./reads.ts";
 import { type ReplayQuery, replayReport } from "./replay-report.ts";
+import { readRollbackPlan } from "./rollback-plan-read.ts";
 import { RunState } from "./run-state.ts";
 import { type SealBounds, Sealer } from "./sealer.ts";
 import type { CheckpointHead } from "./storage/checkpoints.ts";
@@ -252,6 +256,30 @@ export class RunObject extends DurableObject<Env> {
       updated_at_ms: state.head().run.updated_at_ms,
       text: toText(state.texts.run()),
     }));
+  }
+
+  /** The run in full, with what its log comes to for an audit (contract 02 §2.3). */
+  async readAuditedRun(): Promise<Result<{ text: Text; audit: AuditMembers }>> {
+    return this.#read(({ state }) => ({
+      text: toText(state.texts.run()),
+      audit: auditMembers(state.head()),
+    }));
+  }
+
+  /** The run without its tasks, with the same. */
+  async readAuditedOverview(): Promise<Result<{ run: RunOverview; audit: AuditMembers }>> {
+    return this.#read(({ state }) => ({ run: overview(state), audit: auditMembers(state.head()) }));
+  }
+
+  /** One of the audit views (contract 06 §4, §5, §7, §8). */
+  async readAuditView(query: AuditQuery): Promise<Result<AuditPage>> {
+    return this.#readLog((loaded) => readAuditView(loaded, query));
+  }
+
+  /** Those of the selected steps that a rollback can be made of. */
+  async readRollbackPlan(eventIds: string[]): Promise<Result<PlannedStep[]>> {
+    const read = await this.#readLog((loaded) => readRollbackPlan(loaded, eventIds));
+    return read.ok ? read.value : read;
   }
 
   /** The run without its tasks, as `/v1` shows it. */

@@ -1,10 +1,13 @@
+import { NO_AUDIT, withEvent } from "../domain/audit.ts";
 import type { TaskFilter } from "../domain/command.ts";
 import type { Commit } from "../domain/commit.ts";
 import { type Change, evolve } from "../domain/evolve.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
 import { isStale } from "../domain/lease.ts";
 import type { View } from "../domain/view.ts";
+import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
+import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { commitHash, initialHash, type LogRow } from "./chain.ts";
@@ -12,6 +15,7 @@ import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
 import { CommitTable, type Receipt } from "./storage/commits.ts";
+import { EffectTable } from "./storage/effects.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
 import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
@@ -22,6 +26,8 @@ import { NO_TASKS, TaskTable } from "./storage/tasks.ts";
 
 /** Commits whose head lives in memory only; past this many it is saved, to bound what a wake must read. */
 const MAX_UNSAVED_COMMITS = 1_000;
+
+const ROWS_READ_AT_ONCE = 500;
 
 /** The one type of event that changes nothing but a lease's expiry. */
 const HEARTBEAT = "context.task.heartbeat";
@@ -54,6 +60,7 @@ export class RunState implements View {
   readonly checkpoints: CheckpointTable;
   readonly files: FileTables;
   readonly genesis: GenesisTable;
+  readonly effects: EffectTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
   readonly #sql: Sql;
@@ -79,6 +86,7 @@ export class RunState implements View {
     this.checkpoints = new CheckpointTable(sql);
     this.files = new FileTables(sql);
     this.genesis = new GenesisTable(sql);
+    this.effects = new EffectTable(sql);
     this.texts = new RunTexts(this);
     this.row = row;
     this.#rowTable = new RunRowTable(sql);
@@ -88,7 +96,8 @@ export class RunState implements View {
     this.#newsSeq = row.headSeq;
     this.#directorySeq = row.directorySeq;
     this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
-    this.#catchUp();
+    if (row.isAudited) this.#catchUp();
+    else sql.transaction(() => this.#auditAnew());
   }
 
   /** The run stored here, or null when none was created. */
@@ -108,6 +117,7 @@ export class RunState implements View {
   static create(sql: Sql, run: RunHeader, leaseKey: string, createdCommand: CreatedCommand | null): RunState {
     const row: RunRow = {
       head: newHead(run),
+      isAudited: true,
       headSeq: 0,
       logHash: null,
       taskCounts: NO_TASKS,
@@ -306,7 +316,16 @@ export class RunState implements View {
     return this.files.fileVersion(path, version);
   }
 
+  appliedSeq(mutationSeq: number): number | null {
+    return this.effects.appliedSeq(mutationSeq);
+  }
+
   #apply(change: Change, nowMs: number): void {
+    if (change.kind === "index_effect" || change.kind === "mark_applied") {
+      // No text shows these.
+      this.#indexEffect(change);
+      return;
+    }
     this.#applied += 1;
     switch (change.kind) {
       case "put_task": {
@@ -334,6 +353,11 @@ export class RunState implements View {
         this.files.put(change.file);
         return;
     }
+  }
+
+  #indexEffect(change: Extract<Change, { kind: "index_effect" | "mark_applied" }>): void {
+    if (change.kind === "index_effect") this.effects.add(change.effect);
+    else this.effects.markApplied(change.seqs, change.applied_seq);
   }
 
   /**
@@ -364,6 +388,37 @@ export class RunState implements View {
     }
     if (!isCountKnown) this.#taskCounts = this.tasks.count();
   }
+
+  /**
+   * For a run whose head was stored by a release that kept no audit: reads the whole log, once. A damaged row must not keep
+   * the run from waking; it counts as nothing, and replay tells of it.
+   */
+  #auditAnew(): void {
+    let audit = NO_AUDIT;
+    for (const event of this.#readableEvents()) {
+      const audited = withEvent(audit, event);
+      // What came after the head was saved, the catching up takes in.
+      if (event.seq <= this.#savedSeq) audit = audited.audit;
+      if (audited.effect !== null) this.effects.add(audited.effect);
+      if (audited.applied.length > 0) this.effects.markApplied(audited.applied, event.seq);
+    }
+    this.#head = { ...this.#head, audit };
+    this.#catchUp();
+    this.save();
+  }
+
+  *#readableEvents(): Generator<EventRecord> {
+    for (let cursor = 0; ; ) {
+      const rows = this.commits.rows(cursor, Number.MAX_SAFE_INTEGER, ROWS_READ_AT_ONCE, MAX_PAGE_LENGTH);
+      for (const row of rows) {
+        const event = parsedEvent(row.event);
+        if (event !== null) yield event;
+      }
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      cursor = last.seq;
+    }
+  }
 }
 
 /** Types of events that hold a whole run. */
@@ -372,6 +427,14 @@ const REPLACEMENTS: ReadonlySet<string> = new Set(["context.run.replaced", "cont
 /** Whether an event of this type may move a task from one status to another. */
 function changesCounts(type: string): boolean {
   return REPLACEMENTS.has(type) || (type.startsWith("context.task.") && type !== HEARTBEAT);
+}
+
+function parsedEvent(text: string): EventRecord | null {
+  try {
+    return JSON.parse(text) as EventRecord;
+  } catch {
+    return null;
+  }
 }
 
 /** A row of a batch that brought its own command id. */

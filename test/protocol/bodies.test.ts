@@ -61,6 +61,11 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   ],
   claimTask: [{ agent_id: "" }, { agent_id: "" }],
   transitionTask: [{ action: "" }, { action: "" }],
+  executeRollback: [{ confirm: "" }, { confirm: "", event_ids: [] }],
+  recordMutation: [
+    { session_id: "", message_id: "", tool: "", outcome: "failed", files: [] },
+    { session_id: "", message_id: "", tool: "", outcome: "failed", files: [] },
+  ],
   createCheckpoint: [{ reason: "" }, { reason: "" }],
   appendArtifact: [
     { artifact_type: "", content: null },
@@ -145,6 +150,9 @@ const OPTIONAL: [BodyName, string, unknown, unknown, string][] = [
   ["claimTask", "task_type", " x", 5, "string"],
   ["claimTask", "workflow_id", "", 5, "string"],
   ["claimTask", "lease_ms", 0, -1, "too_small 0"],
+  ["executeRollback", "policy_ack", " x", 5, "string"],
+  ["executeRollback", "executor", "agent", "me", "one_of"],
+  ["recordMutation", "tool_call_id", "", 5, "string"],
   ["transitionTask", "expected_task_rev", 0, -1, "too_small 0"],
   ["transitionTask", "lease_token", "", 5, "string"],
   ["transitionTask", "agent_id", "", 5, "string"],

@@ -65,6 +65,7 @@ export class MemoryEngine {
       isCommandUsed: (id) => this.#receipts.has(id),
       file: (path) => state.file(path),
       fileVersion: (path, version) => state.fileVersion(path, version),
+      appliedSeq: (seq) => state.appliedSeq(seq),
     };
   }
 

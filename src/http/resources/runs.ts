@@ -163,13 +163,14 @@ function isRunCursor(value: unknown): value is RunCursor {
 
 /** `GET /context/runs/{run_id}` (contract 02 §2.3). */
 export async function getRunContext(call: Call): Promise<HttpAnswer> {
-  return jsonAnswer({ run: new RawJson(unwrap(await call.run().readRun()).text) });
+  const { text, audit } = unwrap(await call.run().readAuditedRun());
+  return jsonAnswer({ run: new RawJson(text), ...audit });
 }
 
 /** `GET /v1/runs/{run_id}`. */
 export async function getRunNative(call: Call): Promise<HttpAnswer> {
-  const run = unwrap(await call.run().readOverview());
-  return jsonAnswer({ run }, { headers: { etag: `"${run.revision}"` } });
+  const { run, audit } = unwrap(await call.run().readAuditedOverview());
+  return jsonAnswer({ run, audit }, { headers: { etag: `"${run.revision}"` } });
 }
 
 const replacement: Mutation<"replace_run", "replaceRun"> = {

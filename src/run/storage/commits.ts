@@ -136,6 +136,16 @@ export class CommitTable {
     }
   }
 
+  /** The events at these seqs, of those that are here, in this order, until they are longer than `maxLength` together. */
+  eventsAt(seqs: number[], maxLength: number): { rows: { seq: number; text: string }[]; isCut: boolean } {
+    return this.#sql.upTo<{ seq: number; text: string }>(
+      maxLength,
+      `SELECT seq, event AS text FROM json_each(?) AS wanted
+       JOIN commits ON commits.seq = wanted.value ORDER BY wanted.key`,
+      JSON.stringify(seqs),
+    );
+  }
+
   /** The records of commits with `after < seq <= upto`, ascending, until they are longer than `maxLength` together. */
   records(after: number, upto: number, withPatches: boolean, maxLength: number): CommitTextRow[] {
     const patch = withPatches ? "patch" : "NULL AS patch";

@@ -1,3 +1,4 @@
+import { NO_AUDIT } from "../../domain/audit.ts";
 import type { RunHead } from "../../domain/head.ts";
 import type { RunHeader, TaskCounts } from "../../protocol/run.ts";
 import { inParts } from "./parts.ts";
@@ -18,6 +19,8 @@ export interface RunRow {
   headSeq: number;
   /** Hash of commit `headSeq`; null when there is none, or an older release saved the head. */
   logHash: string | null;
+  /** False when an older release stored the head: then it has the audit of a run without history. */
+  isAudited: boolean;
   taskCounts: TaskCounts;
   initial: RunHeader;
   leaseKey: string;
@@ -36,6 +39,8 @@ interface StoredRow extends Record<string, SqlStorageValue> {
   directory_seq: number;
 }
 
+type StoredHead = Omit<RunHead, "workspace_since_seq" | "audit"> & Partial<Pick<RunHead, "audit">>;
+
 /** The single row of table `run`. */
 export class RunRowTable {
   readonly #sql: Sql;
@@ -47,8 +52,11 @@ export class RunRowTable {
   read(): RunRow | null {
     const row = this.#sql.first<StoredRow>("SELECT * FROM run");
     if (row === null) return null;
+    const stored = JSON.parse([row.head, ...this.#headParts()].join("")) as StoredHead;
     return {
-      head: readHead([row.head, ...this.#headParts()].join("")),
+      // Heads of older releases do not say since when the run has had its path, either.
+      head: { workspace_since_seq: 0, audit: NO_AUDIT, ...stored },
+      isAudited: stored.audit !== undefined,
       headSeq: row.head_seq,
       logHash: row.log_hash,
       taskCounts: JSON.parse(row.task_counts) as TaskCounts,
@@ -123,9 +131,4 @@ export class RunRowTable {
 function headTexts(head: RunHead): string[] {
   const text = JSON.stringify(head);
   return text.length > MAX_INLINE_HEAD ? ["", ...inParts([text])] : [text];
-}
-
-/** A stored head; those of older releases do not say since when the run has had its path. */
-function readHead(text: string): RunHead {
-  return { workspace_since_seq: 0, ...(JSON.parse(text) as Omit<RunHead, "workspace_since_seq">) };
 }

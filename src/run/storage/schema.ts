@@ -98,9 +98,13 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
 
     // Events that audits ask for, so that finding them costs nothing for those that lie between.
     `CREATE TABLE effects (
-      seq INTEGER PRIMARY KEY,
-      kind TEXT NOT NULL          -- see domain/audit.ts
-    ) STRICT`,
+      kind TEXT NOT NULL,         -- see domain/audit.ts
+      seq INTEGER NOT NULL,
+      event_id TEXT,              -- of a mutation: how rollbacks name it
+      applied_seq INTEGER,        -- of a mutation that was undone: seq of the rollback
+      PRIMARY KEY (kind, seq)
+    ) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX effects_by_event ON effects (event_id) WHERE event_id IS NOT NULL`,
 
     // The run's artifact space: what each path holds now, and every version it ever had. The content is in R2.
     `CREATE TABLE files (

@@ -65,7 +65,7 @@ describe("GET /v1/runs/{id}", () => {
     good(await run.post("/tasks/claim", { agent_id: "a" }));
     const answer = await run.get();
     const { run: seen, ...rest } = good(answer);
-    expect(rest).toEqual({});
+    expect(rest).toEqual({ audit: expect.any(Object) });
     const { tasks: _tasks, ...stored } = await runOf(run);
     expect(seen).toEqual({
       ...stored,

@@ -1,0 +1,244 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type Audit, NO_AUDIT, withEvent } from "../../src/domain/audit.ts";
+import type { Command } from "../../src/domain/command.ts";
+import { countedTool, OTHER_TOOLS, withTools } from "../../src/domain/counts.ts";
+import { mutationTotals } from "../../src/domain/rollback.ts";
+import { MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
+import { aFile, aMutation, anEvent, countedAnew } from "../support/audit.ts";
+import { accepted, aRow, aRun, batch, committed, memoryRun, NOW } from "../support/builders.ts";
+import { MemoryEngine } from "../support/memory-engine.ts";
+
+const tool = fc.constantFrom("read", "write", "__proto__", "bash");
+
+const ledgerRecord = fc.record({
+  session_id: fc.constantFrom("s1", "s2"),
+  message_id: fc.constant("m"),
+  tool,
+  phase: fc.constantFrom("invocation", "outcome"),
+  status: fc.constantFrom("started", "succeeded", "failed", "blocked"),
+  args_summary: fc.jsonValue({ maxDepth: 1 }),
+});
+
+const file = fc.record({
+  path: fc.constantFrom("a", "b/c", "../x"),
+  existed_before: fc.boolean(),
+  existed_after: fc.boolean(),
+  changed: fc.boolean(),
+  rollback_snapshot: fc.constantFrom(
+    { status: "inline_text", content: "x" } as const,
+    { status: "too_large", byte_count: 5 } as const,
+    { status: "binary" } as const,
+  ),
+});
+const mutation = fc
+  .record({ files: fc.array(file, { maxLength: 3 }), tool, outcome: fc.constantFrom("succeeded", "failed") })
+  .map(({ files, tool, outcome }) => aMutation(files.map(aFile), { tool, outcome } as object));
+
+/** Commands that append what audits look at, and things that look like it. */
+const command: fc.Arbitrary<Command> = fc
+  .oneof(
+    fc.record({ type: fc.constant("tool_effect_recorded"), payload: fc.record({ record: ledgerRecord }) }),
+    fc.record({
+      type: fc.constant("mutation_checkpoint_recorded"),
+      payload: fc.record({ record: mutation }),
+    }),
+    fc.record({
+      type: fc.constantFrom("rollback_execution_applied", "rollback_execution_blocked"),
+      payload: fc.oneof(
+        fc.jsonValue({ maxDepth: 2 }),
+        fc.record({ reason: fc.string(), selected_event_ids: fc.array(fc.string()), steps: fc.jsonValue() }),
+      ),
+    }),
+    fc.record({
+      type: fc.constantFrom(
+        "tool_effect_recorded",
+        "mutation_checkpoint_recorded",
+        "tool_routing_decision",
+        "plan_approved",
+        "note",
+      ),
+      payload: fc.oneof(
+        fc.jsonValue({ maxDepth: 3 }),
+        fc.record({ offered_tools: fc.array(fc.string()), hiddenByScope: fc.array(fc.string()) }),
+        fc.record({ record: fc.jsonValue({ maxDepth: 2 }) }),
+      ),
+    }),
+  )
+  .chain(({ type, payload }) =>
+    fc
+      .constantFrom("paused" as const, "running" as const, "completed" as const)
+      .map((status): Command => ({ op: "append_event", type, status, payload })),
+  );
+
+/** A fold over events, from nothing. */
+function folded(events: readonly Parameters<typeof withEvent>[1][]): Audit {
+  return events.reduce((audit, event) => withEvent(audit, event).audit, NO_AUDIT);
+}
+
+describe("U1 the audit in the head", () => {
+  it("is what the same log gives from the start, and what counting anew gives", () => {
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 30 }), (commands) => {
+        const run = memoryRun();
+        const events = commands.flatMap((one) => committed(one, run).map(({ event }) => event));
+        const { audit } = run.head();
+        expect(audit).toEqual(folded(events));
+        expect(audit).toMatchObject(countedAnew(events));
+        expect(run.effects().map(({ kind, seq }) => [kind, seq])).toEqual(
+          events.flatMap((event) => {
+            const { effect } = withEvent(NO_AUDIT, event);
+            return effect === null ? [] : [[effect.kind, event.seq]];
+          }),
+        );
+        expect(audit.requested).toEqual([]);
+        expect(events.every((event) => withEvent(audit, event).applied.length === 0)).toBe(true);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("survives being stored: the fold over the log as text gives the same", () => {
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 15 }), (commands) => {
+        const engine = new MemoryEngine(aRun());
+        for (const one of commands) engine.submit(one, undefined, NOW);
+        const run = engine.initial();
+        for (const commit of engine.commits()) run.apply(commit);
+        const text = JSON.stringify(run.head().audit);
+        expect(JSON.parse(text)).toEqual(run.head().audit);
+        expect(folded(engine.commits().map(({ event }) => event))).toEqual(JSON.parse(text));
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("never throws, whatever an event of any type holds", () => {
+    const types = fc.constantFrom(
+      "tool_effect_recorded",
+      "mutation_checkpoint_recorded",
+      "rollback_execution_applied",
+      "rollback_execution_blocked",
+      "rollback_execution_requested",
+      "tool_routing_decision",
+    );
+    fc.assert(
+      fc.property(types, fc.jsonValue(), fc.boolean(), (type, payload, isClient) => {
+        const event = anEvent({ seq: 1, type, payload, ...(isClient && { origin: "client" as const }) });
+        expect(() => withEvent(NO_AUDIT, event)).not.toThrow();
+      }),
+    );
+  });
+
+  it("the totals of the mutation view follow from those of the preview", () => {
+    fc.assert(
+      fc.property(fc.array(mutation, { maxLength: 8 }), (records) => {
+        const run = memoryRun();
+        for (const record of records) {
+          committed(
+            {
+              op: "append_event",
+              type: "mutation_checkpoint_recorded",
+              status: "paused",
+              payload: { record },
+            },
+            run,
+          );
+        }
+        const { mutations, preview } = run.head().audit;
+        const totals = mutationTotals(mutations.record_count, preview);
+        const changed = records.flatMap(({ files }) => files.filter((one) => one.changed));
+        const inline = changed.filter(
+          (one) => one.existed_before && one.rollback_snapshot.status === "inline_text",
+        );
+        const created = changed.filter((one) => !one.existed_before && one.existed_after);
+        expect(totals.rollback_readiness).toMatchObject({
+          record_count: records.length,
+          candidate_file_count: changed.length,
+          directly_revertible_file_count: inline.length + created.length,
+          requires_snapshot_file_count: changed.filter(
+            (one) => one.existed_before && one.rollback_snapshot.status !== "inline_text",
+          ).length,
+        });
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe("U2 what it can grow to", () => {
+  it("names so many tools, and counts the others together", () => {
+    const names = Array.from({ length: MAX_TOOLS_NAMED + 5 }, (_, index) => `t${index}`);
+    const counts = [...names, ...names].reduce(countedTool, {});
+    expect(Object.keys(counts)).toHaveLength(MAX_TOOLS_NAMED + 1);
+    expect(counts).toMatchObject({ t0: 2, [OTHER_TOOLS]: 10 });
+    expect(withTools(names.slice(0, MAX_TOOLS_NAMED), names)).toHaveLength(MAX_TOOLS_NAMED);
+  });
+
+  it("a tool of that name, or of too long a name, is one of the others", () => {
+    expect(["x".repeat(201), OTHER_TOOLS].reduce(countedTool, {})).toEqual({ [OTHER_TOOLS]: 2 });
+    expect(withTools([], ["x".repeat(201), "b", "a", "b"])).toEqual(["a", "b"]);
+  });
+});
+
+describe("what agents were asked for", () => {
+  const applied = {
+    workspace_root: "",
+    selected_event_ids: ["evt-1"],
+    applied_step_count: 1,
+    applied_operation_count: 0,
+    applied_by_action: {},
+    steps: [{ seq: 1, event_id: "evt-1", tool: "t", operation_count: 0, operations: [] }],
+  };
+  const request = anEvent({
+    seq: 2,
+    type: "rollback_execution_requested",
+    payload: { task_id: "t", applied },
+  });
+  const asked = withEvent(NO_AUDIT, request).audit;
+
+  it.each<[string, Parameters<typeof anEvent>[0], number]>([
+    ["a client's request", { ...request, seq: 3, origin: "client" }, 1],
+    [
+      "the end of its task",
+      { seq: 3, type: "rollback_execution_applied", payload: { ...applied, task_id: "t" } },
+      0,
+    ],
+    [
+      "its failure",
+      { seq: 3, type: "rollback_execution_blocked", payload: { reason: "r", task_id: "t" } },
+      0,
+    ],
+    [
+      "the end of another",
+      { seq: 3, type: "rollback_execution_applied", payload: { ...applied, task_id: "u" } },
+      1,
+    ],
+    [
+      "a client's word for its end",
+      { seq: 3, type: "rollback_execution_applied", payload: { task_id: "t" }, origin: "client" },
+      1,
+    ],
+    ["a task in its place", { seq: 3, type: "context.task.created", task_id: "t" }, 0],
+    ["another task", { seq: 3, type: "context.task.created", task_id: "u" }, 1],
+    ["a PUT", { seq: 3, type: "context.run.replaced", payload: { run: {} } }, 0],
+  ])("%s", (_, event, left) => {
+    expect(asked.requested).toEqual([{ task_id: "t", applied }]);
+    expect(withEvent(asked, anEvent(event)).audit.requested).toHaveLength(left);
+  });
+
+  it("marks as applied what the engine says was, and nothing else", () => {
+    const payload = { steps: [{ seq: 1 }, { seq: "2" }, null, { seq: 4 }] };
+    const event = { seq: 5, type: "rollback_execution_applied", payload };
+    expect(withEvent(NO_AUDIT, anEvent(event)).applied).toEqual([1, 4]);
+    expect(withEvent(NO_AUDIT, anEvent({ ...event, origin: "client" })).applied).toEqual([]);
+  });
+});
+
+it("a task commit of a run with nothing to do with rollbacks leaves the audit as it is", () => {
+  const run = memoryRun();
+  const { audit } = run.head();
+  committed(batch(aRow({ id: "t" })), run);
+  accepted({ op: "claim_task", agent_id: "a" }, run);
+  expect(run.head().audit).toBe(audit);
+});

@@ -1,0 +1,243 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Commit } from "../../src/domain/commit.ts";
+import type { MemoryRun } from "../../src/domain/memory.ts";
+import type { MutatedFile } from "../../src/domain/mutations.ts";
+import { BLOCKED, isEligible } from "../../src/domain/rollback.ts";
+import type { PlannedStep } from "../../src/domain/rollback-plan.ts";
+import type { EventRecord } from "../../src/protocol/event.ts";
+import type { FileChange } from "../../src/protocol/file-version.ts";
+import { RUN_STATUSES } from "../../src/protocol/status.ts";
+import { aFile, aMutation, anEvent, aRollback, contentsOf, fakeHash, storedStep } from "../support/audit.ts";
+import { aContext, committed, memoryRun, refused } from "../support/builders.ts";
+
+/** Counts ids on through the whole file, so that no two events have the same. */
+const CONTEXT = aContext();
+
+/** Puts a content to a path, as an upload does; null removes it. */
+function put(run: MemoryRun, path: string, content: string | null): void {
+  const seq = run.head().run.last_event_seq + 1;
+  const sha256 = content === null ? null : fakeHash(content);
+  const files: FileChange[] = [{ path, sha256, bytes: content?.length ?? 0, content_type: "text/plain" }];
+  const type = content === null ? "context.artifact.removed" : "context.artifact.added";
+  const event = anEvent({ seq, type, status: run.head().run.status, payload: { files } });
+  run.apply({ event, patch: null } satisfies Commit);
+}
+
+/** Appends a client's mutation record of these files and gives back its step. */
+function record(run: MemoryRun, files: MutatedFile[]): PlannedStep {
+  const mutation = aMutation(files);
+  const [commit] = committed(
+    {
+      op: "append_event",
+      type: "mutation_checkpoint_recorded",
+      status: "paused",
+      payload: { record: mutation },
+    },
+    run,
+    CONTEXT,
+  );
+  if (commit === undefined) throw new Error("an append makes a commit");
+  return storedStep(commit.event, mutation);
+}
+
+/** What a rollback's event says; applies it. */
+function rolledBack(run: MemoryRun, ...args: Parameters<typeof aRollback>): EventRecord & { payload: Told } {
+  const [commit] = committed(aRollback(...args), run, CONTEXT);
+  return commit?.event as EventRecord & { payload: Told };
+}
+
+interface Told {
+  reason?: string;
+  missing_event_ids?: string[] | null;
+  conflicting_paths?: string[];
+  files?: FileChange[];
+}
+
+/** A deleted file: undoing that needs nothing to be there. */
+const deleted = (path: string, content = "x") =>
+  aFile({ path, existed_after: false, rollback_snapshot: { status: "inline_text", content } });
+
+describe("06§9 the checks, each at its place", () => {
+  /** A run with a good step, one that is only advice, one that was applied, and one on a changed path. */
+  function arranged() {
+    const run = memoryRun({ status: "paused" });
+    put(run, "changed", "now");
+    const done = record(run, [deleted("done")]);
+    rolledBack(run, [done]);
+    return {
+      run,
+      done,
+      good: record(run, [deleted("good")]),
+      advice: record(run, [aFile({ rollback_snapshot: { status: "binary" } })]),
+      outside: record(run, [deleted("../x")]),
+      differing: record(run, [aFile({ path: "changed", after_hash: fakeHash("then") })]),
+    };
+  }
+  type Arranged = ReturnType<typeof arranged>;
+  const none: Partial<Parameters<typeof aRollback>[1] & object> = {};
+
+  // Each row fails its own check and all that come later.
+  it.each<[string, (a: Arranged) => PlannedStep[], typeof none, string]>([
+    [
+      "acknowledgement before the ids",
+      ({ advice }) => [advice],
+      { policy_ack: undefined, event_ids: ["", ""] },
+      BLOCKED.notAcknowledged,
+    ],
+    [
+      "found before executable",
+      ({ advice }) => [advice],
+      { event_ids: ["nowhere"], has_store: false },
+      BLOCKED.notFound,
+    ],
+    ["executable before the store", ({ advice }) => [advice], { has_store: false }, BLOCKED.advisory],
+    ["the store before what was applied", ({ done }) => [done], { has_store: false }, BLOCKED.noStore],
+    ["applied before the paths", ({ done, outside }) => [done, outside], {}, BLOCKED.alreadyApplied],
+    [
+      "lost contents before the comparison",
+      ({ good, differing }) => [good, differing],
+      { lost: [fakeHash("x")] },
+      BLOCKED.snapshotLost,
+    ],
+    ["the comparison", ({ good, differing }) => [good, differing], {}, BLOCKED.differs],
+  ])("%s", (_, select, members, reason) => {
+    const a = arranged();
+    const before = a.run.files();
+    const event = rolledBack(a.run, select(a), members);
+    expect(event).toMatchObject({ type: "rollback_execution_blocked", payload: { reason } });
+    expect(a.run.files()).toEqual(before);
+  });
+
+  it("06§9.1 without a store nothing is applied, and the reason says so", () => {
+    const { run, good } = arranged();
+    expect(rolledBack(run, [good], { has_store: false }).payload.reason).toBe(
+      "no workspace file store is configured",
+    );
+  });
+
+  it.each<[string, (a: Arranged) => PlannedStep[], typeof none, string]>([
+    ["a blank id", ({ good }) => [good], { event_ids: [" "] }, "non_blank"],
+    ["an id twice", ({ good }) => [good], { event_ids: ["e", "e "] }, "unique"],
+    ["a path outside", ({ good, outside }) => [good, outside], {}, "segments"],
+  ])("%s is refused", (_, select, members, rule) => {
+    const a = arranged();
+    expect(refused(aRollback(select(a), members), a.run)).toMatchObject({
+      code: "FIELD_INVALID",
+      issues: [{ rule }],
+    });
+  });
+
+  it("D73 declares the run's status, whatever it is, and leaves the run as it is", () => {
+    for (const status of RUN_STATUSES) {
+      const run = memoryRun({ status, ended_at_ms: 5 });
+      const { status: declared, payload } = rolledBack(run, []);
+      expect(declared).toBe(status);
+      expect(payload.reason).toBe(isEligible(status) ? undefined : BLOCKED.notEligible);
+      const { revision: _r, last_event_seq: _s, updated_at_ms: _u, ...after } = run.head().run;
+      expect(after).toMatchObject({ status, steps: [] });
+      if (["failed", "completed", "cancelled"].includes(status)) expect(after.ended_at_ms).toBe(5);
+    }
+  });
+});
+
+/** One thing that happens to the space. `honest`: whether it is recorded as it was. */
+interface Happening {
+  path: string;
+  to: string | null;
+  told: "honest" | "no hash" | "not at all";
+}
+
+const happening: fc.Arbitrary<Happening> = fc.record({
+  path: fc.constantFrom("a", "b", "c/d"),
+  to: fc.option(fc.constantFrom("1", "2", "3")),
+  told: fc.oneof(
+    { weight: 6, arbitrary: fc.constant("honest" as const) },
+    fc.constantFrom("no hash" as const, "not at all" as const),
+  ),
+});
+
+interface Undoing {
+  path: string;
+  before: string | null;
+  after: string | null;
+  hasHash: boolean;
+}
+
+/** The simplest thing that rolls back: contents by path, steps undone one after the other, nothing kept when one is not as told. */
+function modelled(space: Map<string, string>, steps: Undoing[]): Map<string, string> | null {
+  const next = new Map(space);
+  for (const { path, before, after, hasHash } of steps) {
+    const current = next.get(path) ?? null;
+    const isGone = current === null && before === null;
+    if (!isGone && current !== after) return null;
+    if (!isGone && after !== null && !hasHash) return null;
+    if (before === null) next.delete(path);
+    else next.set(path, before);
+  }
+  return next;
+}
+
+describe("D25 D74 a rollback over random histories", () => {
+  it("does all of it or nothing, newest first, and only to what is as it was left", () => {
+    let applied = 0;
+    fc.assert(
+      fc.property(
+        fc.array(happening, { minLength: 1, maxLength: 12 }),
+        fc.array(fc.array(fc.nat(20), { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 3 }),
+        (happenings, selections) => {
+          const run = memoryRun({ status: "paused" });
+          let space = new Map<string, string>();
+          const steps: (Undoing & { step: PlannedStep; isApplied: boolean })[] = [];
+          for (const { path, to, told } of happenings) {
+            const before = space.get(path) ?? null;
+            if (before === to) continue;
+            put(run, path, to);
+            if (to === null) space.delete(path);
+            else space.set(path, to);
+            if (told === "not at all") continue;
+            const hasHash = told === "honest";
+            const file = aFile({
+              path,
+              existed_before: before !== null,
+              existed_after: to !== null,
+              ...(to !== null && hasHash && { after_hash: `sha256:${fakeHash(to)}` }),
+              rollback_snapshot:
+                before === null ? { status: "not_needed" } : { status: "inline_text", content: before },
+            });
+            steps.push({ path, before, after: to, hasHash, step: record(run, [file]), isApplied: false });
+          }
+          for (const selection of selections) {
+            const chosen = [...new Set(selection)].flatMap(
+              (index) => steps[index % (steps.length || 1)] ?? [],
+            );
+            const unique = [...new Set(chosen)];
+            if (unique.length === 0) continue;
+            const newestFirst = unique.toSorted((a, b) => b.step.seq - a.step.seq);
+            const expected = unique.some(({ isApplied }) => isApplied) ? null : modelled(space, newestFirst);
+            const event = rolledBack(
+              run,
+              unique.map(({ step }) => step),
+            );
+            expect(event.type).toBe(
+              expected === null ? "rollback_execution_blocked" : "rollback_execution_applied",
+            );
+            if (expected !== null) {
+              applied += 1;
+              space = expected;
+              for (const one of unique) one.isApplied = true;
+            }
+            const hashes = [...space].map(([path, content]) => [path, fakeHash(content)]);
+            expect(contentsOf(run.files())).toEqual(Object.fromEntries(hashes));
+            for (const { step, isApplied } of steps) {
+              expect(run.appliedSeq(step.seq) !== null).toBe(isApplied);
+            }
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+    // The histories are such that many rollbacks can be applied.
+    expect(applied).toBeGreaterThan(30);
+  });
+});
