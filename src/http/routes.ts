@@ -8,6 +8,7 @@ import {
   putArtifact,
 } from "./resources/artifacts.ts";
 import {
+  getEvidence,
   historyContext,
   historyNative,
   ledgerContext,
@@ -104,6 +105,7 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["GET", "/checkpoints/mutations/rollback-preview", previewContext, previewNative],
   ["GET", "/checkpoints/mutations/rollback-history", historyContext, historyNative],
   ["POST", "/checkpoints/mutations/rollback-execute", executeRollback, executeRollback],
+  ["GET", "/governance-evidence", getEvidence, getEvidence],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */

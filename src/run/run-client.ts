@@ -24,6 +24,7 @@ export type RunClient = Pick<
   | "readAuditedRun"
   | "readAuditedOverview"
   | "readAuditView"
+  | "readEvidence"
   | "readRollbackPlan"
   | "readBlackboard"
   | "readLog"

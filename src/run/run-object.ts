@@ -14,6 +14,7 @@ import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts";
 import { Engine, type Submission } from "./engine.ts";
+import { evidencePackage } from "./evidence.ts";
 import { type ExportStart, exportStart } from "./export-start.ts";
 import {
   type FilesPage,
@@ -274,6 +275,11 @@ export class RunObject extends DurableObject<Env> {
   /** One of the audit views (contract 06 §4, §5, §7, §8). */
   async readAuditView(query: AuditQuery): Promise<Result<AuditPage>> {
     return this.#readLog((loaded) => readAuditView(loaded, query));
+  }
+
+  /** The evidence package: JSON members without braces. */
+  async readEvidence(): Promise<Result<Text>> {
+    return this.#readLog((loaded) => evidencePackage(loaded));
   }
 
   /** Those of the selected steps that a rollback can be made of. */

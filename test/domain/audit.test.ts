@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Audit, NO_AUDIT, withEvent } from "../../src/domain/audit.ts";
+import { canonicalJson } from "../../src/domain/canonical-json.ts";
 import type { Command } from "../../src/domain/command.ts";
 import { countedTool, OTHER_TOOLS, withTools } from "../../src/domain/counts.ts";
+import { referenceTo } from "../../src/domain/evidence.ts";
 import { mutationTotals } from "../../src/domain/rollback.ts";
 import { MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
-import { aFile, aMutation, anEvent, countedAnew } from "../support/audit.ts";
+import { aFile, aMutation, anEvent, countedAnew, fakeHash } from "../support/audit.ts";
 import { accepted, aRow, aRun, batch, committed, memoryRun, NOW } from "../support/builders.ts";
 import { MemoryEngine } from "../support/memory-engine.ts";
 
@@ -241,4 +243,33 @@ it("a task commit of a run with nothing to do with rollbacks leaves the audit as
   committed(batch(aRow({ id: "t" })), run);
   accepted({ op: "claim_task", agent_id: "a" }, run);
   expect(run.head().audit).toBe(audit);
+});
+
+describe("references in evidence", () => {
+  it.each<[unknown, string, string]>([
+    ["text", "text", "string"],
+    [{ b: 1, a: [2, { d: 3, c: 4 }] }, '{"a":[2,{"c":4,"d":3}],"b":1}', "object"],
+    [[], "[]", "array"],
+    [null, "null", "null"],
+    [undefined, "null", "null"],
+    [1.5, "1.5", "number"],
+    [false, "false", "boolean"],
+  ])("%j", (value, hashed, shape) => {
+    expect(referenceTo(value, fakeHash)).toEqual({ sha256: fakeHash(hashed), length: hashed.length, shape });
+  });
+
+  it("canonical JSON has members in order of their names, numbers among them, and no blanks", () => {
+    const value = { b: undefined, "10": 1, "9": [undefined, { z: null, a: "\u2028" }], é: {}, "": true };
+    expect(canonicalJson(value)).toBe('{"":true,"10":1,"9":[null,{"a":"\u2028","z":null}],"é":{}}');
+  });
+
+  it("canonical JSON does not depend on the order of members", () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue()), (value) => {
+        const other = Object.fromEntries(Object.entries(value).reverse());
+        expect(canonicalJson(other)).toBe(canonicalJson(value));
+        expect(JSON.parse(canonicalJson(value))).toEqual(JSON.parse(JSON.stringify(value)));
+      }),
+    );
+  });
 });

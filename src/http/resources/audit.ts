@@ -55,3 +55,8 @@ export const previewNative = (call: Call) => viewNative(call, "preview");
 /** `GET …/checkpoints/mutations/rollback-history` (contract 06 §8). */
 export const historyContext = (call: Call) => viewContext(call, "history");
 export const historyNative = (call: Call) => viewNative(call, "history");
+
+/** `GET …/governance-evidence` (contract 02 §9.1). */
+export async function getEvidence(call: Call): Promise<HttpAnswer> {
+  return jsonText(["{", unwrap(await call.run().readEvidence()), "}"]);
+}
