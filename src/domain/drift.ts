@@ -1,7 +1,8 @@
 import type { Blackboard } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
+import { isSameJson } from "./json-same.ts";
 
-/** Where a replay and the stored run disagree (contract 06 §3.4; the last four members are Baton's own). */
+/** Where a replay and the stored run disagree (contract 06 §3.4; the last five members are Baton's own). */
 export interface Drift {
   mismatch: boolean;
   status_mismatch: boolean;
@@ -13,6 +14,8 @@ export interface Drift {
   revision_mismatch: boolean;
   /** Any other difference in what is stored: titles, payloads, notes, times, … */
   content_mismatch: boolean;
+  /** There when the digests of the two states differ, which are of more than the views show: the artifact space, too. */
+  state_mismatch?: true;
   /** What claims are decided by (columns, edges, counters) does not follow from the stored tasks. */
   index_mismatch: boolean;
   /** False when the replay stopped before the end of the log: then nothing was compared. */
@@ -37,6 +40,8 @@ export const NOT_COMPARED: Drift = {
 export interface Sides {
   run: Run;
   blackboard: Blackboard;
+  /** Digest of the whole state (state-lines.ts); null where it cannot be known. */
+  state_sha256: string | null;
 }
 
 /**
@@ -55,20 +60,16 @@ export function driftBetween(replayed: Sides, stored: Sides, isIndexSound: boole
       (task) => replayedStatus.get(task.id) !== task.status,
     ),
     revision_mismatch: replayed.run.revision !== stored.run.revision,
-    content_mismatch: !isSameJson(replayed, stored),
+    content_mismatch:
+      !isSameJson(replayed.run, stored.run) || !isSameJson(replayed.blackboard, stored.blackboard),
     index_mismatch: !isIndexSound,
   };
-  return { mismatch: Object.values(flags).some(Boolean), ...flags, compared: true };
-}
-
-/** Whether two JSON values are equal, whatever order members were written in. */
-function isSameJson(a: unknown, b: unknown): boolean {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
-  if (Array.isArray(a) !== Array.isArray(b)) return false;
-  const names = Object.keys(a);
-  if (names.length !== Object.keys(b).length) return false;
-  const left = a as Record<string, unknown>;
-  const right = b as Record<string, unknown>;
-  return names.every((name) => Object.hasOwn(right, name) && isSameJson(left[name], right[name]));
+  const { state_sha256 } = replayed;
+  const isOtherState = state_sha256 !== null && state_sha256 !== (stored.state_sha256 ?? state_sha256);
+  return {
+    mismatch: isOtherState || Object.values(flags).some(Boolean),
+    ...flags,
+    ...(isOtherState && { state_mismatch: true }),
+    compared: true,
+  };
 }

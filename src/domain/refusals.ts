@@ -14,6 +14,9 @@ type Reason =
   | { code: "TASK_NOT_FOUND"; error: string }
   | { code: "CONTEXT_RUN_EXISTS"; error: string; run_id: string }
   | { code: "RUN_REVISION_MISMATCH"; error: string; revision: number }
+  | { code: "SEQ_UNKNOWN"; error: string; seq: number; last_event_seq: number }
+  | { code: "CHECKPOINT_NOT_FOUND"; error: string }
+  | { code: "CHECKPOINT_NAME_TAKEN"; error: string; name: string; seq: number }
   | { code: "TASK_EVENT_APPEND_DISABLED"; error: string }
   | { code: "TASK_PATCH_OP_DISABLED"; error: string }
   | { code: "PATCH_PAYLOAD_INVALID"; error: string; issues: Issue[] }
@@ -102,3 +105,14 @@ export const commandIdConflict: Refusal = {
 };
 export const runNotFound: Refusal = { code: "RUN_NOT_FOUND", error: "run not found" };
 export const taskNotFound: Refusal = { code: "TASK_NOT_FOUND", error: "task not found" };
+export const checkpointNotFound: Refusal = { code: "CHECKPOINT_NOT_FOUND", error: "checkpoint not found" };
+
+/** A position was asked for that the log does not reach. */
+export function seqUnknown(seq: number, lastSeq: number): Refusal {
+  return {
+    code: "SEQ_UNKNOWN",
+    error: `the log ends at seq ${lastSeq}, there is no seq ${seq}`,
+    seq,
+    last_event_seq: lastSeq,
+  };
+}

@@ -57,15 +57,28 @@ type StateLine = Partial<
  * @throws Error when they do not begin with a head, or a line is none of these.
  */
 export function readStateLines(lines: Iterable<string>): MemoryRun {
-  let run: MemoryRun | null = null;
-  for (const text of lines) {
+  const reader = new StateReader();
+  for (const line of lines) reader.take(line);
+  return reader.run();
+}
+
+/** Reads such lines as they come. */
+export class StateReader {
+  #run: MemoryRun | null = null;
+
+  /** @throws Error when the line is none of these, or the first and not a head. */
+  take(text: string): void {
     const line = JSON.parse(text) as StateLine;
-    if (line.head !== undefined && run === null) run = new MemoryRun(line.head);
-    else if (run === null) throw new Error("a state begins with its head");
-    else run.restore(line);
+    if (this.#run !== null) this.#run.restore(line);
+    else if (line.head !== undefined) this.#run = new MemoryRun(line.head);
+    else throw new Error("a state begins with its head");
   }
-  if (run === null) throw new Error("a state has a head");
-  return run;
+
+  /** @throws Error when there was no line. */
+  run(): MemoryRun {
+    if (this.#run === null) throw new Error("a state has a head");
+    return this.#run;
+  }
 }
 
 function* texts(values: Iterable<unknown>): Generator<string> {

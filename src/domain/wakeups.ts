@@ -8,6 +8,8 @@ export interface Wakeups {
   feedsDueAtMs: number | null;
   /** When old commits are to be moved to R2. */
   sealDueAtMs: number | null;
+  /** When a checkpoint is owed. */
+  checkpointDueAtMs: number | null;
 }
 
 /** The one moment the object's alarm must not miss, or null. An alarm that fires early finds nothing to do. */

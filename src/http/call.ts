@@ -38,7 +38,7 @@ export class Call {
   }
 
   /** An id in the path, checked; a route without it is a fault of the routing table. */
-  id(name: "run_id" | "task_id" | "upload_id" | "part"): string {
+  id(name: "run_id" | "task_id" | "upload_id" | "part" | "checkpoint"): string {
     const id = this.#ids[name];
     if (id === undefined) throw new Error(`the route has no ${name}`);
     return id;

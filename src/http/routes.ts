@@ -22,8 +22,10 @@ import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./re
 import {
   createCheckpointContext,
   createCheckpointNative,
+  getCheckpoint,
   latestCheckpointContext,
   latestCheckpointNative,
+  listCheckpoints,
   replayContext,
   replayNative,
 } from "./resources/checkpoints.ts";
@@ -86,7 +88,9 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["GET", "/tasks/:task_id", null, getTask],
   ["POST", "/tasks/:task_id/transition", transitionTask, transitionTask],
   ["POST", "/checkpoints", createCheckpointContext, createCheckpointNative],
+  ["GET", "/checkpoints", null, listCheckpoints],
   ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
+  ["GET", "/checkpoints/:checkpoint", null, getCheckpoint],
   ["GET", "/replay", replayContext, replayNative],
   ["GET", "/export", null, exportRun],
   ["GET", "/artifacts", null, listArtifacts],

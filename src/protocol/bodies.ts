@@ -97,6 +97,12 @@ const trimmedId = (mayBeBlank: boolean) =>
 const id = trimmedId(false);
 const idOrBlank = trimmedId(true);
 
+/** A checkpoint's name stands in a path like an id, beside seqs, ids of checkpoints and words of routes. */
+const checkpointName = id.refine((name) => !/^(?:[0-9]+|cp-.*|latest|mutations)$/.test(name), {
+  message: "must not be a number, begin with cp-, or be latest or mutations",
+  params: { rule: "checkpoint_name" },
+});
+
 /** Either spelling of a field, not both (contract 02 §1.3). */
 function eitherOf<T>(
   name: string,
@@ -199,7 +205,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       mcp_servers: eitherOf("mcp_servers", body.mcp_servers, mcpServers, context),
     })),
 
-    /** Contract 02 §2.4. Tenant and counters are the engine's and are not read. */
+    /** Contract 02 §2.4. Tenant, origin and counters are the engine's and are not read. */
     replaceRun: object({
       run_id: z.string(),
       run_type: label,
@@ -344,6 +350,13 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
 
     /** Contract 06 §1. */
     createCheckpoint: object({ reason: upTo(MAX_ERROR_LENGTH), command_id: commandId }),
+
+    /** The same on `/v1`, where checkpoints may have names. */
+    createNamedCheckpoint: object({
+      reason: upTo(MAX_ERROR_LENGTH),
+      name: optional(checkpointName),
+      command_id: commandId,
+    }),
 
     /** Contract 05 §6. The content may be any JSON, but must be there. */
     appendArtifact: object({

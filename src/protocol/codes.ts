@@ -63,6 +63,13 @@ export const CODES = {
   TASK_NOT_FOUND: info(404, "No such task", "Check the task id."),
   CONTEXT_RUN_EXISTS: info(409, "Run exists", "Use the existing run, or another id."),
   RUN_REVISION_MISMATCH: info(409, "Run has moved on", "Read the run again and repeat with its `revision`."),
+  SEQ_UNKNOWN: info(404, "No such position", "Ask for a seq from 0 to `last_event_seq`."),
+  CHECKPOINT_NOT_FOUND: info(
+    404,
+    "No such checkpoint",
+    "Use an id, name or seq that the list of checkpoints shows.",
+  ),
+  CHECKPOINT_NAME_TAKEN: info(409, "Checkpoint name taken", "Use another name; `seq` is where it points."),
   TASK_EVENT_APPEND_DISABLED: info(
     422,
     "Task events have their own routes",

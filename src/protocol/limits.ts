@@ -99,6 +99,12 @@ export const MAX_STREAM_RUNS = 1_000;
 /** How long a request may wait for something to happen: below the patience of common proxies. */
 export const MAX_WAIT_MS = 55_000;
 
+/** Commits from one checkpoint to the next that the engine makes by itself, at least: states that are read back start there. */
+export const CHECKPOINT_INTERVAL = 10_000;
+
+/** Up to here a checkpoint's content, in bytes, lies in the run's own storage; what is longer goes to R2 where there is a bucket. */
+export const MAX_STORED_CHECKPOINT_BYTES = 1024 * 1024;
+
 /** Lease length bounds and default (contract 04 §4). */
 export const MIN_LEASE_MS = 5_000;
 export const MAX_LEASE_MS = 300_000;

@@ -37,7 +37,9 @@ export type RunClient = Pick<
   | "readTask"
   | "createCheckpoint"
   | "readCheckpoint"
-  | "readCheckpointContent"
+  | "readCheckpointHead"
+  | "readCheckpoints"
+  | "readBase"
   | "replay"
   | "sweep"
 >;

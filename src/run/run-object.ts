@@ -7,12 +7,14 @@ import { newRun, type RunDraft } from "../domain/run.ts";
 import { earliestWakeup } from "../domain/wakeups.ts";
 import type { Env } from "../env.ts";
 import { segmentPrefix, tenantKey } from "../identity/tenant.ts";
+import type { CheckpointHead } from "../protocol/checkpoint.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts";
+import { CheckpointKeeper, type CheckpointRequest, type WholeCheckpoint } from "./checkpoint-keeper.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { evidencePackage } from "./evidence.ts";
 import { type ExportStart, exportStart } from "./export-start.ts";
@@ -25,6 +27,13 @@ import {
   type VersionsQuery,
 } from "./file-reads.ts";
 import { Followers } from "./followers.ts";
+import {
+  type BaseQuery,
+  type CheckpointPage,
+  readBase,
+  readCheckpoints,
+  type StateBase,
+} from "./history-reads.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { LogDamaged, LogReader } from "./log-reader.ts";
 import { Outbox } from "./outbox.ts";
@@ -53,7 +62,7 @@ import { type ReplayQuery, replayReport } from "./replay-report.ts";
 import { readRollbackPlan } from "./rollback-plan-read.ts";
 import { RunState } from "./run-state.ts";
 import { type SealBounds, Sealer } from "./sealer.ts";
-import type { CheckpointHead } from "./storage/checkpoints.ts";
+import type { CheckpointCommand } from "./storage/checkpoints.ts";
 import { migrate, storedVersion } from "./storage/migrate.ts";
 import type { CreatedCommand } from "./storage/run-row.ts";
 import { MIGRATIONS } from "./storage/schema.ts";
@@ -106,6 +115,7 @@ interface Loaded {
   engine: Engine;
   outbox: Outbox;
   publisher: Publisher;
+  checkpoints: CheckpointKeeper;
 }
 
 /**
@@ -359,51 +369,40 @@ export class RunObject extends DurableObject<Env> {
 
   /** Stores a checkpoint of this very moment. Not a commit: no event, no counters (contract 06 §1). */
   async createCheckpoint(
-    reason: string,
-    request: { commandId: string; fingerprint: string } | null,
+    asked: CheckpointRequest,
+    command: CheckpointCommand | null,
   ): Promise<Result<{ head: CheckpointHead; repeated: boolean }>> {
-    const loaded = this.#loaded;
-    if (loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
-    const { state } = loaded;
-    const { checkpoints } = state;
-    if (request !== null && state.isCommandCommitted(request.commandId))
-      return { ok: false, refusal: commandIdConflict };
-    const known = request === null ? null : checkpoints.byCommand(request.commandId);
-    if (known !== null && known.fingerprint !== request?.fingerprint) {
-      return { ok: false, refusal: commandIdConflict };
-    }
-    if (known !== null) return { ok: true, value: { head: known.head, repeated: true } };
-    const { run } = state.head();
-    const head: CheckpointHead = {
-      checkpoint_id: `cp-${crypto.randomUUID()}`,
-      run_id: run.run_id,
-      seq: run.last_event_seq,
-      ts_ms: Math.max(run.updated_at_ms, Date.now()),
-      reason,
-    };
-    this.#sql.transaction(() =>
-      checkpoints.put(head, { run_state: state.texts.run(), blackboard: state.texts.blackboard() }, request),
-    );
-    return { ok: true, value: { head, repeated: false } };
+    if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
+    return this.#loaded.checkpoints.create(asked, command);
   }
 
-  /** The newest checkpoint at or before a seq: its head, or in full; null when there is none. */
-  async readCheckpoint(uptoSeq: number, whole: boolean): Promise<Result<Text | null>> {
-    return this.#read(({ state: { checkpoints } }) => {
-      const head = checkpoints.latest(uptoSeq);
-      if (head === null) return null;
-      return whole ? toText(checkpoints.text(head)) : JSON.stringify(head);
+  /** The head of a checkpoint by id, name or seq, or of the "latest"; null when there is none. */
+  async readCheckpointHead(selector: string): Promise<Result<CheckpointHead | null>> {
+    return this.#read(({ checkpoints }) => checkpoints.find(selector)?.head ?? null);
+  }
+
+  /** The same with its content. */
+  async readCheckpoint(selector: string): Promise<Result<WholeCheckpoint | null>> {
+    return this.#read(({ checkpoints }) => {
+      const found = checkpoints.find(selector);
+      return found === null ? null : checkpoints.whole(found);
     });
   }
 
-  /** What the checkpoint at a seq holds beside its head: JSON members without braces. */
-  async readCheckpointContent(seq: number): Promise<Result<Text>> {
-    return this.#read(({ state }) => toText(state.checkpoints.content(seq)));
+  /** Heads of checkpoints before a seq, newest first, and where to go on. */
+  async readCheckpoints(beforeSeq: number, limit: number): Promise<Result<CheckpointPage>> {
+    return this.#read(({ state }) => readCheckpoints(state, beforeSeq, limit));
+  }
+
+  /** Where to start from for the state at a seq. */
+  async readBase(query: BaseQuery): Promise<Result<StateBase>> {
+    return this.#read(({ state, checkpoints }) => readBase(state, checkpoints, query));
   }
 
   /** Recomputes the run from its log (contract 06 §3); the report's members as JSON text without braces. */
   async replay(query: ReplayQuery): Promise<Result<Text>> {
-    return this.#readLog(async ({ state, log }) => toText(await replayReport(state, log, query)));
+    const bucket = this.env.ARTIFACTS ?? null;
+    return this.#readLog(async (loaded) => toText(await replayReport({ ...loaded, bucket }, query)));
   }
 
   /**
@@ -427,11 +426,12 @@ export class RunObject extends DurableObject<Env> {
     // What an arrival that broke off has left.
     if (loaded === null && this.#arrival === null) this.#clear(null);
     if (loaded === null) return;
-    const { state, outbox, publisher, sealer } = loaded;
+    const { state, outbox, publisher, checkpoints, sealer } = loaded;
     publisher.pushDue(Date.now());
     const leaseDueAtMs = state.leaseDueAtMs();
     if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
+    await checkpoints.createDue(Date.now());
     await sealer.sealDue(Date.now());
     this.#arm();
   }
@@ -525,19 +525,21 @@ export class RunObject extends DurableObject<Env> {
     const prefix = segmentPrefix(tenantKey(tenant_context), run_id);
     const sealer = new Sealer(this.ctx.storage, state, bucket, prefix);
     const engine = new Engine(this.ctx.storage, this.#sql, state, log, listener, () => Date.now());
-    this.#loaded = { state, log, sealer, engine, outbox, publisher };
+    const checkpoints = new CheckpointKeeper(this.#sql, this.ctx.storage, state, bucket);
+    this.#loaded = { state, log, sealer, engine, outbox, publisher, checkpoints };
     return this.#loaded;
   }
 
   #arm(): void {
     if (this.#loaded === null) return;
-    const { state, outbox, publisher, sealer } = this.#loaded;
+    const { state, outbox, publisher, checkpoints, sealer } = this.#loaded;
     this.#alarm.armFor(
       earliestWakeup({
         leaseDueAtMs: state.leaseDueAtMs(),
         directoryDueAtMs: outbox.dueAtMs(),
         feedsDueAtMs: publisher.dueAtMs(),
         sealDueAtMs: sealer.dueAtMs(Date.now()),
+        checkpointDueAtMs: checkpoints.dueAtMs(Date.now()),
       }),
     );
   }

@@ -18,7 +18,7 @@ import { CommitTable, type Receipt } from "./storage/commits.ts";
 import { EffectTable } from "./storage/effects.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
-import { type CreatedCommand, type RunRow, RunRowTable } from "./storage/run-row.ts";
+import { type CreatedCommand, NOT_KNOWN, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import { SegmentTable } from "./storage/segments.ts";
 import type { Sql } from "./storage/sql.ts";
 import { isTaskIndexSound } from "./storage/task-index.ts";
@@ -91,6 +91,7 @@ export class RunState implements View {
     this.row = row;
     this.#rowTable = new RunRowTable(sql);
     this.#head = row.head;
+    if (row.head.workspace_since_seq === NOT_KNOWN) this.#head = this.#completed(row);
     this.#taskCounts = row.taskCounts;
     this.#savedSeq = row.headSeq;
     this.#newsSeq = row.headSeq;
@@ -370,6 +371,13 @@ export class RunState implements View {
     const [last] = this.commits.rows(lastSeq - 1, lastSeq, 1, 0);
     if (last !== undefined) return commitHash(last);
     return this.segments.holding(lastSeq)?.log_hash ?? this.initialHash();
+  }
+
+  /** A head of an older release, with what only the log tells: digests are of whole states. */
+  #completed({ initial, head, headSeq }: RunRow): RunHead {
+    let told = newHead(initial);
+    for (const commit of this.commits.range(0, headSeq)) told = evolve(told, commit).head;
+    return { ...head, workspace_since_seq: told.workspace_since_seq };
   }
 
   #noteLease(task: Task): void {

@@ -15,7 +15,7 @@ const PLATFORM = ["cloudflare:*", "node:*"];
 /** Below the layer of the doors: what holds state or reaches outside. */
 const SERVICE = { folders: ["protocol", "domain", "identity", "directory", "env.ts"], packages: PLATFORM };
 
-const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "feed", "streams", "hooks", "moving"];
+const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "history", "feed", "streams", "hooks", "moving"];
 
 /**
  * The layers from low to high. Each folder of `src`, and each file right in it, is a row: the folders it may import from,
@@ -29,6 +29,7 @@ const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = ne
   ["env.ts", { folders: [], packages: [] }],
   ["run", SERVICE],
   ["artifacts", SERVICE],
+  ["history", { ...SERVICE, folders: [...SERVICE.folders, "run"] }],
   ["feed", { ...SERVICE, folders: [...SERVICE.folders, "run"] }],
   ["streams", { ...SERVICE, folders: [...SERVICE.folders, "run", "feed"] }],
   ["hooks", SERVICE],

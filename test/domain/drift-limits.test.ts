@@ -12,7 +12,7 @@ function sides(): Sides {
   committed(batch(aRow({ id: "u", workflow_id: "w" })), run);
   const fact = { id: "f", ts_ms: 1, text: "fact" };
   committed({ op: "patch_blackboard", patch_op: "add_fact", payload: fact }, run);
-  return { run: run.run(), blackboard: run.blackboard() };
+  return { run: run.run(), blackboard: run.blackboard(), state_sha256: null };
 }
 
 const NONE: Drift = { ...NOT_COMPARED, compared: true };
@@ -178,10 +178,21 @@ describe("drift", () => {
     expect(driftBetween(sides(), sides(), false)).toEqual({ ...NONE, ...raised });
   });
 
+  it("D86 states whose digests differ are a drift of its own; one that is not known tells nothing", () => {
+    const side = (state_sha256: string | null): Sides => ({ ...sides(), state_sha256 });
+    expect(driftBetween(side("a"), side("a"), true)).toEqual(NONE);
+    expect(driftBetween(side("a"), side("b"), true)).toEqual({
+      ...NONE,
+      mismatch: true,
+      state_mismatch: true,
+    });
+    expect(driftBetween(side(null), side("b"), true)).toEqual(NONE);
+  });
+
   it("06§3.4 every flag has a damage of its own", () => {
     const raised = new Set(DAMAGES.flatMap(([, , flags]) => flags));
     const flags = Object.keys(NONE).filter(
-      (name) => name.endsWith("_mismatch") && name !== "content_mismatch" && name !== "index_mismatch",
+      (name) => name.endsWith("_mismatch") && !/^(content|index)_/.test(name),
     );
     expect([...raised].toSorted()).toEqual(flags.toSorted());
   });
@@ -189,20 +200,22 @@ describe("drift", () => {
 
 describe("wakeups", () => {
   it.each([
-    [null, null, null, null, null],
-    [5, null, null, null, 5],
-    [null, 7, null, null, 7],
-    [null, null, 3, null, 3],
-    [null, null, null, 4, 4],
-    [5, 7, 6, 8, 5],
-    [9, 7, 8, 8, 7],
-    [9, 8, 7, 8, 7],
-    [9, 8, 7, 6, 6],
-    [0, 7, 7, 7, 0],
+    [null, null, null, null, null, null],
+    [5, null, null, null, null, 5],
+    [null, 7, null, null, null, 7],
+    [null, null, 3, null, null, 3],
+    [null, null, null, 4, null, 4],
+    [null, null, null, null, 6, 6],
+    [5, 7, 6, 8, 9, 5],
+    [9, 7, 8, null, 8, 7],
+    [9, 8, 7, 6, 8, 6],
+    [9, 8, 7, 6, 5, 5],
+    [0, 7, 7, 7, 7, 0],
   ])(
-    "D53 lease due %s, directory due %s, feeds due %s, sealing due %s: wakes at %s",
-    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, sealDueAtMs, at) => {
-      expect(earliestWakeup({ leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, sealDueAtMs })).toBe(at);
+    "D53 lease due %s, directory due %s, feeds due %s, checkpoint due %s, sealing due %s: wakes at %s",
+    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs, at) => {
+      const wakeups = { leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs };
+      expect(earliestWakeup(wakeups)).toBe(at);
     },
   );
 });

@@ -67,6 +67,7 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
     { session_id: "", message_id: "", tool: "", outcome: "failed", files: [] },
   ],
   createCheckpoint: [{ reason: "" }, { reason: "" }],
+  createNamedCheckpoint: [{ reason: "" }, { reason: "" }],
   appendArtifact: [
     { artifact_type: "", content: null },
     { artifact_type: "", content: null },

@@ -1,43 +1,88 @@
-import type { Text } from "../../run/text.ts";
+import { checkpointNotFound } from "../../domain/refusals.ts";
+import { contractMembers } from "../../history/checkpoint-json.ts";
+import { checkpointLines } from "../../history/checkpoint-lines.ts";
+import type { CheckpointHead, ContractCheckpointHead } from "../../protocol/checkpoint.ts";
+import type { CheckpointRequest, WholeCheckpoint } from "../../run/checkpoint-keeper.ts";
+import { streamedText, type Text } from "../../run/text.ts";
 import { type Call, unwrap } from "../call.ts";
+import { historyOf } from "../history-source.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { identify } from "../idempotency.ts";
-import { jsonAnswer, jsonText, RawJson } from "../json.ts";
+import { jsonAnswer, jsonText } from "../json.ts";
+import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
+import { RequestRefused } from "../problem.ts";
 
 /** `POST /context/…/checkpoints`: answers with the whole checkpoint (contract 06 §1). */
 export async function createCheckpointContext(call: Call): Promise<HttpAnswer> {
-  const { head, headers } = await createCheckpoint(call);
+  const { reason, command_id } = await call.body("createCheckpoint");
+  const { head, headers } = await createCheckpoint(call, { reason }, command_id);
   // Checkpoints at one seq hold the same: the content is right even when a later call has replaced this one.
-  const content = unwrap(await call.run().readCheckpointContent(head.seq));
-  const start = `{"ok":true,"checkpoint":${JSON.stringify(head).slice(0, -1)},`;
-  return jsonText([start, content, "}}"], { headers });
+  const stored = unwrap(await call.run().readCheckpoint(String(head.seq)));
+  if (stored === null) throw new Error(`the checkpoint at seq ${head.seq} has gone`);
+  const pieces = await wholeText(call, contractHead(head), stored);
+  return jsonText(['{"ok":true,"checkpoint":', ...pieces, "}"], { headers });
 }
 
 /** `POST /v1/…/checkpoints`. */
 export async function createCheckpointNative(call: Call): Promise<HttpAnswer> {
-  const { head, headers } = await createCheckpoint(call);
+  const { reason, name, command_id } = await call.body("createNamedCheckpoint");
+  const { head, headers } = await createCheckpoint(call, { reason, name }, command_id);
   return jsonAnswer({ checkpoint: head }, { status: 201, headers });
 }
 
-async function createCheckpoint(call: Call) {
-  const run = call.run();
-  const body = await call.body("createCheckpoint");
-  const identified = await identify(call.request, body.command_id, ["create_checkpoint", body.reason]);
-  const { head, repeated } = unwrap(await run.createCheckpoint(body.reason, identified));
+async function createCheckpoint(call: Call, asked: CheckpointRequest, commandId: string | undefined) {
+  const { reason, name } = asked;
+  const input = name === undefined ? [reason] : [reason, name];
+  const identified = await identify(call.request, commandId, ["create_checkpoint", ...input]);
+  const { head, repeated } = unwrap(await call.run().createCheckpoint(asked, identified));
   const headers: Record<string, string> = repeated ? { "idempotency-replayed": "true" } : {};
   return { head, headers };
 }
 
 /** `GET /context/…/checkpoints/latest`: whole (contract 06 §1). */
-export const latestCheckpointContext = (call: Call) => latestCheckpoint(call, true);
+export async function latestCheckpointContext(call: Call): Promise<HttpAnswer> {
+  const found = unwrap(await call.run().readCheckpoint("latest"));
+  if (found === null) return jsonAnswer({ checkpoint: null });
+  return jsonText(['{"checkpoint":', ...(await wholeText(call, contractHead(found.head), found)), "}"]);
+}
 
 /** `GET /v1/…/checkpoints/latest`: the head; with `Prefer: return=representation` whole. */
-export const latestCheckpointNative = (call: Call) =>
-  latestCheckpoint(call, call.preferredReturn() === "representation");
+export const latestCheckpointNative = (call: Call) => showCheckpoint(call, "latest");
 
-async function latestCheckpoint(call: Call, whole: boolean): Promise<HttpAnswer> {
-  const checkpoint = unwrap(await call.run().readCheckpoint(Number.MAX_SAFE_INTEGER, whole));
-  return jsonAnswer({ checkpoint: checkpoint === null ? null : new RawJson(checkpoint) });
+/** `GET /v1/…/checkpoints/{id, name or seq}`: likewise. */
+export const getCheckpoint = (call: Call) => showCheckpoint(call, call.id("checkpoint"));
+
+async function showCheckpoint(call: Call, selector: string): Promise<HttpAnswer> {
+  const run = call.run();
+  if (call.preferredReturn() !== "representation") {
+    const head = unwrap(await run.readCheckpointHead(selector));
+    if (head === null && selector !== "latest") throw new RequestRefused(checkpointNotFound);
+    return jsonAnswer({ checkpoint: head });
+  }
+  const found = unwrap(await run.readCheckpoint(selector));
+  if (found === null && selector !== "latest") throw new RequestRefused(checkpointNotFound);
+  const headers = { "preference-applied": "return=representation" };
+  if (found === null) return jsonAnswer({ checkpoint: null }, { headers });
+  return jsonText(['{"checkpoint":', ...(await wholeText(call, found.head, found)), "}"], { headers });
+}
+
+/** `GET /v1/…/checkpoints`: heads, newest first. */
+export async function listCheckpoints(call: Call): Promise<HttpAnswer> {
+  const { limit, cursor } = call.query({ limit: "uint", cursor: "string" });
+  const beforeSeq = readCursor(cursor, isWholeNumber) ?? Number.MAX_SAFE_INTEGER;
+  const page = unwrap(await call.run().readCheckpoints(beforeSeq, pageLimit(limit)));
+  return jsonAnswer({ checkpoints: page.checkpoints, ...pageLinks(call, page.nextSeq) });
+}
+
+/** What the contract knows of a checkpoint's head. */
+function contractHead({ checkpoint_id, run_id, seq, ts_ms, reason }: CheckpointHead): ContractCheckpointHead {
+  return { checkpoint_id, run_id, seq, ts_ms, reason };
+}
+
+/** A whole checkpoint as JSON text in pieces. */
+async function wholeText(call: Call, head: object, stored: WholeCheckpoint): Promise<Text[]> {
+  const members = contractMembers(checkpointLines(historyOf(call), stored));
+  return [`${JSON.stringify(head).slice(0, -1)},`, await streamedText(members), "}"];
 }
 
 /** `GET /context/…/replay` (contract 06 §3). */
@@ -57,6 +102,12 @@ export async function replayNative(call: Call): Promise<HttpAnswer> {
 async function replay(call: Call, withStates: boolean): Promise<Text> {
   const run = call.run();
   const { upto_seq, from_checkpoint } = call.query({ upto_seq: "uint", from_checkpoint: "bool" });
-  const query = { uptoSeq: upto_seq ?? null, fromCheckpoint: from_checkpoint ?? true, withStates };
-  return unwrap(await run.replay(query));
+  return unwrap(
+    await run.replay({
+      uptoSeq: upto_seq ?? null,
+      fromCheckpoint: from_checkpoint ?? true,
+      withStates,
+      withDigests: call.door === "native",
+    }),
+  );
 }

@@ -1,18 +1,33 @@
+import { fromCheckpoint } from "../../domain/replay.ts";
+import { memoryStateLines } from "../../domain/state-lines.ts";
+import type { Checkpoint, CheckpointHead } from "../../protocol/checkpoint.ts";
 import { inParts } from "./parts.ts";
 import type { Sql } from "./sql.ts";
 
-/** A checkpoint without its content. */
-export interface CheckpointHead {
-  checkpoint_id: string;
-  run_id: string;
-  seq: number;
-  ts_ms: number;
-  reason: string;
+/** A checkpoint, and where its content lies. */
+export interface StoredCheckpoint {
+  head: CheckpointHead;
+  /** A key of R2; null when the content lies here. */
+  objectKey: string | null;
+  /** Lines of the content; 0 in those of older releases, which did not count. */
+  lines: number;
+}
+
+/** The call that makes a checkpoint, for answering its repeats. */
+export interface CheckpointCommand {
+  commandId: string;
+  fingerprint: string;
+}
+
+interface Row extends Record<string, SqlStorageValue> {
+  head: string;
+  object_key: string | null;
+  lines: number | null;
 }
 
 /**
  * The `checkpoints` tables. One checkpoint per seq: a second one at the same seq takes its place. The calls that made
- * them are remembered for the life of the run all the same.
+ * them are remembered for the life of the run all the same, and names go on pointing at their seq.
  */
 export class CheckpointTable {
   readonly #sql: Sql;
@@ -21,52 +36,92 @@ export class CheckpointTable {
     this.#sql = sql;
   }
 
-  /**
-   * Stores a checkpoint. Its content goes into parts, because one row must stay under the platform's 2 MB.
-   * @param content JSON text of `run_state` and of `blackboard`.
-   */
-  put(
-    head: CheckpointHead,
-    content: { run_state: Iterable<string>; blackboard: Iterable<string> },
-    request: { commandId: string; fingerprint: string } | null,
-  ): void {
+  /** Stores what is known of a checkpoint; its content is stored before. */
+  put({ head, objectKey, lines }: StoredCheckpoint, command: CheckpointCommand | null): void {
     const text = JSON.stringify(head);
-    this.#sql.run("DELETE FROM checkpoint_parts WHERE seq = ?", head.seq);
     this.#sql.run(
-      "INSERT INTO checkpoints (seq, head) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE SET head = excluded.head",
+      `INSERT INTO checkpoints (seq, head, object_key, lines) VALUES (?, ?, ?, ?)
+       ON CONFLICT (seq) DO UPDATE SET head = excluded.head, object_key = excluded.object_key, lines = excluded.lines`,
       head.seq,
       text,
+      objectKey,
+      lines,
     );
-    if (request !== null) {
+    if (head.name !== undefined) {
+      this.#sql.run(
+        "INSERT INTO checkpoint_names (name, seq) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+        head.name,
+        head.seq,
+      );
+    }
+    if (command !== null) {
       this.#sql.run(
         "INSERT INTO checkpoint_commands (command_id, fingerprint, head) VALUES (?, ?, ?)",
-        request.commandId,
-        request.fingerprint,
+        command.commandId,
+        command.fingerprint,
         text,
       );
     }
-    for (const member of ["run_state", "blackboard"] as const) {
-      let part = 0;
-      for (const text of inParts(content[member])) {
-        this.#sql.run(
-          "INSERT INTO checkpoint_parts (seq, member, part, text) VALUES (?, ?, ?, ?)",
-          head.seq,
-          member,
-          part,
-          text,
-        );
-        part += 1;
-      }
+  }
+
+  /** Stores one part of a content, from part 0 on: one row must stay under the platform's 2 MB. */
+  putPart(seq: number, part: number, text: string): void {
+    this.#sql.run(
+      "INSERT INTO checkpoint_parts (seq, member, part, text) VALUES (?, 'state', ?, ?)",
+      seq,
+      part,
+      text,
+    );
+  }
+
+  /** Drops what lies here of a content: its lines, or what older releases stored instead. */
+  dropParts(seq: number, format: "lines" | "old"): void {
+    const members = format === "lines" ? ["state"] : ["run_state", "blackboard"];
+    for (const member of members) {
+      this.#sql.run("DELETE FROM checkpoint_parts WHERE seq = ? AND member = ?", seq, member);
     }
   }
 
   /** The newest checkpoint at or before a seq. */
-  latest(uptoSeq: number): CheckpointHead | null {
-    const row = this.#sql.first<{ head: string }>(
-      "SELECT head FROM checkpoints WHERE seq <= ? ORDER BY seq DESC LIMIT 1",
-      uptoSeq,
+  latest(uptoSeq: number): StoredCheckpoint | null {
+    return this.#first("WHERE seq <= ? ORDER BY seq DESC LIMIT 1", uptoSeq);
+  }
+
+  /** The same, after another seq, among those that hold the whole state: not those of older releases. */
+  latestWhole(uptoSeq: number, afterSeq: number): StoredCheckpoint | null {
+    const where = "WHERE seq <= ? AND seq > ? AND lines IS NOT NULL ORDER BY seq DESC LIMIT 1";
+    return this.#first(where, uptoSeq, afterSeq);
+  }
+
+  at(seq: number): StoredCheckpoint | null {
+    return this.#first("WHERE seq = ?", seq);
+  }
+
+  byId(id: string): StoredCheckpoint | null {
+    return this.#first("WHERE json_extract(head, '$.checkpoint_id') = ?", id);
+  }
+
+  byName(name: string): StoredCheckpoint | null {
+    const seq = this.seqOfName(name);
+    return seq === null ? null : this.at(seq);
+  }
+
+  /** Where a name points; null when it is free. */
+  seqOfName(name: string): number | null {
+    return (
+      this.#sql.first<{ seq: number }>("SELECT seq FROM checkpoint_names WHERE name = ?", name)?.seq ?? null
     );
-    return row === null ? null : (JSON.parse(row.head) as CheckpointHead);
+  }
+
+  /** Up to `limit` checkpoints before a seq, newest first. */
+  page(beforeSeq: number, limit: number): CheckpointHead[] {
+    return this.#sql
+      .all<Row>(
+        "SELECT head, object_key, lines FROM checkpoints WHERE seq < ? ORDER BY seq DESC LIMIT ?",
+        beforeSeq,
+        limit,
+      )
+      .map((row) => read(row).head);
   }
 
   /** Hashes of commits with `after < seq <= upto` that checkpoints remember: of those they were made at. */
@@ -86,22 +141,18 @@ export class CheckpointTable {
       commandId,
     );
     if (row === null) return null;
-    return { head: JSON.parse(row.head) as CheckpointHead, fingerprint: row.fingerprint };
+    return { head: readHead(row.head), fingerprint: row.fingerprint };
   }
 
-  /** The whole checkpoint as JSON text, in pieces. */
-  *text(head: CheckpointHead): Generator<string> {
-    yield `${JSON.stringify(head).slice(0, -1)},`;
-    yield* this.content(head.seq);
-    yield "}";
-  }
-
-  /** The members that a checkpoint has beside its head, as JSON text without braces, in pieces. */
-  *content(seq: number): Generator<string> {
-    yield '"run_state":';
-    yield* this.#parts(seq, "run_state");
-    yield ',"blackboard":';
-    yield* this.#parts(seq, "blackboard");
+  /** The content that lies here, as lines with their line breaks, in pieces that are read as they are taken. */
+  *content(head: CheckpointHead): Generator<string> {
+    if (head.state_sha256 !== null) {
+      yield* this.#parts(head.seq, "state");
+      return;
+    }
+    const member = (name: string): unknown => JSON.parse([...this.#parts(head.seq, name)].join(""));
+    const whole = { ...head, run_state: member("run_state"), blackboard: member("blackboard") } as Checkpoint;
+    for (const line of memoryStateLines(fromCheckpoint(whole))) yield `${line}\n`;
   }
 
   *#parts(seq: number, member: string): Generator<string> {
@@ -116,4 +167,28 @@ export class CheckpointTable {
       yield row.text;
     }
   }
+
+  #first(where: string, ...bindings: (string | number)[]): StoredCheckpoint | null {
+    const row = this.#sql.first<Row>(`SELECT head, object_key, lines FROM checkpoints ${where}`, ...bindings);
+    return row === null ? null : read(row);
+  }
+}
+
+/** The parts of lines, as they are stored. */
+export function* linesInParts(lines: Iterable<string>): Generator<string> {
+  yield* inParts(withBreaks(lines));
+}
+
+function* withBreaks(lines: Iterable<string>): Generator<string> {
+  for (const line of lines) yield `${line}\n`;
+}
+
+function read(row: Row): StoredCheckpoint {
+  return { head: readHead(row.head), objectKey: row.object_key, lines: row.lines ?? 0 };
+}
+
+/** A stored head; those of older releases have no more than the contract's members. */
+function readHead(text: string): CheckpointHead {
+  const head = JSON.parse(text) as Partial<CheckpointHead>;
+  return { automatic: false, state_sha256: null, log_hash: null, ...head } as CheckpointHead;
 }

@@ -55,7 +55,7 @@ export class RunRowTable {
     const stored = JSON.parse([row.head, ...this.#headParts()].join("")) as StoredHead;
     return {
       // Heads of older releases do not say since when the run has had its path, either.
-      head: { workspace_since_seq: 0, audit: NO_AUDIT, ...stored },
+      head: { workspace_since_seq: NOT_KNOWN, audit: NO_AUDIT, ...stored },
       isAudited: stored.audit !== undefined,
       headSeq: row.head_seq,
       logHash: row.log_hash,
@@ -132,3 +132,6 @@ function headTexts(head: RunHead): string[] {
   const text = JSON.stringify(head);
   return text.length > MAX_INLINE_HEAD ? ["", ...inParts([text])] : [text];
 }
+
+/** Stands for what heads of older releases do not say: since when the run has had its path. */
+export const NOT_KNOWN = -1;

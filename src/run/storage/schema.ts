@@ -141,6 +141,11 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       text TEXT NOT NULL
     ) STRICT`,
 
+    // From here on a checkpoint's content is JSON lines (domain/state-lines.ts): in checkpoint_parts as member `state`, or
+    // in R2 under this key. And how many lines there are.
+    `ALTER TABLE checkpoints ADD COLUMN object_key TEXT`,
+    `ALTER TABLE checkpoints ADD COLUMN lines INTEGER`,
+
     // Names that clients gave to checkpoints.
     `CREATE TABLE checkpoint_names (
       name TEXT PRIMARY KEY,

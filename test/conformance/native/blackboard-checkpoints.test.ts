@@ -83,6 +83,9 @@ describe("/v1/runs/{id}/checkpoints and replay", () => {
         seq: 1,
         ts_ms: expect.any(Number),
         reason: "r",
+        automatic: false,
+        state_sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+        log_hash: expect.stringMatching(/^[0-9a-f]{64}$/),
       },
     });
     expect(good(await run.get("/checkpoints/latest")).checkpoint).toMatchObject(body.checkpoint);
@@ -103,7 +106,10 @@ describe("/v1/runs/{id}/checkpoints and replay", () => {
     };
     const lean = good(await run.get("/replay?from_checkpoint=false"));
     expect(lean).toMatchObject({ ...head, drift: { mismatch: false, compared: true } });
-    expect(Object.keys(lean).sort()).toEqual([...Object.keys(head), "drift"].sort());
+    const others = ["drift", "persisted_state_sha256", "replay_state_sha256"] as const;
+    expect(Object.keys(lean).sort()).toEqual([...Object.keys(head), ...others].sort());
+    const digests = lean as unknown as Record<(typeof others)[number], unknown>;
+    expect(digests.replay_state_sha256).toBe(digests.persisted_state_sha256);
     expect(good(await run.get("/replay"))).toMatchObject({
       from_checkpoint: true,
       checkpoint_seq: 1,

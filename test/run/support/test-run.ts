@@ -222,6 +222,17 @@ export function replayOf({ id }: TestRun, query = ""): Promise<Replay> {
   return http("GET", `/context/runs/${id}/replay${query}`);
 }
 
+/** The digests of the two states that a replay compares. */
+export interface ReplayDigests {
+  replay_state_sha256: string | null;
+  persisted_state_sha256: string;
+}
+
+/** What only `/v1` tells of a replay. */
+export function digestsOf({ id }: TestRun): Promise<ReplayDigests> {
+  return http("GET", `/v1/runs/${id}/replay`);
+}
+
 /** Stores a checkpoint of this moment and gives it back whole. */
 export async function checkpointed({ id }: TestRun, reason = "test"): Promise<Checkpoint> {
   const path = `/context/runs/${id}/checkpoints`;

@@ -1,0 +1,58 @@
+import { createHash } from "node:crypto";
+import type { MemoryRun } from "../domain/memory.ts";
+import { StateReader } from "../domain/state-lines.ts";
+import type { Text } from "./text.ts";
+
+/** The content of a checkpoint: lines of text (domain/state-lines.ts), or the key of the object in R2 that has them. */
+export type CheckpointContent = { object_key: string } | { text: Text };
+
+/** The lines without their line breaks; null when R2 has no such object, or there is no bucket. */
+export async function openContent(
+  content: CheckpointContent,
+  bucket: R2Bucket | null,
+): Promise<AsyncIterable<string> | null> {
+  if ("text" in content) return lines(content.text);
+  const object = (await bucket?.get(content.object_key)) ?? null;
+  return object === null ? null : lines(object.body);
+}
+
+async function* lines(text: Text): AsyncGenerator<string> {
+  if (typeof text === "string") {
+    yield* text.split("\n").slice(0, -1);
+    return;
+  }
+  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  let pending = "";
+  for await (const chunk of text) {
+    const parts = (pending + utf8.decode(chunk, { stream: true })).split("\n");
+    pending = parts.pop() ?? "";
+    yield* parts;
+  }
+  if (pending !== "") throw new Error("the last line has no line break");
+}
+
+/** The run that these lines tell. @throws Error when they tell none */
+export async function readContent(content: AsyncIterable<string>): Promise<MemoryRun> {
+  const reader = new StateReader();
+  for await (const line of content) reader.take(line);
+  return reader.run();
+}
+
+/** The same, or null when they are not those of this digest. */
+export async function readSoundContent(
+  content: AsyncIterable<string>,
+  sha256: string | null,
+): Promise<MemoryRun | null> {
+  const hash = createHash("sha256");
+  const reader = new StateReader();
+  try {
+    for await (const line of content) {
+      hash.update(`${line}\n`);
+      reader.take(line);
+    }
+    return sha256 === null || hash.digest("hex") === sha256 ? reader.run() : null;
+  } catch {
+    // No JSON, no state, or cut off in the middle.
+    return null;
+  }
+}
