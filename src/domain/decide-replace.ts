@@ -17,7 +17,7 @@ import { isTerminal } from "./run.ts";
 import type { View } from "./view.ts";
 
 /**
- * Replaces a run by a client's copy (contract 02 §2.4). The tenant and the counters stay the engine's, and lease tokens
+ * Replaces a run by a client's copy (contract 02 §2.4). The tenant, the origin and the counters stay the engine's, and lease tokens
  * become fingerprints, so that a copy read here and put back keeps its leases (07 D02, D05, D17, D66).
  */
 export function decideReplace(
@@ -52,11 +52,12 @@ export function decideReplace(
   }
   const cycle = cycleAmong(run.tasks);
   if (cycle !== null) return { ok: false, refusal: cycleRefusal(cycle[0] ?? "", cycle) };
-  const { ended_at_ms: _ended, ...body } = run;
+  const { ended_at_ms: _ended, forked_from: _origin, ...body } = run;
   const replacement: Run = {
     ...body,
     ...(run.ended_at_ms !== undefined && isTerminal(run.status) && { ended_at_ms: run.ended_at_ms }),
     tenant_context: head.run.tenant_context,
+    ...(head.run.forked_from !== undefined && { forked_from: head.run.forked_from }),
     tasks: run.tasks.map((task) => maskTask(task, context)),
   };
   if (isTerminal(run.status)) replacement.ended_at_ms ??= context.nowMs;

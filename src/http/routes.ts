@@ -29,6 +29,7 @@ import {
   replayContext,
   replayNative,
 } from "./resources/checkpoints.ts";
+import { forkRun, getDiff, getState } from "./resources/history.ts";
 import {
   appendEvent,
   listEventsContext,
@@ -90,7 +91,9 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["POST", "/checkpoints", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints", null, listCheckpoints],
   ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
-  ["GET", "/checkpoints/:checkpoint", null, getCheckpoint],
+  ["GET", "/state", null, getState],
+  ["GET", "/diff", null, getDiff],
+  ["POST", "/fork", null, forkRun],
   ["GET", "/replay", replayContext, replayNative],
   ["GET", "/export", null, exportRun],
   ["GET", "/artifacts", null, listArtifacts],
@@ -109,6 +112,8 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   ["GET", "/checkpoints/mutations/rollback-preview", previewContext, previewNative],
   ["GET", "/checkpoints/mutations/rollback-history", historyContext, historyNative],
   ["POST", "/checkpoints/mutations/rollback-execute", executeRollback, executeRollback],
+  // After the routes whose names it would take for a checkpoint's.
+  ["GET", "/checkpoints/:checkpoint", null, getCheckpoint],
   ["GET", "/governance-evidence", getEvidence, getEvidence],
 ];
 

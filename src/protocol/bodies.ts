@@ -228,6 +228,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       last_error: optionalText,
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
+      forked_from: z.unknown().optional(),
       // What `/v1` shows beside a run, so that what was read can be put back.
       task_counts: z.unknown().optional(),
       blackboard_revision: z.unknown().optional(),
@@ -355,6 +356,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     createNamedCheckpoint: object({
       reason: upTo(MAX_ERROR_LENGTH),
       name: optional(checkpointName),
+      command_id: commandId,
+    }),
+
+    /** `/v1` only. */
+    forkRun: object({
+      at_seq: optional(uint),
+      run_id: optionalText,
+      objective: optionalText,
       command_id: commandId,
     }),
 

@@ -23,6 +23,14 @@ export interface Tenant {
   source: "local_implicit" | "explicit";
 }
 
+/** Where a forked run comes from: the state of another run of the tenant, after one of its commits. */
+export interface ForkOrigin {
+  run_id: string;
+  seq: number;
+  /** Digest of that state (domain/state-lines.ts): SHA-256, lower-case hex. */
+  state_sha256: string;
+}
+
 /** A run without its tasks: everything that the size of the board does not change (contract 01 §4.1). */
 export interface RunHeader {
   run_id: string;
@@ -48,6 +56,8 @@ export interface RunHeader {
   /** Time of the last commit; never decreases. */
   updated_at_ms: number;
   source_metadata?: unknown;
+  /** Set at creation and never changed, like the tenant; absent in runs that began empty. */
+  forked_from?: ForkOrigin;
 }
 
 /** A run as `/context` shows it (contract 01 §4.1). */

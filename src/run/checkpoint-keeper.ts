@@ -204,9 +204,9 @@ export class CheckpointKeeper {
 
   /** Why no checkpoint is to be made: the call was answered before, or cannot be. */
   #answered({ name }: CheckpointRequest, command: CheckpointCommand | null, seq: number): Creation | null {
-    const { commits, checkpoints } = this.#state;
+    const { checkpoints } = this.#state;
     if (command !== null) {
-      if (commits.hasCommand(command.commandId)) return { ok: false, refusal: commandIdConflict };
+      if (this.#state.isCommandCommitted(command.commandId)) return { ok: false, refusal: commandIdConflict };
       const known = checkpoints.byCommand(command.commandId);
       if (known !== null && known.fingerprint !== command.fingerprint) {
         return { ok: false, refusal: commandIdConflict };

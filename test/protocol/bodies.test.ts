@@ -68,6 +68,7 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   ],
   createCheckpoint: [{ reason: "" }, { reason: "" }],
   createNamedCheckpoint: [{ reason: "" }, { reason: "" }],
+  forkRun: [{}, {}],
   appendArtifact: [
     { artifact_type: "", content: null },
     { artifact_type: "", content: null },

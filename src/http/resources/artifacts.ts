@@ -229,7 +229,7 @@ async function listVersions(
 ): Promise<HttpAnswer> {
   const issue = issueForArtifactPath("path", path);
   if (issue !== null) refuseIssues("ARTIFACT_PATH_INVALID", [issue]);
-  const afterVersion = readCursor(cursor, isWholeNumber) ?? 0;
+  const afterVersion = readCursor(cursor, isWholeNumber) ?? -1;
   const page = unwrap(await call.run().readVersions({ path, afterVersion, limit: pageLimit(limit) }));
   if (page.items === "[]" && cursor === undefined) throw new RequestRefused(artifactNotFound(path));
   return jsonAnswer({ versions: new RawJson(page.items), ...pageLinks(call, page.nextVersion) });

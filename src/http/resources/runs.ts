@@ -77,9 +77,13 @@ async function draftOf(
 }
 
 /** A fresh id; for a request with a key always the same one, so that its repeat finds the run it made. */
-async function generatedId(call: Call, identified: Identified | null): Promise<string> {
+export async function generatedId(
+  call: Call,
+  identified: Identified | null,
+  purpose: "run" | "fork" = "run",
+): Promise<string> {
   if (identified === null) return `run-${crypto.randomUUID()}`;
-  const hex = await digest(["run", tenantKey(call.tenant), identified.commandId]);
+  const hex = await digest([purpose, tenantKey(call.tenant), identified.commandId]);
   const variant = ((Number.parseInt(hex.charAt(16), 16) & 0x3) | 0x8).toString(16);
   return `run-${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }

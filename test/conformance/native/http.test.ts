@@ -15,9 +15,13 @@ describe("routing at /v1", () => {
     ["/v1/runs/x/tasks", ["GET", "POST"]],
     ["/v1/runs/x/tasks/t", ["GET"]],
     ["/v1/runs/x/tasks/t/transition", ["POST"]],
-    ["/v1/runs/x/checkpoints", ["POST"]],
+    ["/v1/runs/x/checkpoints", ["GET", "POST"]],
     ["/v1/runs/x/checkpoints/latest", ["GET"]],
+    ["/v1/runs/x/checkpoints/c", ["GET"]],
     ["/v1/runs/x/replay", ["GET"]],
+    ["/v1/runs/x/state", ["GET"]],
+    ["/v1/runs/x/diff", ["GET"]],
+    ["/v1/runs/x/fork", ["POST"]],
   ];
   it.each(paths)("v1 methods: 405 and Allow on %s", async (path, allowed) => {
     for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"].filter(
@@ -62,7 +66,7 @@ describe("routing at /v1", () => {
     RUN_NOT_FOUND TASK_NOT_FOUND CONTEXT_RUN_EXISTS RUN_REVISION_MISMATCH TASK_REV_MISMATCH TASK_LEASE_REQUIRED
     TASK_LEASE_INVALID TASK_TRANSITION_INVALID TASK_EXISTS TASK_DEPENDENCY_CYCLE TASK_CONTRACT_INVALID
     TASK_OUTPUT_TARGET_REQUIRED FIELD_INVALID WORKSPACE_MISMATCH TASK_EVENT_APPEND_DISABLED TASK_PATCH_OP_DISABLED
-    PATCH_PAYLOAD_INVALID`.split(/\s+/);
+    PATCH_PAYLOAD_INVALID SEQ_UNKNOWN CHECKPOINT_NOT_FOUND CHECKPOINT_NAME_TAKEN`.split(/\s+/);
   it.each(codes)("v1 problems: GET /problems/%s", async (code) => {
     const page = await call("GET", `/problems/${code}`);
     expect(page.status).toBe(200);
