@@ -91,6 +91,9 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
       const { tasks, ...run } = replacement;
       return { run, changes: [{ kind: "replace_tasks", tasks }] };
     }
+    // Fills the place of a record that an import did not find (reference-import.ts).
+    case "context.run.gap":
+      return nothing;
     case "todo_synced":
     case "meta_next_step_selected": {
       const steps = member<Step[]>(event, "steps") ?? head.run.steps;

@@ -1,0 +1,239 @@
+import * as z from "zod";
+import { withoutAbsent } from "../protocol/absent.ts";
+import { type Artifact, type Note, PATCH_OPS, type PatchOp } from "../protocol/blackboard.ts";
+import type { RunHeader, Step } from "../protocol/run.ts";
+import { RUN_STATUSES, type RunStatus, WORK_STATUSES } from "../protocol/status.ts";
+import type { Task } from "../protocol/task.ts";
+
+/** Shapes of the reference engine's own files (contract 01 §9), read as leniently as it reads them itself. */
+
+const uint = z.int().min(0);
+const text = z.string();
+/** Absent and null count as absent. */
+const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+const or = <T>(type: z.ZodType<T>, otherwise: T) => type.nullish().transform((value) => value ?? otherwise);
+const texts = or(z.array(text), []);
+
+const task = z
+  .object({
+    id: text.min(1),
+    task_type: text,
+    payload: z.unknown().optional(),
+    status: z.enum(WORK_STATUSES),
+    workflow_id: optional(text),
+    workflow_node_id: optional(text),
+    parent_task_id: optional(text),
+    depends_on_task_ids: texts,
+    decision_ids: texts,
+    artifact_ids: texts,
+    assigned_agent: optional(text),
+    priority: or(z.int(), 0),
+    attempt: or(uint, 0),
+    max_attempts: or(uint, 0),
+    last_error: optional(text),
+    next_retry_at_ms: optional(uint),
+    lease_owner: optional(text),
+    lease_token: optional(text),
+    lease_expires_at_ms: optional(uint),
+    task_rev: or(uint, 0),
+    created_ts: uint,
+    updated_ts: uint,
+  })
+  .transform((value): Task => withoutAbsent({ ...value, payload: value.payload ?? null }) as Task);
+
+const step = z.object({ step_id: text, title: text, status: z.enum(WORK_STATUSES) });
+
+const noWorkspace = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
+
+const run = z
+  .object({
+    run_id: text,
+    run_type: or(text, "interactive"),
+    source_client: optional(text),
+    model_provider: optional(text),
+    model_id: optional(text),
+    mcp_servers: texts,
+    status: z.enum(RUN_STATUSES),
+    objective: or(text, ""),
+    workspace: or(z.object({ workspace_id: text, canonical_path: text, lease_epoch: uint }), noWorkspace),
+    steps: or(z.array(step), []),
+    tasks: or(z.array(task), []),
+    why_next_step: or<string | null>(text, null),
+    revision: or(uint, 1),
+    last_event_seq: or(uint, 0),
+    created_at_ms: uint,
+    started_at_ms: optional(uint),
+    ended_at_ms: optional(uint),
+    last_error: optional(text),
+    updated_at_ms: uint,
+    source_metadata: optional(z.unknown()),
+  })
+  .transform((value) => withoutAbsent(value) as StoredRun);
+
+const event = z
+  .object({
+    event_id: text,
+    seq: optional(uint),
+    event_seq: optional(uint),
+    ts_ms: uint,
+    type: text,
+    status: z.enum(RUN_STATUSES),
+    revision: or(uint, 0),
+    step_id: optional(text),
+    task_id: optional(text),
+    command_id: optional(text),
+    payload: z.unknown().optional(),
+  })
+  .transform(({ event_seq, ...value }, context): StoredEvent => {
+    const seq = value.seq ?? event_seq;
+    if (seq === undefined) context.addIssue({ code: "custom", message: "has no seq" });
+    return withoutAbsent({ ...value, seq: seq ?? 0, payload: value.payload ?? null }) as StoredEvent;
+  });
+
+const patch = z
+  .object({
+    patch_id: text,
+    seq: uint,
+    ts_ms: uint,
+    source_event_seq: optional(uint),
+    op: z.enum(PATCH_OPS),
+    payload: z.unknown().optional(),
+  })
+  .transform(
+    (value): StoredPatch => withoutAbsent({ ...value, payload: value.payload ?? null }) as StoredPatch,
+  );
+
+const entry = { id: text, ts_ms: uint, step_id: optional(text), source_event_id: optional(text) };
+const note = z.object({ ...entry, text }).transform((value) => withoutAbsent(value) as Note);
+const artifact = z
+  .object({ ...entry, path: text, artifact_type: text })
+  .transform((value) => withoutAbsent(value) as Artifact);
+
+const blackboard = z.object({
+  facts: or(z.array(note), []),
+  decisions: or(z.array(note), []),
+  open_questions: or(z.array(note), []),
+  artifacts: or(z.array(artifact), []),
+  summaries: or(z.object({ rolling: or(text, ""), latest_context_pack: or(text, "") }), {
+    rolling: "",
+    latest_context_pack: "",
+  }),
+  revision: or(uint, 0),
+});
+
+const checkpoint = z.object({ checkpoint_id: text, seq: uint, ts_ms: uint, reason: or(text, "") });
+
+/** A snapshot, whole; its tenant is not read. */
+export type StoredRun = Omit<RunHeader, "tenant_context"> & { tasks: Task[] };
+
+export interface StoredEvent {
+  event_id: string;
+  seq: number;
+  ts_ms: number;
+  type: string;
+  status: RunStatus;
+  revision: number;
+  step_id?: string;
+  task_id?: string;
+  command_id?: string;
+  payload: unknown;
+}
+
+export interface StoredPatch {
+  patch_id: string;
+  seq: number;
+  ts_ms: number;
+  source_event_seq?: number;
+  op: PatchOp;
+  payload: unknown;
+}
+
+export type StoredBoard = z.output<typeof blackboard>;
+export type StoredCheckpoint = z.output<typeof checkpoint>;
+
+/** A value by its shape; null where it has not that shape. */
+function reader<T>(schema: z.ZodType<T>): (value: unknown) => T | null {
+  return (value) => {
+    const read = schema.safeParse(value);
+    return read.success ? read.data : null;
+  };
+}
+
+export const readRun = reader<StoredRun>(run as unknown as z.ZodType<StoredRun>);
+export const readTask = reader<Task>(task as unknown as z.ZodType<Task>);
+export const readSteps = reader<Step[]>(z.array(step));
+export const readEvent = reader<StoredEvent>(event as unknown as z.ZodType<StoredEvent>);
+export const readPatchRecord = reader<StoredPatch>(patch as unknown as z.ZodType<StoredPatch>);
+export const readBoard = reader<StoredBoard>(blackboard as unknown as z.ZodType<StoredBoard>);
+export const readCheckpointHead = reader<StoredCheckpoint>(
+  checkpoint as unknown as z.ZodType<StoredCheckpoint>,
+);
+
+/** What was found in a file of records, one per line. */
+export interface LinesFound {
+  /** Lines that are not blank. */
+  lines: number;
+  taken: number;
+  /** Lines, from 1, that hold no record: the first of them, and how many there are. */
+  unparsable_lines: number[];
+  unparsable: number;
+  /** Whether the last line was cut off. */
+  torn_last_line: boolean;
+  /** Records that were found behind the beginning of another that was cut off (contract 07 D22). */
+  behind_torn: number;
+}
+
+const MAX_LINES_NAMED = 50;
+const MAX_STARTS_TRIED = 200;
+
+/** The records of a file, in the order of its lines. */
+export function readLines<T>(
+  file: string,
+  read: (value: unknown) => T | null,
+): { records: { line: number; record: T }[]; found: LinesFound } {
+  const records: { line: number; record: T }[] = [];
+  const found: LinesFound = {
+    lines: 0,
+    taken: 0,
+    unparsable_lines: [],
+    unparsable: 0,
+    torn_last_line: false,
+    behind_torn: 0,
+  };
+  const lines = file.split("\n");
+  for (const [index, line] of lines.entries()) {
+    if (line.trim() === "") continue;
+    found.lines += 1;
+    let record = read(parsed(line));
+    if (record === null) {
+      found.unparsable += 1;
+      if (found.unparsable_lines.length < MAX_LINES_NAMED) found.unparsable_lines.push(index + 1);
+      if (index === lines.length - 1) found.torn_last_line = true;
+      record = behindTorn(line, read);
+      if (record !== null) found.behind_torn += 1;
+    }
+    if (record !== null) records.push({ line: index + 1, record });
+  }
+  found.taken = records.length;
+  return { records, found };
+}
+
+/** JSON, or undefined. */
+export function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A write that was cut off has no line break, so that the next record stands in the same line, behind it. */
+function behindTorn<T>(line: string, read: (value: unknown) => T | null): T | null {
+  let start = line.indexOf("{", 1);
+  for (let tried = 0; start !== -1 && tried < MAX_STARTS_TRIED; tried += 1) {
+    const record = read(parsed(line.slice(start)));
+    if (record !== null) return record;
+    start = line.indexOf("{", start + 1);
+  }
+  return null;
+}
