@@ -1,6 +1,8 @@
 import type { Env } from "./env.ts";
 import { serve } from "./http/server.ts";
 import { collectArtifacts } from "./maintenance/collect-artifacts.ts";
+import { resumeMoves } from "./maintenance/resume-moves.ts";
+import { retain } from "./maintenance/retain.ts";
 import { sweepLeases } from "./maintenance/sweep-leases.ts";
 
 export { FeedObject } from "./feed/feed-object.ts";
@@ -9,11 +11,20 @@ export { RunObject } from "./run/run-object.ts";
 export default {
   fetch: (request, env) => serve(request, env),
   async scheduled(controller, env) {
-    const sweep = await sweepLeases(env, controller.scheduledTime);
-    if (sweep.runs > 0) console.log(JSON.stringify({ event: "leases_swept", ...sweep }));
-    const collection = await collectArtifacts(env, controller.scheduledTime);
-    if (Object.values(collection).some((count) => count > 0)) {
-      console.log(JSON.stringify({ event: "artifacts_collected", ...collection }));
-    }
+    const nowMs = controller.scheduledTime;
+    await attend("leases_swept", () => sweepLeases(env, nowMs));
+    await attend("artifacts_collected", () => collectArtifacts(env, nowMs));
+    await attend("moves_resumed", () => resumeMoves(env, nowMs));
+    await attend("runs_retained", () => retain(env, nowMs));
   },
 } satisfies ExportedHandler<Env>;
+
+/** Attends to a duty and tells what it did, if anything. One that fails is left to the next tick and keeps no other from its turn. */
+async function attend(event: string, duty: () => Promise<object>): Promise<void> {
+  try {
+    const done = await duty();
+    if (Object.values(done).some((count) => count > 0)) console.log(JSON.stringify({ event, ...done }));
+  } catch (error) {
+    console.error(JSON.stringify({ event: "duty_failed", duty: event, error: String(error) }));
+  }
+}

@@ -16,6 +16,8 @@ export interface RunFilter {
   run_type?: string | undefined;
   status?: RunStatus | undefined;
   source?: string | undefined;
+  /** Only archived runs, or only others; both when absent. */
+  archived?: boolean | undefined;
 }
 
 /** A place in the list of runs, latest update first; the page begins after it. */
@@ -43,6 +45,7 @@ interface StoredRun {
   created_at_ms: number;
   updated_at_ms: number;
   task_counts: string;
+  archived_at_ms: number | null;
 }
 
 /** Whether lists choose or show a run by something that has changed, so that its row should follow at once. */
@@ -58,16 +61,17 @@ export function isListedAnew(before: RunHeader, after: RunHeader): boolean {
 const UPSERT = `
   INSERT INTO runs (tenant, run_id, run_type, run_type_key, source_client, source_key, workspace, workspace_key, status,
     objective, revision, last_event_seq, created_at_ms, updated_at_ms, task_counts, lease_due_at_ms)
-  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+  WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE tenant = ?1 AND run_id = ?2)
   ON CONFLICT (tenant, run_id) DO UPDATE SET
     run_type = excluded.run_type, run_type_key = excluded.run_type_key, source_client = excluded.source_client,
     source_key = excluded.source_key, workspace = excluded.workspace, workspace_key = excluded.workspace_key,
     status = excluded.status, objective = excluded.objective, revision = excluded.revision,
-    last_event_seq = excluded.last_event_seq, created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
+    archived_at_ms = NULL, last_event_seq = excluded.last_event_seq, created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
     task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms
   WHERE excluded.last_event_seq >= runs.last_event_seq`;
 
-/** Writes a run's row; a row that is already newer stays. Safe to repeat. */
+/** Writes a run's row; a row that is already newer stays, and a deleted run gets none. Safe to repeat. */
 export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<void> {
   const { run } = entry;
   const source = run.source_client ?? null;
@@ -112,11 +116,12 @@ export async function listRuns(
   if (filter.run_type !== undefined) where("run_type_key = ?", filterKey(filter.run_type));
   if (filter.status !== undefined) where("status = ?", filter.status);
   if (filter.source !== undefined) where("source_key = ?", filterKey(filter.source));
+  if (filter.archived !== undefined) where(`archived_at_ms IS ${filter.archived ? "NOT " : ""}NULL`);
   if (after !== null) where("(updated_at_ms, run_id) < (?, ?)", after.updated_at_ms, after.run_id);
   const { results } = await db
     .prepare(
       `SELECT run_id, run_type, source_client, workspace, status, objective, revision, last_event_seq, created_at_ms,
-         updated_at_ms, task_counts
+         updated_at_ms, task_counts, archived_at_ms
        FROM runs WHERE ${conditions.join(" AND ")} ORDER BY updated_at_ms DESC, run_id DESC LIMIT ?`,
     )
     .bind(...bindings, limit)

@@ -1,5 +1,5 @@
 import type { ArtifactProblem } from "../artifacts/problems.ts";
-import type { Refusal } from "../domain/refusals.ts";
+import { type Refusal, runNotFound } from "../domain/refusals.ts";
 import { CODES } from "../protocol/codes.ts";
 import type { Issue } from "../protocol/issue.ts";
 import type { HttpAnswer } from "./http-answer.ts";
@@ -76,6 +76,8 @@ export function contextProblem(problem: Problem): HttpAnswer {
   const { allow, lease_owner, lease_expires_at_ms, row, ...members } = problem as Problem &
     Record<string, unknown>;
   const headers = problemHeaders(problem);
+  // The contract knows no archive: what is there is not found (02 §1.5).
+  if (problem.code === "RUN_ARCHIVED") return jsonAnswer({ ...runNotFound }, { status: 404, headers });
   if (SOFT.has(problem.code)) return jsonAnswer({ ok: false, ...members }, { headers });
   // The contract answers a patch that does not fit with 400 (05 §2).
   const status = problem.code === "PATCH_PAYLOAD_INVALID" ? 400 : CODES[problem.code].status;

@@ -37,7 +37,16 @@ import {
   listPatchesContext,
   listPatchesNative,
 } from "./resources/log.ts";
-import { exportRun, importRun } from "./resources/moving.ts";
+import {
+  archive,
+  deleteRunNative,
+  exportRun,
+  getRetention,
+  importRun,
+  putRetention,
+  restore,
+} from "./resources/moving.ts";
+import { importReference } from "./resources/reference.ts";
 import { executeRollback, recordMutation } from "./resources/rollback.ts";
 import {
   createRunContext,
@@ -115,6 +124,9 @@ const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = 
   // After the routes whose names it would take for a checkpoint's.
   ["GET", "/checkpoints/:checkpoint", null, getCheckpoint],
   ["GET", "/governance-evidence", getEvidence, getEvidence],
+  ["DELETE", "", null, deleteRunNative],
+  ["POST", "/archive", null, archive],
+  ["POST", "/restore", null, restore],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
@@ -123,7 +135,10 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/context/runs", door: "context", handle: listRunsContext },
   { method: "POST", path: "/v1/runs", door: "native", handle: createRunNative },
   { method: "GET", path: "/v1/runs", door: "native", handle: listRunsNative },
+  { method: "GET", path: "/v1/retention", door: "native", handle: getRetention },
+  { method: "PUT", path: "/v1/retention", door: "native", handle: putRetention },
   { method: "POST", path: "/v1/runs/import", door: "native", handle: importRun },
+  { method: "POST", path: "/v1/runs/import/reference", door: "native", handle: importReference },
   { method: "GET", path: "/context/runs/events/stream", door: "context", handle: streamFeedContext },
   { method: "GET", path: "/v1/events/stream", door: "native", handle: streamFeedNative },
   ...RUN_ROUTES.flatMap(([method, path, context, native]): Route[] => [

@@ -3,6 +3,7 @@ import { BLOB_PART_BYTES, MAX_INLINE_BLOB_BYTES } from "../protocol/export-forma
 import type { ExportStart } from "../run/export-start.ts";
 import type { RunClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
+import type { ExtraList } from "../run/storage/checkpoints.ts";
 
 /** Commits are asked for in pages of about this size, in UTF-16 units. */
 const PAGE_LENGTH = 512 * 1024;
@@ -51,17 +52,35 @@ export async function* exportText(
     yield counted(`{"genesis":${line}}\n`, 1);
   }
   const lastSeq = start.header.last_event_seq;
+  const heads = extrasOf(run, "heads", -1);
+  let head = await heads.next();
+  const headsAt = async (seq: number): Promise<string[]> => {
+    const lines: string[] = [];
+    for (; !head.done && head.value.key === seq; head = await heads.next())
+      lines.push(`${head.value.line}\n`);
+    return lines;
+  };
+  for (const line of await headsAt(0)) yield counted(line, 1);
   for (let afterSeq = 0; afterSeq < lastSeq; ) {
     const { rows } = must(await run.readCommits({ afterSeq, uptoSeq: lastSeq, maxLength: PAGE_LENGTH }));
     let text = "";
+    let count = 0;
     for (const { seq, prev_hash, command_id, receipt, event, patch } of rows) {
       const members = `"seq":${seq},"prev_hash":${JSON.stringify(prev_hash)},"command_id":${JSON.stringify(command_id)}`;
       text += `{"commit":{${members},"receipt":${receipt},"event":${event},"patch":${patch}}}\n`;
+      count += 1;
+      for (const line of await headsAt(seq)) {
+        text += line;
+        count += 1;
+      }
     }
     const last = rows.at(-1)?.seq;
     if (last === undefined) throw new Error(`the log ends at ${afterSeq}, not at ${lastSeq}`);
-    yield counted(text, rows.length);
+    yield counted(text, count);
     afterSeq = last;
+  }
+  for (const list of ["names", "calls"] as const) {
+    for await (const { line } of extrasOf(run, list, "")) yield counted(`${line}\n`, 1);
   }
   for await (const blob of blobs?.list() ?? []) {
     const { sha256, bytes } = blob;
@@ -94,6 +113,18 @@ export function streamOf(pieces: AsyncGenerator<string>): ReadableStream<Uint8Ar
       await pieces.return(undefined);
     },
   });
+}
+
+async function* extrasOf(
+  run: RunClient,
+  list: ExtraList,
+  first: string | number,
+): AsyncGenerator<{ key: string | number; line: string }> {
+  for (let after: string | number | undefined = first; after !== undefined; ) {
+    const page: { key: string | number; line: string }[] = must(await run.readExtras({ list, after }));
+    yield* page;
+    after = page.at(-1)?.key;
+  }
 }
 
 async function* genesisLines(run: RunClient, parts: number): AsyncGenerator<string> {

@@ -9,8 +9,8 @@ import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
  *     {"baton_export":1,"run_id":…,"initial":RunHeader,"created_command":…,"last_event_seq":…}
  *     {"genesis":<state line>}            the state the run began with, if not empty (domain/state-lines.ts)
  *     {"commit":{"seq":…,"prev_hash":…,"command_id":…,"receipt":…,"event":…,"patch":…}}
- *     {"checkpoint":CheckpointHead}       named and manual ones, ascending by seq, each followed by its lines
- *     {"checkpoint_line":<state line>}
+ *     {"checkpoint":CheckpointHead}       behind the commit of its seq: its state is the run's at that place
+ *     {"checkpoint_name":{"name":…,"seq":…}}
  *     {"checkpoint_command":{"command_id":…,"fingerprint":…,"head":CheckpointHead}}
  *     {"blob":{"sha256":…,"bytes":…}}     a content that the run refers to; inline where parts follow
  *     {"blob_part":"<base64>"}
@@ -180,6 +180,10 @@ const checkpointHead = z.looseObject({
   seq: uint,
   ts_ms: uint,
   reason: z.string(),
+  name: optionalText,
+  automatic: z.boolean().optional(),
+  state_sha256: sha256.nullish(),
+  log_hash: sha256.nullish(),
 });
 
 export const exportHeader = z.strictObject({
@@ -203,7 +207,7 @@ export const exportLine = z
       patch: patchRecord.nullable(),
     }),
     checkpoint: checkpointHead,
-    checkpoint_line: storedStateEntry,
+    checkpoint_name: z.strictObject({ name: z.string().min(1), seq: uint }),
     checkpoint_command: z.strictObject({
       command_id: z.string().min(1),
       fingerprint: z.string(),

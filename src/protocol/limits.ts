@@ -33,6 +33,9 @@ export const MAX_ERROR_LENGTH = 64 * 1024;
 /** A request body, as the reference engine has it (contract 02 §1.3). */
 export const MAX_BODY_BYTES = 2 * 1024 * 1024;
 
+/** The files of a run of the reference engine, together: they are converted in memory. */
+export const MAX_REFERENCE_BYTES = 16 * 1024 * 1024;
+
 /** One batch is one transaction; this bounds how long it holds the run. */
 export const MAX_TASKS_PER_BATCH = 500;
 

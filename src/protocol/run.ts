@@ -81,4 +81,6 @@ export interface RunSummary {
   created_at_ms: number;
   updated_at_ms: number;
   task_counts: TaskCounts;
+  /** Epoch ms; null while the run is in its object. */
+  archived_at_ms: number | null;
 }

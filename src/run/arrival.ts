@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import { runHolder } from "../artifacts/keys.ts";
 import type { Commit } from "../domain/commit.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
 import { bytesOver } from "../domain/json-size.ts";
@@ -6,6 +7,7 @@ import { changeOf } from "../domain/memory.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import { stateLines } from "../domain/state-lines.ts";
 import { tenantKey } from "../identity/tenant.ts";
+import type { CheckpointHead, ContractCheckpointHead } from "../protocol/checkpoint.ts";
 import {
   type ExportChecks,
   type ExportEnd,
@@ -18,15 +20,22 @@ import {
   storedPayloads,
 } from "../protocol/export-format.ts";
 import type { Issue } from "../protocol/issue.ts";
-import { MAX_COMMIT_BYTES, MAX_RUN_HEADER_BYTES, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
+import {
+  MAX_COMMIT_BYTES,
+  MAX_RUN_HEADER_BYTES,
+  MAX_STORED_CHECKPOINT_BYTES,
+  MAX_TASKS_PER_RUN,
+} from "../protocol/limits.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import { readShape } from "../protocol/shape.ts";
 import { commitHash, initialHash, type LogRow } from "./chain.ts";
+import { checkpointKey, measure, putLines } from "./checkpoint-objects.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { type Line, LineFault, linesOf } from "./line-reader.ts";
 import { overview, type RunOverview } from "./reads.ts";
 import { RunState } from "./run-state.ts";
 import { stateDigest } from "./state-digest.ts";
+import { linesInParts } from "./storage/checkpoints.ts";
 import { GenesisTable } from "./storage/genesis.ts";
 import type { CreatedCommand, RunRow } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
@@ -56,6 +65,8 @@ export interface ArrivalRequest {
 export interface ContentKeeper {
   keep(holder: string, content: Uint8Array): Promise<{ sha256: string }>;
   hold(holder: string, sha256: string[]): Promise<string[]>;
+  /** Notes that the holder has by now what was held for it. */
+  confirm(holder: string, sha256: null): Promise<void>;
   release(holder: string): Promise<void>;
 }
 
@@ -65,6 +76,7 @@ export interface ArrivalPlace {
   storage: DurableObjectStorage;
   /** Null when the deployment has no bucket. */
   contents: ContentKeeper | null;
+  bucket: R2Bucket | null;
   /** False once another attempt has begun. */
   isCurrent(): boolean;
 }
@@ -81,13 +93,16 @@ const MAX_DEPTH = 100;
 const RANKS = {
   genesis: 1,
   commit: 2,
-  checkpoint: 3,
-  checkpoint_line: 3,
+  checkpoint: 2,
+  checkpoint_name: 3,
   checkpoint_command: 4,
   blob: 5,
   blob_part: 5,
   end: 6,
 } as const satisfies Record<keyof ExportLine, number>;
+
+/** Lines that are taken one by one, because they may have to wait for something. */
+const AWAITED: ReadonlySet<keyof ExportLine> = new Set(["checkpoint", "blob", "blob_part", "end"]);
 
 /** Thrown where an export breaks a rule; says which line. */
 class ArrivalFault extends Error {
@@ -119,6 +134,8 @@ export async function arrive(
   try {
     return { ok: true, checks: await arrival.read(lines) };
   } catch (error) {
+    if (place.isCurrent()) await place.contents?.release(runHolder(request.run_id));
+    if (arrival.objectKeys.length > 0) await place.bucket?.delete(arrival.objectKeys);
     const refusal = refusalOf(error);
     if (refusal === null) throw error;
     return { ok: false, refusal };
@@ -154,6 +171,8 @@ async function digestOf(lines: ReadableStream<Uint8Array>): Promise<string | nul
 }
 
 class Arrival {
+  /** What was written to R2 on the way. */
+  readonly objectKeys: string[] = [];
   readonly #place: ArrivalPlace;
   readonly #request: ArrivalRequest;
   readonly #hash: Hash = createHash("sha256");
@@ -216,13 +235,14 @@ class Arrival {
       if (RANKS[kind] < this.#rank) throw new ArrivalFault(number, kind, "order", `${kind} comes too late`);
       this.#rank = RANKS[kind];
       if (kind !== "end") this.#hash.update(line.bytes);
-      if (kind !== "blob" && kind !== "blob_part" && kind !== "end") {
+      if (!AWAITED.has(kind)) {
         batch.push({ line, value });
         batchBytes += line.bytes.length;
         if (batchBytes >= BATCH_BYTES) await write();
         continue;
       }
       await write();
+      if (value.checkpoint !== undefined) await this.#takeCheckpoint(number, value.checkpoint);
       if (value.blob_part === undefined) await this.#closeBlob();
       if (value.blob !== undefined) {
         this.#blob = { ...value.blob, parts: [], length: 0, line: number };
@@ -289,6 +309,83 @@ class Arrival {
   #take(number: number, value: ExportLine): void {
     if (value.genesis !== undefined) this.#takeGenesis(number, value.genesis);
     else if (value.commit !== undefined) this.#takeCommit(number, value.commit);
+    else if (value.checkpoint_name !== undefined) this.#takeName(number, value.checkpoint_name);
+    else if (value.checkpoint_command !== undefined) this.#takeCall(number, value.checkpoint_command);
+  }
+
+  /** A checkpoint of the state that the commits so far have led to: so its digest proves something, and nothing else has to come. */
+  async #takeCheckpoint(number: number, head: NonNullable<ExportLine["checkpoint"]>): Promise<void> {
+    const { state, header, initial } = this.#run();
+    if (head.seq !== this.#commits)
+      throw new ArrivalFault(
+        number,
+        "checkpoint.seq",
+        "order",
+        "does not stand behind the commit of its seq",
+      );
+    if (head.run_id !== header.run_id)
+      throw new ArrivalFault(number, "checkpoint.run_id", "same_run", "is of another run");
+    if (this.#commits === 0) this.#startChain();
+    const exported = stateDigest(this.#stateLinesAsExported(state, header.initial));
+    if (head.state_sha256 != null && head.state_sha256 !== exported)
+      throw new ArrivalFault(
+        number,
+        "checkpoint.state_sha256",
+        "verified",
+        "is not the run's state at this place",
+      );
+    if (head.log_hash != null && head.log_hash !== this.#exportedHash)
+      throw new ArrivalFault(
+        number,
+        "checkpoint.log_hash",
+        "verified",
+        "is not the hash of the commit before",
+      );
+    const own: CheckpointHead = {
+      ...(head as ContractCheckpointHead & { name?: string }),
+      run_id: initial.run_id,
+      automatic: head.automatic ?? false,
+      state_sha256: null,
+      log_hash: this.#storedHash,
+    };
+    const lines = [...state.texts.stateLines()];
+    const size = await measure(lines);
+    own.state_sha256 = size.sha256;
+    const { bucket, sql } = this.#place;
+    let objectKey: string | null = null;
+    if (bucket !== null && size.bytes > MAX_STORED_CHECKPOINT_BYTES) {
+      objectKey = checkpointKey(initial, own.seq);
+      this.objectKeys.push(objectKey);
+      await putLines(bucket, objectKey, lines, size);
+    }
+    this.#mustBeCurrent(number);
+    this.#guard(number, () =>
+      sql.transaction(() => {
+        let part = 0;
+        for (const text of objectKey === null ? linesInParts(lines) : []) {
+          state.checkpoints.putPart(own.seq, part, text);
+          part += 1;
+        }
+        state.checkpoints.put({ head: own, objectKey, lines: lines.length }, null);
+      }),
+    );
+    this.#checkpoints += 1;
+  }
+
+  #takeName(number: number, { name, seq }: NonNullable<ExportLine["checkpoint_name"]>): void {
+    this.#guard(number, () => this.#run().state.checkpoints.putName(name, seq));
+  }
+
+  /** The call that made a checkpoint: its repeat is answered as it was, as far as that is still so. */
+  #takeCall(number: number, call: NonNullable<ExportLine["checkpoint_command"]>): void {
+    const { state, initial } = this.#run();
+    const { command_id: commandId, fingerprint, head } = call;
+    const kept = state.checkpoints.at(head.seq)?.head;
+    const sums = this.#isRenamed
+      ? { state_sha256: kept?.state_sha256 ?? null, log_hash: kept?.log_hash ?? null }
+      : {};
+    const own = { ...head, run_id: initial.run_id, ...sums } as CheckpointHead;
+    this.#guard(number, () => state.checkpoints.putCall({ commandId, fingerprint }, own));
   }
 
   #takeGenesis(number: number, entry: NonNullable<ExportLine["genesis"]>): void {
@@ -441,6 +538,7 @@ class Arrival {
       state.settle(this.#row(newHead(initial), this.#createdCommand(end)));
     });
     await this.#place.storage.sync();
+    if (blobs > 0) await this.#contents().confirm(this.#holder(), null);
     return {
       ...end,
       last_event_seq: this.#commits,
@@ -485,7 +583,7 @@ class Arrival {
   }
 
   #holder(): string {
-    return `run:${this.#request.run_id}`;
+    return runHolder(this.#request.run_id);
   }
 
   #contents(): ContentKeeper {

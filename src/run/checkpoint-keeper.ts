@@ -113,6 +113,11 @@ export class CheckpointKeeper {
     return this.#create(asked, command, false);
   }
 
+  /** Resolves when none is being made. */
+  async settled(): Promise<void> {
+    while (this.#busy !== null) await this.#busy;
+  }
+
   /** A checkpoint by id, name or seq, or the newest one. */
   find(selector: string | "latest"): StoredCheckpoint | null {
     const { checkpoints } = this.#state;

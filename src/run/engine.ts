@@ -3,7 +3,7 @@ import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
-import { limitExceeded, type Refusal } from "../domain/refusals.ts";
+import { limitExceeded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
@@ -48,6 +48,8 @@ interface Waiting {
 /** One transaction stays short enough not to delay reads. */
 const MAX_GROUP = 128;
 
+const GONE: Answer = { ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } };
+
 /** What the engine tells the object after a group of commands was made durable. */
 export interface CommitListener {
   /** In the same turn as the commits, before they are flushed: the place to arm the alarm. */
@@ -79,6 +81,7 @@ export class Engine {
   readonly #clock: () => number;
   #queue: Waiting[] = [];
   #isLeading = false;
+  #isClosed = false;
   readonly #crowd = new Crowd();
   #nowMs = 0;
 
@@ -101,6 +104,7 @@ export class Engine {
 
   /** Takes a command in; resolves once it is durable, or refused. Rejects only for a fault, which undid it. */
   submit(submission: Submission): Promise<Answer> {
+    if (this.#isClosed) return Promise.resolve(GONE);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     this.#queue.push({ submission, resolve, reject });
     this.#crowd.arrived(this.#queue.length);
@@ -115,10 +119,17 @@ export class Engine {
     return decision.ok ? null : decision.refusal;
   }
 
+  /** The run is about to go: what is flushed is answered, nothing more is taken. */
+  close(): void {
+    this.#isClosed = true;
+    for (const { resolve } of this.#queue.splice(0)) resolve(GONE);
+  }
+
   async #lead(): Promise<void> {
     this.#isLeading = true;
     while (this.#queue.length > 0) {
       await this.#crowd.gather(() => this.#queue.length);
+      if (this.#isClosed) break;
       const group = this.#queue.splice(0, MAX_GROUP);
       const settle: (() => void)[] = [];
       const before = this.#state.head().run;
@@ -133,7 +144,7 @@ export class Engine {
         await this.#storage.sync();
         this.#crowd.met(group.length + this.#queue.length);
         for (const answer of settle) answer();
-        this.#listener.flushed(before);
+        if (!this.#isClosed) this.#listener.flushed(before);
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
         this.#listener.failed(error);

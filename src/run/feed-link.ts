@@ -41,6 +41,7 @@ export class FeedLink {
   /** Counts the calls of `resume`: an answer to a push that began before one is out of date. */
   #resumed = 0;
   #isPushing = false;
+  #isClosed = false;
   #failures = 0;
   #dueAtMs: number | null = null;
   /** After a failure: no push before this, epoch ms. */
@@ -86,6 +87,11 @@ export class FeedLink {
     if (this.#isFollowed) this.owe(nowMs + RETRY_DELAY_MS);
   }
 
+  /** The run is about to go: nothing more is pushed. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
   /** The feed is followed again, or about to be. */
   resume(): void {
     this.#resumed += 1;
@@ -115,7 +121,7 @@ export class FeedLink {
   async #pushAll(fresh: Stretch | null): Promise<void> {
     this.#isPushing = true;
     try {
-      for (let next = fresh; this.#takenSeq < this.#durableSeq; next = null) {
+      for (let next = fresh; this.#takenSeq < this.#durableSeq && !this.#isClosed; next = null) {
         const isNext = next?.after_seq === this.#takenSeq && next.upto_seq === this.#durableSeq;
         const known = isNext ? next : null;
         const read = known ?? readWhole(this.#state, this.#takenSeq, this.#durableSeq);

@@ -23,6 +23,11 @@ export class Followers {
     return { socket, response: new Response(null, { status: 101, webSocket: client }) };
   }
 
+  /** Closes all sockets: who comes back learns what has become of the object. */
+  dismiss(): void {
+    for (const socket of this.#ctx.getWebSockets()) socket.close(1001, "gone");
+  }
+
   /** Tells all followers, if there are any. One that cannot be told is cut off: it comes back and reads what it missed. */
   tell(textOf: () => string): void {
     // With many followers even this list takes its time: it is asked for once.

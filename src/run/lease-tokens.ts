@@ -5,6 +5,11 @@ export function newLeaseKey(): string {
   return randomBytes(32).toString("hex");
 }
 
+/** The fingerprint that stands for a token wherever it is stored or shown: `sha256:<32 hex digits>`. */
+export function maskToken(token: string): string {
+  return `sha256:${createHash("sha256").update(token).digest("hex").slice(0, 32)}`;
+}
+
 const MAX_MASKS = 500;
 const MAX_TOKEN_LENGTH = 100;
 
@@ -38,11 +43,11 @@ export class LeaseTokens {
     return `lease-${uuid}`;
   }
 
-  /** The fingerprint that stands for a token wherever it is stored or shown: `sha256:<32 hex digits>`. */
+  /** The same as the function of that name. */
   maskToken(token: string): string {
     const known = this.#masks.get(token);
     if (known !== undefined) return known;
-    const mask = `sha256:${createHash("sha256").update(token).digest("hex").slice(0, 32)}`;
+    const mask = maskToken(token);
     // A token of a request can be of any length.
     if (token.length <= MAX_TOKEN_LENGTH) this.#masks.set(token, mask);
     const [oldest] = this.#masks.keys();

@@ -27,6 +27,7 @@ export class Outbox {
   readonly #feedsSeq: () => number;
   #flushing: Promise<void> | null = null;
   #failures = 0;
+  #isClosed = false;
 
   /** @param feedsSeq tells up to where no feed is owed anything. */
   constructor(db: D1Database, tenant: string, state: RunState, nowMs: number, feedsSeq: () => number) {
@@ -67,12 +68,19 @@ export class Outbox {
    */
   async flush(nowMs: number): Promise<void> {
     while (this.#flushing !== null) await this.#flushing;
+    if (this.#isClosed) return;
     if (this.#dueAtMs === null && !this.#isBehind()) return;
     if (this.#failures > 0 && this.#dueAtMs !== null && this.#dueAtMs > nowMs) return;
     this.#flushing = this.#write().finally(() => {
       this.#flushing = null;
     });
     await this.#flushing;
+  }
+
+  /** The run is about to go: resolves when nothing is on its way to the directory, and nothing will be. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    while (this.#flushing !== null) await this.#flushing;
   }
 
   async #write(): Promise<void> {

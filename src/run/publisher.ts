@@ -74,6 +74,12 @@ export class Publisher {
     for (const link of this.#links) link.published(uptoSeq, fresh, nowMs);
   }
 
+  /** The run is about to go: its followers are told by a closed socket, and find it gone when they come back. */
+  close(): void {
+    for (const link of this.#allLinks()) link.close();
+    this.#followers.dismiss();
+  }
+
   /** The feeds are followed again, or about to be: whatever is committed from now on is pushed. */
   resume(): void {
     for (const link of this.#links) link.resume();

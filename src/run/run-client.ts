@@ -10,8 +10,12 @@ export type RunClient = Pick<
   RunObject,
   | "create"
   | "arrive"
+  | "presence"
+  | "erase"
+  | "leaveForArchive"
   | "startExport"
   | "readGenesis"
+  | "readExtras"
   | "fetch"
   | "submit"
   | "admits"

@@ -1,4 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
+import { artifactStore } from "../artifacts/store.ts";
 import { isListedAnew } from "../directory/runs.ts";
 import { type AuditMembers, auditMembers } from "../domain/audit.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
@@ -17,7 +18,14 @@ import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts
 import { CheckpointKeeper, type CheckpointRequest, type WholeCheckpoint } from "./checkpoint-keeper.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { evidencePackage } from "./evidence.ts";
-import { type ExportStart, exportStart } from "./export-start.ts";
+import {
+  type ArchivedExport,
+  EXTRAS_PAGE,
+  type ExportStart,
+  type ExtrasQuery,
+  exportStart,
+  refusalToArchive,
+} from "./export-start.ts";
 import {
   type FilesPage,
   type FilesQuery,
@@ -71,7 +79,18 @@ import { type RowCounts, Sql } from "./storage/sql.ts";
 import { NO_TASKS } from "./storage/tasks.ts";
 import { packStretches } from "./stretch.ts";
 import { type Text, toText } from "./text.ts";
-import { absence, occupation, readTombstone, type Tombstone, wipe } from "./tombstone.ts";
+import {
+  absence,
+  bury,
+  type ErasureRequest,
+  finishWiping,
+  occupation,
+  type Presence,
+  readTombstone,
+  refusalToErase,
+  type Tombstone,
+  wipe,
+} from "./tombstone.ts";
 import type { Vouchers } from "./verify-log.ts";
 import { vouchersOf } from "./vouchers.ts";
 
@@ -142,6 +161,7 @@ export class RunObject extends DurableObject<Env> {
     const awake = ctx.blockConcurrencyWhile(async () => {
       migrate(this.#sql, MIGRATIONS);
       this.#tombstone = readTombstone(this.#sql);
+      if (this.#tombstone !== null) return finishWiping(this.#sql, this.#tombstone);
       const state = RunState.open(this.#sql);
       if (state === null) return;
       this.#load(state);
@@ -199,7 +219,10 @@ export class RunObject extends DurableObject<Env> {
     const tombstone = this.#tombstone;
     const occupied = occupation(tombstone, request.run_id);
     const isRestored = request.restores && tombstone?.kind === "archived";
-    if (occupied !== null && !isRestored) return { ok: false, refusal: occupied };
+    if (occupied !== null && !isRestored) {
+      await lines.cancel();
+      return { ok: false, refusal: occupied };
+    }
     const attempt = Symbol("arrival");
     this.#clear(attempt);
     migrate(this.#sql, MIGRATIONS);
@@ -207,7 +230,8 @@ export class RunObject extends DurableObject<Env> {
     const place = {
       sql: this.#sql,
       storage: this.ctx.storage,
-      contents: null,
+      contents: artifactStore(this.env, tenantKey(request.tenant)),
+      bucket: this.env.ARTIFACTS ?? null,
       isCurrent: () => this.#arrival === attempt,
     };
     try {
@@ -222,6 +246,42 @@ export class RunObject extends DurableObject<Env> {
     } finally {
       if (this.#arrival === attempt) this.#clear(null);
     }
+  }
+
+  /** What is here, for those who delete and archive. */
+  async presence(): Promise<Presence> {
+    if (this.#loaded === null) return this.#tombstone ?? { kind: "nothing" };
+    const { state } = this.#loaded;
+    const { created_at_ms } = state.row.initial;
+    return { kind: "run", created_at_ms, revision: state.head().run.revision };
+  }
+
+  /**
+   * Deletes what is here for good and leaves a tombstone; twice is as good as once. Another run than the one that was
+   * created then, and a run that has moved on from the expected revision, are left alone.
+   */
+  async erase(meant: ErasureRequest): Promise<Result<null>> {
+    const refusal = this.#loaded === null ? null : refusalToErase(this.#loaded.state, meant);
+    if (refusal !== null) {
+      this.#loaded?.outbox.owe(Date.now());
+      this.#arm();
+      return { ok: false, refusal };
+    }
+    await this.#leave({ kind: "deleted", at_ms: Date.now() });
+    return { ok: true, value: null };
+  }
+
+  /** Leaves a run to its archive, if it is still what was exported; else it stays as it is. */
+  async leaveForArchive(
+    exported: ArchivedExport,
+  ): Promise<Result<{ archived_at_ms: number; revision: number }>> {
+    if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
+    const refusal = refusalToArchive(exportStart(this.#loaded.state), exported);
+    if (refusal !== null) return { ok: false, refusal };
+    const { archive, revision } = exported;
+    const tombstone: Tombstone = { kind: "archived", at_ms: Date.now(), revision, archive };
+    await this.#leave(tombstone);
+    return { ok: true, value: { archived_at_ms: tombstone.at_ms, revision } };
   }
 
   /** Runs one command through the engine; `submit` of run-client.ts gives its answer as a value. */
@@ -333,6 +393,11 @@ export class RunObject extends DurableObject<Env> {
   /** What an export says of this very moment. */
   async startExport(): Promise<Result<ExportStart>> {
     return this.#read(({ state }) => exportStart(state));
+  }
+
+  /** What an export tells of checkpoints, as lines; page by page. */
+  async readExtras({ list, after }: ExtrasQuery): Promise<Result<{ key: string | number; line: string }[]>> {
+    return this.#read(({ state }) => state.checkpoints.extras(list, after, EXTRAS_PAGE));
   }
 
   /** A part of the state that the run began with, as text (domain/state-lines.ts); parts may end anywhere. */
@@ -466,6 +531,28 @@ export class RunObject extends DurableObject<Env> {
       if (error instanceof LogDamaged) return { ok: false, refusal: error.refusal };
       throw error;
     }
+  }
+
+  /** The run goes: nothing more is taken or told, what is on its way out is awaited, and storage is wiped. */
+  async #leave(tombstone: Tombstone): Promise<void> {
+    const loaded = this.#loaded;
+    this.#loaded = null;
+    this.#arrival = null;
+    this.#tombstone = tombstone;
+    migrate(this.#sql, MIGRATIONS);
+    bury(this.#sql, tombstone);
+    loaded?.engine.close();
+    loaded?.publisher.close();
+    await loaded?.outbox.close();
+    await loaded?.checkpoints.settled();
+    await this.ctx.blockConcurrencyWhile(async () => {
+      // An archived run's tombstone must outlive any crash: it says where the run is.
+      if (tombstone.kind === "deleted") await this.ctx.storage.deleteAll();
+      wipe(this.#sql, tombstone);
+      await this.ctx.storage.deleteAlarm();
+      await this.ctx.storage.sync();
+    });
+    this.#alarm.fired();
   }
 
   #createdBefore({ state }: Loaded, { command, draft }: CreateRequest): Result<Created> {

@@ -1,5 +1,7 @@
+import type { RunHead } from "../domain/head.ts";
 import type { Refusal } from "../domain/refusals.ts";
 import { runNotFound } from "../domain/refusals.ts";
+import type { RunHeader } from "../protocol/run.ts";
 import { migrate } from "./storage/migrate.ts";
 import { MIGRATIONS } from "./storage/schema.ts";
 import type { Sql } from "./storage/sql.ts";
@@ -15,7 +17,14 @@ export interface ArchiveRef {
 /** What is left in an object whose run is gone from there. */
 export type Tombstone =
   /** For good: the id is never used again. */
-  { kind: "deleted"; at_ms: number } | { kind: "archived"; at_ms: number; archive: ArchiveRef };
+  | { kind: "deleted"; at_ms: number }
+  | { kind: "archived"; at_ms: number; revision: number; archive: ArchiveRef };
+
+/** What is in an object: a run, what is left of one, or nothing. */
+export type Presence =
+  | { kind: "run"; created_at_ms: number; revision: number }
+  | Tombstone
+  | { kind: "nothing" };
 
 interface DocRow extends Record<string, SqlStorageValue> {
   doc: string;
@@ -38,6 +47,19 @@ export function wipe(sql: Sql, tombstone: Tombstone | null): void {
   });
 }
 
+/** Marks an object whose run is about to be wiped: from then on it holds none, whatever else is still stored. */
+export function bury(sql: Sql, tombstone: Tombstone): void {
+  sql.run(
+    "INSERT INTO tombstone VALUES (1, ?) ON CONFLICT (only_row) DO UPDATE SET doc = excluded.doc",
+    JSON.stringify(tombstone),
+  );
+}
+
+/** Wipes what a crash has left beside a tombstone. */
+export function finishWiping(sql: Sql, tombstone: Tombstone): void {
+  if (sql.first("SELECT only_row FROM run") !== null) wipe(sql, tombstone);
+}
+
 /** Why there is no run to read or write here. */
 export function absence(tombstone: Tombstone | null): Refusal {
   if (tombstone?.kind !== "archived") return runNotFound;
@@ -50,4 +72,24 @@ export function occupation(tombstone: Tombstone | null, runId: string): Refusal 
   return tombstone.kind === "deleted"
     ? { code: "RUN_DELETED", error: "the run was deleted" }
     : { code: "CONTEXT_RUN_EXISTS", error: "run already exists, and is archived", run_id: runId };
+}
+
+/** Which run is meant to be deleted. */
+export interface ErasureRequest {
+  /** When it was created, epoch ms; null for whatever is here. */
+  created_at_ms: number | null;
+  /** Null for any. */
+  expected_revision: number | null;
+}
+
+/** Why the run that is here is not the one to be deleted, or not yet; null when it is. */
+export function refusalToErase(
+  state: { row: { initial: RunHeader }; head(): RunHead },
+  { created_at_ms, expected_revision }: ErasureRequest,
+): Refusal | null {
+  if (created_at_ms !== null && state.row.initial.created_at_ms !== created_at_ms) return runNotFound;
+  const { revision } = state.head().run;
+  if (expected_revision === null || expected_revision === revision) return null;
+  const error = `run is at revision ${revision}, not ${expected_revision}`;
+  return { code: "RUN_REVISION_MISMATCH", error, revision };
 }

@@ -36,7 +36,7 @@ export async function call(
     ...(bytes === undefined ? {} : { body: bytes }),
   });
   const text = await response.text();
-  const isJson = (response.headers.get("content-type") ?? "").includes("json") && text !== "";
+  const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "") && text !== "";
   return {
     status: response.status,
     headers: response.headers,

@@ -73,6 +73,7 @@ describe("design: the directory's rows", () => {
         ...run,
         created_at_ms: 1_000,
         task_counts: COUNTS,
+        archived_at_ms: null,
       },
     ]);
   });

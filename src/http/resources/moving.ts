@@ -1,11 +1,18 @@
+import { readRetention, writeRetention } from "../../directory/departures.ts";
+import { archiveMissing, archiveRun, restoreRun } from "../../moving/archive.ts";
 import { artifactBlobs } from "../../moving/blobs.ts";
 import { exportText, streamOf } from "../../moving/export.ts";
 import { firstLineOf } from "../../moving/first-line.ts";
+import { deleteRun } from "../../moving/remove.ts";
 import { MAX_EXPORT_LINE_BYTES } from "../../protocol/export-format.ts";
 import { issueForId } from "../../protocol/ids.ts";
+import { readIfMatch } from "../../protocol/if-match.ts";
+import { retentionBody } from "../../protocol/retention.ts";
 import type { Arrived } from "../../run/arrival.ts";
 import { importInvalid } from "../../run/arrival.ts";
+import { readBody } from "../body.ts";
 import { type Call, unwrap } from "../call.ts";
+import { discard } from "../discard.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { identify } from "../idempotency.ts";
 import { jsonAnswer } from "../json.ts";
@@ -34,6 +41,7 @@ export async function importRun(call: Call): Promise<HttpAnswer> {
   const query = call.query({ run_id: "string" });
   const type = call.request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
   if (type !== NDJSON && type !== "application/ndjson") {
+    await discard(call.request.body);
     throw new RequestRefused({
       code: "CONTENT_TYPE_UNSUPPORTED",
       error: `content type must be ${NDJSON}`,
@@ -48,6 +56,44 @@ export async function importRun(call: Call): Promise<HttpAnswer> {
   const command = identified && { command_id: identified.commandId, fingerprint: null };
   const arrived = await call.run(run_id).arrive(first.stream, { tenant: call.tenant, run_id, command });
   return arrivedAnswer(unwrap(arrived));
+}
+
+/** `DELETE /v1/runs/{run_id}`: for good (docs/moving.md). With `If-Match`, only at that revision. */
+export async function deleteRunNative(call: Call): Promise<HttpAnswer> {
+  const read = readIfMatch(call.request.headers.get("if-match"));
+  if (!read.ok) refuseIssues("HEADER_INVALID", [read.issue]);
+  unwrap(await deleteRun(call.env, call.tenantKey, call.id("run_id"), read.revision ?? null));
+  return { status: 204, headers: {}, body: null };
+}
+
+/** `POST /v1/runs/{run_id}/archive`. */
+export async function archive(call: Call): Promise<HttpAnswer> {
+  const archived = unwrap(await archiveRun(call.env, call.tenantKey, call.id("run_id")));
+  const { archived_at_ms, revision, archive } = archived;
+  const { sha256, bytes } = archive;
+  return jsonAnswer({ run_id: call.id("run_id"), archived_at_ms, revision, archive: { sha256, bytes } });
+}
+
+/** `POST /v1/runs/{run_id}/restore`. */
+export async function restore(call: Call): Promise<HttpAnswer> {
+  const restored = await restoreRun(call.env, call.tenant, call.tenantKey, call.id("run_id"));
+  const { run, checks } = unwrap(restored);
+  return jsonAnswer({ run, checked: checks }, { headers: { etag: `"${run.revision}"` } });
+}
+
+/** `GET /v1/retention`. */
+export async function getRetention(call: Call): Promise<HttpAnswer> {
+  return jsonAnswer({ retention: await readRetention(call.env.DIRECTORY, call.tenantKey) });
+}
+
+/** `PUT /v1/retention`: replaces what was said before; cron goes by it from its next tick on. */
+export async function putRetention(call: Call): Promise<HttpAnswer> {
+  const retention = await readBody(call.request, retentionBody, { mayBeEmpty: false });
+  if (retention.archive_after_ms !== null && call.env.ARTIFACTS === undefined) {
+    throw new RequestRefused(archiveMissing);
+  }
+  await writeRetention(call.env.DIRECTORY, call.tenantKey, retention, Date.now());
+  return jsonAnswer({ retention });
 }
 
 /** The answer to a call that brought a run here. */

@@ -99,7 +99,7 @@ export async function listRunsContext(call: Call): Promise<HttpAnswer> {
   const rows = await listRuns(
     call.env.DIRECTORY,
     tenantKey(call.tenant),
-    filterOf({ workspace, run_type, source }),
+    { ...filterOf({ workspace, run_type, source }), archived: false },
     null,
     pageLimit(limit),
   );
@@ -122,11 +122,12 @@ async function readWholeRun(call: Call, runId: string): Promise<(WholeRun & { ru
 
 /** `GET /v1/runs`: from the directory alone. */
 export async function listRunsNative(call: Call): Promise<HttpAnswer> {
-  const { workspace, run_type, source, status, limit, cursor } = call.query({
+  const { workspace, run_type, source, status, archived, limit, cursor } = call.query({
     workspace: "string",
     run_type: "string",
     source: "string",
     status: "string",
+    archived: "bool",
     limit: "uint",
     cursor: "string",
   });
@@ -136,7 +137,7 @@ export async function listRunsNative(call: Call): Promise<HttpAnswer> {
     refuseIssues("QUERY_INVALID", [{ field: "status", rule: "one_of", message }]);
   }
   const size = pageLimit(limit);
-  const filter = { ...filterOf({ workspace, run_type, source }), status: runStatus };
+  const filter = { ...filterOf({ workspace, run_type, source }), status: runStatus, archived };
   const after = readCursor(cursor, isRunCursor);
   const rows = await listRuns(call.env.DIRECTORY, tenantKey(call.tenant), filter, after, size + 1);
   const runs = rows.slice(0, size);

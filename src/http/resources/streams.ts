@@ -1,5 +1,5 @@
 import { type ListedRun, runsById, runsInScope } from "../../directory/runs.ts";
-import { runNotFound } from "../../domain/refusals.ts";
+import { type Refusal, runNotFound } from "../../domain/refusals.ts";
 import { isTerminal } from "../../domain/run.ts";
 import { isAbsolutePath, normalisePath } from "../../domain/workspace.ts";
 import { feedClient } from "../../feed/feed-client.ts";
@@ -168,7 +168,7 @@ async function backlogAt(
 function openRun(call: Call, withPatches: boolean) {
   return async (onArrival: (length: number) => void): Promise<RunSource> => {
     const source = await RunSource.open(() => call.run(), withPatches, onArrival);
-    if (source === null) throw new RequestRefused(runNotFound);
+    if (source === null) throw new RequestRefused(await absenceOf(call));
     return source;
   };
 }
@@ -335,4 +335,10 @@ async function newerThanFeed(
     patches.set(runId, Math.min(seqs[1], last));
   }
   return { events, patches };
+}
+
+/** Why there is no run to follow. */
+async function absenceOf(call: Call): Promise<Refusal> {
+  const overview = await call.run().readOverview();
+  return overview.ok ? runNotFound : overview.refusal;
 }

@@ -19,6 +19,19 @@ export interface CheckpointCommand {
   fingerprint: string;
 }
 
+/** What an export tells of checkpoints: those there are, their names, and the calls that made them. */
+export type ExtraList = "heads" | "names" | "calls";
+
+const EXTRAS: Record<ExtraList, string> = {
+  heads: `SELECT seq AS key, '{"checkpoint":' || head || '}' AS line FROM checkpoints
+          WHERE seq > ? ORDER BY seq LIMIT ?`,
+  names: `SELECT name AS key, json_object('checkpoint_name', json_object('name', name, 'seq', seq)) AS line
+          FROM checkpoint_names WHERE name > ? ORDER BY name LIMIT ?`,
+  calls: `SELECT command_id AS key, '{"checkpoint_command":{"command_id":' || json_quote(command_id) ||
+            ',"fingerprint":' || json_quote(fingerprint) || ',"head":' || head || '}}' AS line
+          FROM checkpoint_commands WHERE command_id > ? ORDER BY command_id LIMIT ?`,
+};
+
 interface Row extends Record<string, SqlStorageValue> {
   head: string;
   object_key: string | null;
@@ -62,6 +75,30 @@ export class CheckpointTable {
         text,
       );
     }
+  }
+
+  /** Lets a name point at a seq, unless it points somewhere already. */
+  putName(name: string, seq: number): void {
+    this.#sql.run(
+      "INSERT INTO checkpoint_names (name, seq) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+      name,
+      seq,
+    );
+  }
+
+  /** Remembers a call, with what it was answered. */
+  putCall({ commandId, fingerprint }: CheckpointCommand, head: CheckpointHead): void {
+    this.#sql.run(
+      "INSERT INTO checkpoint_commands (command_id, fingerprint, head) VALUES (?, ?, ?)",
+      commandId,
+      fingerprint,
+      JSON.stringify(head),
+    );
+  }
+
+  /** Everything that is known of checkpoints and is no content, as lines of an export, in three lists; a page of each. */
+  extras(list: ExtraList, after: string | number, limit: number): { key: string | number; line: string }[] {
+    return this.#sql.all<{ key: string | number; line: string }>(EXTRAS[list], after, limit);
   }
 
   /** Stores one part of a content, from part 0 on: one row must stay under the platform's 2 MB. */

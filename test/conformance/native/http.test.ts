@@ -5,7 +5,7 @@ import { good, newNativeRun, problem } from "./support.ts";
 describe("routing at /v1", () => {
   const paths: [string, string[]][] = [
     ["/v1/runs", ["GET", "POST"]],
-    ["/v1/runs/x", ["GET", "PUT"]],
+    ["/v1/runs/x", ["DELETE", "GET", "PUT"]],
     ["/v1/runs/x/events", ["GET", "POST"]],
     ["/v1/runs/x/todos/sync", ["POST"]],
     ["/v1/runs/x/driver/next", ["POST"]],
@@ -22,6 +22,10 @@ describe("routing at /v1", () => {
     ["/v1/runs/x/state", ["GET"]],
     ["/v1/runs/x/diff", ["GET"]],
     ["/v1/runs/x/fork", ["POST"]],
+    ["/v1/runs/x/export", ["GET"]],
+    ["/v1/runs/x/archive", ["POST"]],
+    ["/v1/runs/x/restore", ["POST"]],
+    ["/v1/retention", ["GET", "PUT"]],
   ];
   it.each(paths)("v1 methods: 405 and Allow on %s", async (path, allowed) => {
     for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"].filter(

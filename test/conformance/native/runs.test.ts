@@ -170,6 +170,7 @@ describe("GET /v1/runs", () => {
           created_at_ms: stored.created_at_ms,
           updated_at_ms: stored.updated_at_ms,
           task_counts: NO_TASKS,
+          archived_at_ms: null,
         },
       ],
       next_cursor: null,

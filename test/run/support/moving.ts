@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { expect } from "vitest";
 import { LOCAL_TENANT } from "../../../src/identity/tenant.ts";
 import { exportText } from "../../../src/moving/export.ts";
 import type { ExportEnd, ExportLine } from "../../../src/protocol/export-format.ts";
@@ -15,6 +16,9 @@ export async function fill(run: TestRun): Promise<void> {
   const fact = { id: "f1", ts_ms: 1, text: "a fäct 😀" };
   await accepted(run, { op: "patch_blackboard", patch_op: "add_fact", payload: fact });
   await accepted(run, { op: "patch_blackboard", patch_op: "set_rolling_summary", payload: "so far" });
+  const call = { commandId: "checkpoint-1", fingerprint: "f" };
+  expect((await run.client.createCheckpoint({ reason: "halfway", name: "half" }, call)).ok).toBe(true);
+  expect((await run.client.createCheckpoint({ reason: "again", name: "middle" }, null)).ok).toBe(true);
   await accepted(run, note({ deep: [{ "1": 1, b: null }], text: 'quote " and \\ line\nbreak' }), "note-1");
   const todos = [{ id: "s1", content: "first", status: "pending" }];
   await accepted(run, {
