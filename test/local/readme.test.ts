@@ -1,5 +1,6 @@
 import { execFile, spawn } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, inject, onTestFinished, test } from "vitest";
@@ -59,6 +60,25 @@ test("README: a run is followed live", async () => {
   }
   expect(text).toMatch(/^id: 1$/m);
   expect(text).toMatch(/^id: 2$/m);
+});
+
+test("README: what agents produce is kept, and the run can be seen as it was", async () => {
+  const runId = `release-${crypto.randomUUID()}`;
+  must(await call("POST", "/v1/runs", { run_id: runId, objective: "keep" }), 201);
+  must(await call("POST", `/v1/runs/${runId}/events`, { type: "first", status: "running" }), 201);
+  const blocks = await shellBlocks("Keep what they produce");
+  expect(blocks).toHaveLength(2);
+  const script = blocks.map((block) => block.replaceAll("release-7", runId)).join("\necho\n");
+  const cwd = await mkdtemp(join(tmpdir(), "baton-readme-"));
+  onTestFinished(() => rm(cwd, { recursive: true, force: true }));
+  const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", script], {
+    cwd,
+    env: { ...process.env, URL: inject("baseUrl"), TOKEN: inject("token") },
+  });
+  expect(stdout).toContain('"path":"reports/report.txt"');
+  expect(stdout).toMatch(/^.*all green$/m);
+  const state = JSON.parse(stdout.slice(stdout.lastIndexOf('{"run":')));
+  expect(state).toMatchObject({ at_seq: 2, files: [{ path: "reports/report.txt", version: 2 }] });
 });
 
 test("README: the drill finishes its plan without a violation", { timeout: 120_000 }, async () => {
