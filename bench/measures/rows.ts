@@ -10,6 +10,9 @@ interface Rows {
 /** What an operation may cost, at any size of the run; for a batch, per task. */
 const budgets = {
   append: { written: 2, read: 10 },
+  // An append, and the row by which the ledger finds it.
+  "append a ledger record": { written: 3, read: 10 },
+  "keep an artifact": { written: 5, read: 10 },
   claim: { written: 5, read: 20 },
   "claim, by task type": { written: 5, read: 20 },
   "claim, by workflow": { written: 5, read: 20 },
@@ -152,6 +155,17 @@ async function busyRun(baton: Target, taskCount: number): Promise<string> {
 /** Measures every operation. `name` makes the ids of this round. */
 async function measureRound(meter: Meter, path: string, name: string): Promise<void> {
   await meter.measure("append", `${path}/events`, { type: "note", status: "queued", payload: {} });
+  const record = { session_id: "s", message_id: "m", tool: "edit", phase: "outcome", status: "succeeded" };
+  await meter.measure("append a ledger record", `${path}/events`, {
+    type: "tool_effect_recorded",
+    status: "queued",
+    payload: { record: { ...record, args_summary: null } },
+  });
+  await meter.measure("keep an artifact", `${path}/artifacts`, {
+    artifact_type: "report",
+    path: "reports/latest.json",
+    content: { round: name },
+  });
   const filters: [Operation, Record<string, string>][] = [
     ["claim, by task type", { task_type: "type-2" }],
     ["claim, by workflow", { workflow_id: "flow-1" }],
