@@ -1,5 +1,5 @@
 import type { Artifact } from "../protocol/blackboard.ts";
-import type { EventRecord } from "../protocol/event.ts";
+import { type EventRecord, isEngineEventType } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import { canonicalJson } from "./canonical-json.ts";
@@ -158,8 +158,9 @@ function limitations({ run, audit }: RunHead, basis: EvidenceBasis): string[] {
   ];
 }
 
-export function reporterOf(event: EventRecord): "client" | "engine" {
-  return event.origin === "client" ? "client" : "engine";
+/** Whose word an event is. Clients' events are marked only where the engine writes such a type too. */
+export function reporterOf({ type, origin }: EventRecord): "client" | "engine" {
+  return origin === "client" || !isEngineEventType(type) ? "client" : "engine";
 }
 
 /** A ledger record; what it was called with, and what came of it, by reference. */

@@ -118,7 +118,7 @@ describe("02§9.1 governance evidence", () => {
       tool_call_summary: { record_count: 2 },
       policy_decisions: [{ seq: 5, policy_decision_id: "pd-1", tool: "bash", status: "failed" }],
       approvals: [
-        { seq: 1, decision: "planning_started" },
+        { seq: 1, decision: "planning_started", reported_by: "client" },
         { seq: 2, decision: "plan_approved", payload: null },
       ],
       audit: {
