@@ -175,6 +175,8 @@ export class Uploads {
     const parts = await partsOf(this.#db, upload.upload_id);
     const before = await this.#bucket.head(key);
     if (before === null && upload.sha256 !== null) return refused(uploadNotFound);
+    // Only for whoever puts the listed parts together are they what the object consists of.
+    let isOfListed = false;
     if (before === null) {
       const issues = issuesOf(parts, named);
       if (issues.length > 0) {
@@ -189,13 +191,14 @@ export class Uploads {
       const uploaded = parts.map(({ part, etag }) => ({ partNumber: part, etag }));
       try {
         await multipart.complete(uploaded);
+        isOfListed = true;
       } catch (error) {
         // A repeat that runs beside this one may have done it.
         if ((await this.#bucket.head(key)) === null) throw error;
       }
     }
     const [only, ...others] = parts;
-    if (only !== undefined && others.length === 0) {
+    if (isOfListed && only !== undefined && others.length === 0) {
       return { ok: true, value: { sha256: only.sha256, bytes: only.bytes } };
     }
     const object = await this.#bucket.get(key);

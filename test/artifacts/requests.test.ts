@@ -1,5 +1,6 @@
 import { env } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { sha256Hex } from "../../src/artifacts/sha256.ts";
 import type { Env } from "../../src/env.ts";
 import { ROUTES } from "../../src/http/routes.ts";
 import { serve } from "../../src/http/server.ts";
@@ -328,6 +329,29 @@ describe("design: completing an upload can be cut off anywhere and repeated", ()
     const last = await serve(request("POST", path), env);
     expect(last.status).toBe(201);
     expect(await run.client.readOverview()).toMatchObject({ value: { last_event_seq: 1 } });
+  });
+
+  it("beside a part that is sent again, it is all parts that become the content", async () => {
+    vi.spyOn(console, "error").mockReturnValue(undefined);
+    const run = await newTestRun();
+    const id = await startedUpload(run, 2);
+    const failing = bucketWith({
+      get: () => {
+        throw new Error("the bucket is away");
+      },
+    });
+    const path = `${run.id}/uploads/${id}/complete`;
+    expect((await serve(request("POST", path), { ...env, ARTIFACTS: failing })).status).toBe(500);
+    // The parts are one object by now. Sent again, one of them goes off the list of parts, and is then refused.
+    const again = request("PUT", `${run.id}/uploads/${id}/parts/2`, "late", { "content-length": "4" });
+    expect(await codeOf(await serve(again, env))).toEqual([409, "UPLOAD_COMPLETED"]);
+    const completed = await serve(request("POST", path), env);
+    expect(completed.status).toBe(201);
+    const { file } = await completed.json<{ file: { sha256: string; bytes: number } }>();
+    const read = await serve(request("GET", `${run.id}/artifacts/big`), env);
+    const bytes = new Uint8Array(await read.arrayBuffer());
+    expect(file).toMatchObject({ bytes: bytes.length, sha256: sha256Hex(bytes) });
+    expect(bytes.length).toBe(5 * 1024 * 1024 + 36);
   });
 
   async function startedUpload(run: TestRun, parts: number): Promise<string> {
