@@ -84,6 +84,9 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
     case "context.blackboard.patched":
     case "context.artifact.added":
       return boardPatch(head, commit);
+    // What it did is in `files`; to the run itself it does nothing.
+    case "context.artifact.removed":
+      return nothing;
     case "context.run.imported":
     case "context.run.replaced": {
       const replacement = member<Run>(event, "run");

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { CommandOf, FileCondition } from "../../src/domain/command.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
 import { recall } from "../../src/domain/outcome.ts";
+import { RUN_STATUSES } from "../../src/protocol/status.ts";
 import {
   aContext,
   accepted,
@@ -92,6 +93,19 @@ describe("putting an artifact", () => {
     expect(run.fileVersion("p", 2)?.sha256).toBeNull();
     expect(refused(remove(), run).code).toBe("ARTIFACT_NOT_FOUND");
     expect(run.blackboard().artifacts).toHaveLength(1);
+  });
+
+  it("D73 neither changes the run's status, nor since when it is over", () => {
+    for (const status of RUN_STATUSES) {
+      const run = memoryRun({ status, ended_at_ms: 5 });
+      const { ended_at_ms } = run.head().run;
+      for (const command of [put(), remove()]) {
+        committed(command, run);
+        const { revision: _r, last_event_seq: _s, updated_at_ms: _u, ...after } = run.head().run;
+        expect(after).toMatchObject({ status, steps: [] });
+        expect(after.ended_at_ms).toBe(ended_at_ms);
+      }
+    }
   });
 });
 
