@@ -105,7 +105,8 @@ function failedCondition(
   const holds =
     (exists === undefined || exists === (current !== null)) &&
     (sha256 === undefined || (current?.sha256 != null && sha256.includes(current.sha256))) &&
-    (version === undefined || version === (current?.version ?? 0));
+    // 0 is nothing; a fork's first versions have that number too, and are no nothing.
+    (version === undefined || (version === 0 ? current === null : version === current?.version));
   if (holds) return null;
   return {
     code: "ARTIFACT_PRECONDITION_FAILED",

@@ -143,6 +143,19 @@ describe("conditions on what a path holds", () => {
     expect(verdict(empty, remove({ expected }))).toBe("ARTIFACT_NOT_FOUND");
   });
 
+  it("that it holds nothing does not hold for what a fork began with, though that is its version 0", () => {
+    const fork = memoryRun();
+    fork.restore({
+      file: { path: "p", sha256: SHA, bytes: 3, content_type: "text/plain", version: 0, ts_ms: NOW },
+    });
+    expect(refused(put({ expected: { version: 0 } }), fork)).toMatchObject({
+      code: "ARTIFACT_PRECONDITION_FAILED",
+      version: 0,
+      sha256: SHA,
+    });
+    accepted(put({ expected: { sha256: [SHA] } }), fork);
+  });
+
   it("a refusal tells what the path holds", () => {
     const run = memoryRun();
     expect(refused(put({ expected: { exists: true } }), run)).toMatchObject({ version: null, sha256: null });
