@@ -83,7 +83,8 @@ async function storeNew(
     }
     return content;
   } catch (error) {
-    await store.discard(object).catch(() => undefined);
+    // After a fault nobody knows whether R2 still writes: then the announcement stays, for collection to see to it.
+    if (error instanceof BodyRejected) await store.discard(object).catch(() => undefined);
     throw error;
   }
 }
@@ -192,8 +193,9 @@ async function writeInParts(
   let multipart: R2MultipartUpload | null = null;
   const parts: R2UploadedPart[] = [];
   const writePart = async () => {
+    // The buffer itself: it is filled again only when the part is written.
     multipart ??= await beginMultipart(object);
-    parts.push(await multipart.uploadPart(parts.length + 1, buffer.slice(0, filled)));
+    parts.push(await multipart.uploadPart(parts.length + 1, buffer.subarray(0, filled)));
     filled = 0;
   };
   try {
@@ -210,7 +212,7 @@ async function writeInParts(
       }
     }
     if (parts.length === 0) {
-      await object.bucket.put(object.key, buffer.slice(0, filled));
+      await object.bucket.put(object.key, buffer.subarray(0, filled));
     } else {
       await writePart();
       await (multipart as R2MultipartUpload | null)?.complete(parts);

@@ -194,7 +194,10 @@ export class Uploads {
         isOfListed = true;
       } catch (error) {
         // A repeat that runs beside this one may have done it.
-        if ((await this.#bucket.head(key)) === null) throw error;
+        if ((await this.#bucket.head(key)) === null) {
+          if (isInvalidPart(error)) return refused(partsDiffer);
+          throw error;
+        }
       }
     }
     const [only, ...others] = parts;
@@ -220,6 +223,18 @@ export class Uploads {
     await this.#store.discard({ key });
   }
 }
+
+/** Whether R2 has another part than the one asked for, under its number. */
+function isInvalidPart(error: unknown): boolean {
+  return error instanceof Error && error.message.includes("(10025)");
+}
+
+/** Two requests for one part: R2 has the content of one, the list that of the other. */
+const partsDiffer: ArtifactProblem = {
+  code: "UPLOAD_INCOMPLETE",
+  error: "a part was sent twice at the same time, and which one it is, is not known: send it again",
+  issues: [{ field: "parts", rule: "sent_once", message: "a part that was sent twice must be sent again" }],
+};
 
 /** What keeps parts from being put together. */
 function issuesOf(parts: UploadPart[], named: NamedPart[] | undefined): Issue[] {

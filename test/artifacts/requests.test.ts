@@ -104,6 +104,24 @@ describe("design: an upload that fails on its way is not visible", () => {
     expect((await upload(run, "a", "hello")).status).toBe(201);
   });
 
+  it("a write that failed only to be seen through later leaves nothing for ever", async () => {
+    vi.spyOn(console, "error").mockReturnValue(undefined);
+    const run = await newTestRun();
+    const late = Promise.withResolvers<string>();
+    const failing = bucketWith({
+      put: (async (key: string) => {
+        late.resolve(key);
+        throw new Error("the answer was lost");
+      }) as unknown as R2Bucket["put"],
+    });
+    expect(await codeOf(await upload(run, "a", "hello", { ARTIFACTS: failing }))).toEqual([500, "INTERNAL"]);
+    const key = await late.promise;
+    await bucket().put(key, "hello");
+    await env.DIRECTORY.prepare("UPDATE loose_objects SET due_at_ms = 1 WHERE key = ?").bind(key).run();
+    await collectArtifacts(env, Date.now());
+    expect(await bucket().head(key)).toBeNull();
+  });
+
   it.each([
     ["ends early", (controller: ReadableStreamDefaultController) => controller.close()],
     ["breaks off", (controller: ReadableStreamDefaultController) => controller.error(new Error("gone"))],
@@ -329,6 +347,43 @@ describe("design: completing an upload can be cut off anywhere and repeated", ()
     const last = await serve(request("POST", path), env);
     expect(last.status).toBe(201);
     expect(await run.client.readOverview()).toMatchObject({ value: { last_event_seq: 1 } });
+  });
+
+  it("parts that were sent twice at a time, and are noted as the wrong one, are asked for again", async () => {
+    const run = await newTestRun();
+    const id = await startedUpload(run, 1);
+    const part = (text: string) =>
+      request("PUT", `${run.id}/uploads/${id}/parts/1`, text, { "content-length": String(text.length) });
+    const slow = Promise.withResolvers<void>();
+    const written = Promise.withResolvers<void>();
+    const notesLate = new Proxy(env.DIRECTORY, {
+      get: (target, name) => {
+        if (name !== "prepare") return (target[name as keyof D1Database] as () => unknown).bind(target);
+        return (query: string) => {
+          const statement = target.prepare(query);
+          if (!query.startsWith("INSERT INTO upload_parts")) return statement;
+          return {
+            bind: (...values: unknown[]) => ({
+              run: async () => {
+                written.resolve();
+                await slow.promise;
+                return statement.bind(...values).run();
+              },
+            }),
+          };
+        };
+      },
+    });
+    const first = serve(part("first"), { ...env, DIRECTORY: notesLate });
+    await written.promise;
+    expect((await serve(part("second"), env)).status).toBe(200);
+    slow.resolve();
+    expect((await first).status).toBe(200);
+    const path = `${run.id}/uploads/${id}/complete`;
+    expect(await codeOf(await serve(request("POST", path), env))).toEqual([422, "UPLOAD_INCOMPLETE"]);
+    expect((await serve(part("third"), env)).status).toBe(200);
+    expect((await serve(request("POST", path), env)).status).toBe(201);
+    expect(await (await serve(request("GET", `${run.id}/artifacts/big`), env)).text()).toBe("third");
   });
 
   it("beside a part that is sent again, it is all parts that become the content", async () => {
