@@ -20,7 +20,6 @@ import { mutationRecordOf } from "../domain/mutations.ts";
 import type { Artifact } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
-import type { Task } from "../protocol/task.ts";
 import { type AuditSource, auditEvents, type LogRange } from "./audit-events.ts";
 import type { RunState } from "./run-state.ts";
 import { streamedText, type Text } from "./text.ts";
@@ -38,7 +37,7 @@ export async function evidencePackage(source: AuditSource): Promise<Text> {
   const { state } = source;
   const head = state.head();
   const artifacts = artifactsOf(state);
-  const agents = agentsOf(state);
+  const agents = state.tasks.agents();
   return streamedText(digested(packagePieces(source, head, agents, artifacts), head.run.run_id));
 }
 
@@ -134,13 +133,8 @@ async function basisOf(
   };
 }
 
-function agentsOf(state: RunState): string[] {
-  const tasks = state.tasks.docs().map(({ doc }) => JSON.parse(doc) as Task);
-  return [...new Set(tasks.flatMap(({ assigned_agent }) => assigned_agent ?? []))].sort();
-}
-
 function artifactsOf(state: RunState): string[] {
-  const artifacts = state.board.docs().artifacts.map((doc) => artifactEvidence(JSON.parse(doc) as Artifact));
+  const artifacts = state.board.artifacts().map((doc) => artifactEvidence(JSON.parse(doc) as Artifact));
   const files = state.files.docs().map((doc) => fileEvidence(JSON.parse(doc) as FileVersion));
   return [...artifacts, ...files].map(canonicalJson);
 }

@@ -10,6 +10,7 @@ import { memoryStateLines } from "../../src/domain/state-lines.ts";
 import { serve } from "../../src/http/server.ts";
 import { eventsAt } from "../../src/run/audit-events.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "../../src/run/audit-views.ts";
+import { evidencePackage } from "../../src/run/evidence.ts";
 import { LogReader } from "../../src/run/log-reader.ts";
 import { submit } from "../../src/run/run-client.ts";
 import { RunState } from "../../src/run/run-state.ts";
@@ -18,6 +19,7 @@ import { aFile, aMutation, fakeHash } from "../support/audit.ts";
 import {
   accepted,
   claimed,
+  creation,
   eventsOf,
   evict,
   http,
@@ -27,6 +29,7 @@ import {
   objectOf,
   PROPERTY_TIMEOUT_MS,
   replayOf,
+  row,
   rowsOf,
   TENANT,
   type TestRun,
@@ -297,6 +300,28 @@ describe("what audits cost", () => {
     const tail = await read({ ...query, view: "ledger", tail: 3 });
     expect(JSON.parse(`{${tail.page.members}}`).records).toHaveLength(1);
     expect(tail.rows).toBeLessThan(10);
+  });
+
+  it("budget: evidence reads of tasks who had them, and no notes: none of their payloads", async () => {
+    const run = await newTestRun();
+    const payload = { text: "x".repeat(1_000) };
+    for (let index = 0; index < 30; index += 1) {
+      await accepted(run, {
+        op: "patch_blackboard",
+        patch_op: "add_fact",
+        payload: { id: `f${index}`, ts_ms: 1, ...payload },
+      });
+    }
+    await accepted(run, creation(row("a", { payload }), row("b")));
+    const read = await inStorage(run, async (_sql, storage) => {
+      const sql = new Sql(storage);
+      const state = RunState.open(sql);
+      if (state === null) throw new Error("there is no run");
+      const before = sql.counts().read;
+      await evidencePackage({ state, log: new LogReader(state.commits, state.segments, null) });
+      return sql.counts().read - before;
+    });
+    expect(read).toBeLessThan(20);
   });
 });
 

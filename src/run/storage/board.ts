@@ -35,8 +35,12 @@ export class BoardTables {
       const list = NOTE_LISTS.find((known) => known === row.list);
       if (list !== undefined) docs[list].push(row.doc);
     }
-    const artifacts = this.#sql.all<{ doc: string }>("SELECT doc FROM artifacts ORDER BY pos");
-    docs.artifacts = artifacts.map((row) => row.doc);
+    docs.artifacts = this.artifacts();
     return docs;
+  }
+
+  /** The JSON texts of the artifacts. */
+  artifacts(): string[] {
+    return this.#sql.all<{ doc: string }>("SELECT doc FROM artifacts ORDER BY pos").map(({ doc }) => doc);
   }
 }

@@ -128,6 +128,14 @@ export class TaskTable {
     return this.#sql.all<{ pos: number; doc: string }>("SELECT pos, doc FROM tasks ORDER BY pos");
   }
 
+  /** The agents that tasks are or were last assigned to, each once, in order of name. The tasks themselves stay where they are. */
+  agents(): string[] {
+    const rows = this.#sql.all<{ agent: string }>(
+      "SELECT DISTINCT doc ->> 'assigned_agent' AS agent FROM tasks WHERE agent IS NOT NULL",
+    );
+    return rows.map(({ agent }) => agent).sort();
+  }
+
   /** Up to `scan` tasks after a position, in list order; `isCut` when they were too long to read that many. */
   page(
     afterPos: number,
