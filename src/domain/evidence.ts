@@ -67,6 +67,8 @@ export function evidenceOf(head: RunHead, basis: EvidenceBasis, hash: Hash) {
       run_id: run.run_id,
       first_seq: run.last_event_seq === 0 ? null : 1,
       last_seq: run.last_event_seq,
+      // What a fork began with has its evidence in that run's log, not in this one.
+      forked_from: run.forked_from ?? null,
       // The run's time, not the reader's: an unchanged run gives the same package.
       as_of_ms: run.updated_at_ms,
     },
@@ -127,15 +129,16 @@ function runEvidence(run: RunHeader, hash: Hash) {
 }
 
 /**
- * `incomplete`: something is known to be missing. `complete_with_warnings`: nothing is, but the run goes on, or the
- * package rests on what clients reported.
+ * `incomplete`: something is known to be missing. `complete_with_warnings`: nothing is, but the run goes on, began as
+ * another run's state, or the package rests on what clients reported.
  */
 function completeness(
   { run, audit }: RunHead,
   basis: EvidenceBasis,
 ): "complete" | "complete_with_warnings" | "incomplete" {
   if (basis.unreadable > 0 || openCalls(audit.ledger.by_phase) > 0) return "incomplete";
-  return basis.reported_by_clients > 0 || !isTerminal(run.status) ? "complete_with_warnings" : "complete";
+  const isWarned = basis.reported_by_clients > 0 || run.forked_from !== undefined || !isTerminal(run.status);
+  return isWarned ? "complete_with_warnings" : "complete";
 }
 
 function openCalls(byPhase: Record<string, number>): number {
@@ -151,6 +154,11 @@ function limitations({ run, audit }: RunHead, basis: EvidenceBasis): string[] {
     "session and agent names are labels that callers choose",
     ...(basis.reported_by_clients > 0
       ? [`${basis.reported_by_clients} records were reported by clients and not witnessed by the engine`]
+      : []),
+    ...(run.forked_from !== undefined
+      ? [
+          "the run began as a fork: how its first state came about is in the log of the run that `forked_from` names",
+        ]
       : []),
     ...(open > 0 ? [`${open} tool calls have an invocation and no outcome`] : []),
     ...(basis.unreadable > 0 ? [`${basis.unreadable} recorded events could not be read`] : []),

@@ -145,6 +145,24 @@ describe("02§9.1 governance evidence", () => {
     expect(await completeness()).toBe("incomplete");
   });
 
+  it("of a fork names the run whose log tells how it began, and is never complete without it", async () => {
+    const run = await newRun();
+    await append(run, "note", null, "completed");
+    const forked = await routes(run.id, "/v1").post("/fork", { run_id: freshId() });
+    expect(forked.status).toBe(201);
+    const fork = forked.body.run as unknown as { run_id: string; forked_from: unknown };
+    const evidence = async (id: string) =>
+      audited(await routes(id).get("/governance-evidence")).evidence_package;
+    expect(await evidence(run.id)).toMatchObject({
+      provenance: { forked_from: null },
+      audit_completeness: "complete",
+    });
+    expect(await evidence(fork.run_id)).toMatchObject({
+      provenance: { forked_from: fork.forked_from },
+      audit_completeness: "complete_with_warnings",
+    });
+  });
+
   it("404 for an unknown run", async () => {
     const answer = await routes(freshId()).get("/governance-evidence");
     expect(answer.status).toBe(404);
