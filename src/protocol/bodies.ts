@@ -121,7 +121,7 @@ function eitherOf<T>(
 type ObjectMaker = typeof z.object;
 
 /** A path of the artifact space. */
-const artifactPath = z.string().check((context) => {
+export const artifactPath = z.string().check((context) => {
   const issue = issueForArtifactPath("path", context.value);
   if (issue === null) return;
   const { rule, limit, actual } = issue;

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { PATCH_OPS } from "./blackboard.ts";
+import { artifactPath } from "./bodies.ts";
 import type { RunHeader } from "./run.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
@@ -98,7 +99,7 @@ export const storedTask = z.looseObject({
 const note = z.looseObject({ id: z.string(), ts_ms: uint, text: z.string() });
 
 const fileChange = z.looseObject({
-  path: z.string().min(1),
+  path: artifactPath,
   sha256: sha256.nullable(),
   bytes: uint,
   content_type: z.string(),

@@ -404,6 +404,14 @@ class Arrival {
     const head = entry.head as unknown as RunHead;
     if (headLine(newHead(head.run)) !== headLine(newHead(header.initial)))
       throw new ArrivalFault(number, "genesis.head.run", "same_run", "is not the run that line 1 tells");
+    // What an audit says has to be in the log, and here none has come yet.
+    if (headLine({ ...newHead(head.run), audit: head.audit }) !== headLine(newHead(head.run)))
+      throw new ArrivalFault(
+        number,
+        "genesis.head.audit",
+        "no_audit",
+        "tells of a history that is not there",
+      );
     const own: RunHead = { ...head, run: initial };
     const stored = JSON.stringify({ head: this.#isRenamed ? own : head });
     this.#genesisHead = { exported: JSON.stringify(entry), stored };

@@ -185,11 +185,17 @@ describe("a run that begins with a state", () => {
     const [header, head, ...rest] = lines;
     const log_hash = initialHash(initial, []);
     const other = { ...initial, run_id: "other" };
+    const audited = (ledger: unknown) => {
+      const { genesis } = head as { genesis: { head: { audit: object } } };
+      return { head: { ...genesis.head, audit: { ...genesis.head.audit, ledger } } };
+    };
     for (const [bad, rule] of [
       [[header, ...rest], "order"],
       [[header, head, head, ...rest], "order"],
       [[{ ...header, initial: other }, head, ...rest], "same_run"],
       [[{ ...header, initial: { ...initial, objective: "other" } }, head, ...rest], "same_run"],
+      [[header, { genesis: audited("a history") }, ...rest], "no_audit"],
+      [[header, { genesis: audited(undefined) }, ...rest], "no_audit"],
       [[header, head], "verified"],
     ] as [object[], string][]) {
       const refused = await arrive(run, sealed(bad, { log_hash, state_sha256: stateDigest(state) }));
@@ -416,6 +422,24 @@ describe("an export that was forged, with sums that fit", () => {
       }),
     ),
   );
+  for (const [path, broken] of [
+    ["../x", "segments"],
+    ["/etc/passwd", "relative"],
+    ["a\u0000b", "characters"],
+  ] as const) {
+    rule(`a file lies where no upload could put it: ${JSON.stringify(path)}`, broken, () =>
+      forged(
+        edit(-1, (commit) => {
+          const files = [{ path, sha256: null, bytes: 0, content_type: "text/plain" }];
+          Object.assign(commit.event, {
+            type: "context.artifact.removed",
+            origin: undefined,
+            payload: { files },
+          });
+        }),
+      ),
+    );
+  }
   rule("a record is larger than a row", "max_bytes", () =>
     forged(
       edit(-1, (commit) => {
