@@ -3,6 +3,7 @@ import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import type { MutationOutcome } from "./mutations.ts";
 import type { PayloadArtifact } from "./payload-artifact.ts";
+import type { Refusal } from "./refusals.ts";
 import type { PlannedStep } from "./rollback-plan.ts";
 import type { Todo } from "./todos.ts";
 
@@ -94,6 +95,8 @@ export type Command =
       policy_ack?: string | undefined;
       executor: "artifacts" | "agent";
       plan: PlannedStep[];
+      /** Why the plan could not be brought along, where it could not; it is then empty. */
+      too_large?: Refusal;
       /** Whether the deployment can store artifacts. */
       has_store: boolean;
       /** Hashes of contents to be written that the store no longer has. */

@@ -54,6 +54,7 @@ export function decideRollback(
   const ids = command.event_ids.map((id) => id.trim());
   const malformed = idProblem(ids);
   if (malformed !== null) return { ok: false, refusal: malformed };
+  if (command.too_large !== undefined) return { ok: false, refusal: command.too_large };
   const missing = ids.filter((id) => !command.plan.some((step) => step.event_id === id));
   if (missing.length > 0) return blocked(BLOCKED.notFound, { missing_event_ids: missing.sort() });
   const steps = command.plan

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Commit } from "../../src/domain/commit.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
 import type { MutatedFile } from "../../src/domain/mutations.ts";
+import { limitExceeded } from "../../src/domain/refusals.ts";
 import { BLOCKED, isEligible } from "../../src/domain/rollback.ts";
 import type { PlannedStep } from "../../src/domain/rollback-plan.ts";
 import type { EventRecord } from "../../src/protocol/event.ts";
@@ -107,6 +108,19 @@ describe("06§9 the checks, each at its place", () => {
     const event = rolledBack(a.run, select(a), members);
     expect(event).toMatchObject({ type: "rollback_execution_blocked", payload: { reason } });
     expect(a.run.files()).toEqual(before);
+  });
+
+  it("what is too large to bring along is refused only where nothing blocks it, and no id is malformed", () => {
+    const { run } = arranged();
+    const code = "LIMIT_EXCEEDED";
+    const too_large = limitExceeded("rollback_length", 1, 2);
+    const members = { too_large, event_ids: ["e"] };
+    const unacknowledged = { ...members, policy_ack: undefined };
+    expect(rolledBack(run, [], unacknowledged).payload.reason).toBe(BLOCKED.notAcknowledged);
+    const running = memoryRun({ status: "running" });
+    expect(rolledBack(running, [], members).payload.reason).toBe(BLOCKED.notEligible);
+    expect(refused(aRollback([], { ...members, event_ids: [""] }), run).code).toBe("FIELD_INVALID");
+    expect(refused(aRollback([], members), run).code).toBe(code);
   });
 
   it("06§9.1 without a store nothing is applied, and the reason says so", () => {

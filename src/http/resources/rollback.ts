@@ -70,18 +70,24 @@ async function rollbackCommand(
   const executor = (call.door === "native" ? body.executor : undefined) ?? "artifacts";
   const store = artifactStore(call.env, tenantKey(call.tenant));
   const command = { op: "execute_rollback", event_ids, policy_ack, executor } as const;
-  const steps = unwrap(await call.run().readRollbackPlan(event_ids));
+  const has_store = store !== null;
+  const read = await call.run().readRollbackPlan(event_ids);
+  // Whoever asks for too much without being allowed to roll back is told the latter first.
+  if (!read.ok && read.refusal.code === "LIMIT_EXCEEDED") {
+    return { ...command, plan: [], too_large: read.refusal, has_store, lost: [] };
+  }
+  const steps = unwrap(read);
   // Where it is clear already that nothing will be written, nothing is stored for it.
   const mayWrite =
     executor === "artifacts" &&
     policy_ack === REQUIRED_POLICY_ACK &&
     steps.length === event_ids.length &&
     steps.every((step) => step.executable);
-  const { plan, lost } =
+  const stored =
     store === null || !mayWrite
       ? { plan: steps, lost: [] }
       : await withContents(steps, store, `run:${call.id("run_id")}`);
-  return { ...command, plan, has_store: store !== null, lost };
+  return { ...command, ...stored, has_store };
 }
 
 /** Stores what the rollback would write, so that its commit refers to contents that are held. */
@@ -89,11 +95,12 @@ async function withContents(
   steps: PlannedStep[],
   store: ArtifactStore,
   holder: string,
-): Promise<{ plan: PlannedStep[]; lost: string[] }> {
+): Promise<Pick<CommandOf<"execute_rollback">, "plan" | "lost" | "too_large">> {
   const operations = steps.flatMap((step) => step.operations);
   const texts = [...new Set(operations.flatMap(({ text }) => text ?? []))];
   if (texts.length > MAX_ROLLBACK_CONTENTS) {
-    throw new RequestRefused(limitExceeded("rollback_contents", MAX_ROLLBACK_CONTENTS, texts.length));
+    const too_large = limitExceeded("rollback_contents", MAX_ROLLBACK_CONTENTS, texts.length);
+    return { plan: [], lost: [], too_large };
   }
   const contents = new Map<string, PlannedContent>();
   for (let start = 0; start < texts.length; start += CONTENTS_AT_ONCE) {
