@@ -2,6 +2,7 @@ import {
   adoptObject,
   announceMultipart,
   announceObject,
+  confirmAllHeld,
   confirmHeld,
   dropHolder,
   findBlob,
@@ -90,7 +91,8 @@ export class ArtifactStore {
    * them once, by collection.
    */
   async confirm(holder: string, sha256: string[] | null): Promise<void> {
-    await confirmHeld(this.#db, this.#tenant, holder, sha256);
+    if (sha256 === null) await confirmAllHeld(this.#db, this.#tenant, holder);
+    else await confirmHeld(this.#db, this.#tenant, holder, sha256, Date.now());
   }
 
   /** Hash and length of a content; null when there is none. */

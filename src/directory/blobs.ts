@@ -160,20 +160,35 @@ export async function postponeObjects(
   return results;
 }
 
-/** Notes that a holder has these contents, or all it has asked for: it is not asked again. */
+/**
+ * Notes that a holder has these contents: it is not asked again. A reference that was dropped meanwhile, when the run was
+ * moved away and came back before it committed, is made again, and asked for in its time.
+ */
 export async function confirmHeld(
   db: D1Database,
   tenant: string,
   holder: string,
-  hashes: string[] | null,
+  hashes: string[],
+  nowMs: number,
 ): Promise<void> {
-  const among = hashes === null ? "" : "AND sha256 IN (SELECT value FROM json_each(?))";
+  await db
+    .prepare(
+      `INSERT INTO blob_holders (tenant, holder, sha256, asked_at_ms)
+       SELECT ?1, ?2, sha256, ?4 FROM blobs WHERE tenant = ?1 AND sha256 IN (SELECT value FROM json_each(?3))
+       ON CONFLICT (tenant, holder, sha256) DO UPDATE SET asked_at_ms = NULL WHERE asked_at_ms IS NOT NULL`,
+    )
+    .bind(tenant, holder, JSON.stringify(hashes), nowMs)
+    .run();
+}
+
+/** Notes that a holder has all that it has asked for. */
+export async function confirmAllHeld(db: D1Database, tenant: string, holder: string): Promise<void> {
   await db
     .prepare(
       `UPDATE blob_holders SET asked_at_ms = NULL
-       WHERE tenant = ? AND holder = ? AND asked_at_ms IS NOT NULL ${among}`,
+       WHERE tenant = ? AND holder = ? AND asked_at_ms IS NOT NULL`,
     )
-    .bind(tenant, holder, ...(hashes === null ? [] : [JSON.stringify(hashes)]))
+    .bind(tenant, holder)
     .run();
 }
 

@@ -1,6 +1,7 @@
 import { runOfHolder } from "../artifacts/keys.ts";
 import {
   type AskedReference,
+  confirmAllHeld,
   confirmHeld,
   dropReferences,
   dueObjects,
@@ -90,13 +91,13 @@ async function askHolder(
   const runId = runOfHolder(holder);
   if (runId === null) {
     // No run: whoever keeps it releases it.
-    await confirmHeld(env.DIRECTORY, tenant, holder, hashes);
+    await confirmAllHeld(env.DIRECTORY, tenant, holder);
     return 0;
   }
   const answer = await runClient(env.RUNS, runObjectName(tenant, runId)).holdsFiles(hashes);
   // A run that is not there has nothing; what it left for an archive, the archive holds.
   const held = new Set(answer.ok ? answer.value : []);
-  if (held.size > 0) await confirmHeld(env.DIRECTORY, tenant, holder, [...held]);
+  if (held.size > 0) await confirmHeld(env.DIRECTORY, tenant, holder, [...held], nowMs);
   const unheld = references.filter(({ sha256 }) => !held.has(sha256));
   await dropReferences(env.DIRECTORY, tenant, holder, unheld, nowMs);
   return unheld.length;

@@ -52,6 +52,22 @@ describe("design: what a crash leaves behind is collected, once it is old", () =
     await tenant.expectReadable([{ sha256: HELLO, text: "hello" }]);
   });
 
+  it("but nothing that a commit refers to, though its reference was dropped while the commit was on its way", async () => {
+    const tenant = new TestTenant();
+    const run = await tenant.newRun("a");
+    const content = await tenant.store.keep(runHolder("a"), "hello");
+    // As when a run goes into the archive and comes back meanwhile.
+    await tenant.store.release(runHolder("a"));
+    expect((await submit(run, { command: putCommand("p", content) })).ok).toBe(true);
+    await tenant.store.confirm(runHolder("a"), [content.sha256]);
+    await collect();
+    await tenant.expectReadable([{ sha256: HELLO, text: "hello" }]);
+    await tenant.age();
+    await collect();
+    await tenant.expectReadable([{ sha256: HELLO, text: "hello" }]);
+    expect((await tenant.leftovers()).held).toEqual([`run:a ${HELLO}`]);
+  });
+
   it("parts of an upload that was never completed", async () => {
     const tenant = new TestTenant();
     const object = await tenant.store.open();
