@@ -48,6 +48,8 @@ export interface Actors {
 /** What the evidence rests on, beside the head: counted while the log was read. */
 export interface EvidenceBasis {
   actors: Actors;
+  /** Of the last commit that the package tells of: ties it to the log that can be verified (docs/log.md). */
+  log_hash: string;
   /** Records that clients appended, and the engine did not witness. */
   reported_by_clients: number;
   /** Events that the index names and that cannot be read. */
@@ -67,6 +69,7 @@ export function evidenceOf(head: RunHead, basis: EvidenceBasis, hash: Hash) {
       run_id: run.run_id,
       first_seq: run.last_event_seq === 0 ? null : 1,
       last_seq: run.last_event_seq,
+      log_hash: basis.log_hash,
       // What a fork began with has its evidence in that run's log, not in this one.
       forked_from: run.forked_from ?? null,
       // The run's time, not the reader's: an unchanged run gives the same package.

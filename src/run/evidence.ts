@@ -24,6 +24,12 @@ import { type AuditSource, auditEvents, type LogRange } from "./audit-events.ts"
 import type { RunState } from "./run-state.ts";
 import { streamedText, type Text } from "./text.ts";
 
+/** What must be taken in the same turn as the head. */
+interface Known {
+  log_hash: string;
+  agents: string[];
+}
+
 /** Lists in the package that grow with the history: each is written as it is read. */
 type Grown = "tool_calls" | "policy_decisions" | "approvals" | "audit" | "artifacts";
 
@@ -38,7 +44,8 @@ export async function evidencePackage(source: AuditSource): Promise<Text> {
   const head = state.head();
   const artifacts = artifactsOf(state);
   const agents = state.tasks.agents();
-  return streamedText(digested(packagePieces(source, head, agents, artifacts), head.run.run_id));
+  const known = { log_hash: state.logHash(), agents };
+  return streamedText(digested(packagePieces(source, head, known, artifacts), head.run.run_id));
 }
 
 /** The package, which is written in canonical form, and then what it hashes to. */
@@ -56,11 +63,11 @@ async function* digested(pieces: AsyncGenerator<string>, runId: string): AsyncGe
 async function* packagePieces(
   source: AuditSource,
   head: RunHead,
-  agents: string[],
+  known: Known,
   artifacts: string[],
 ): AsyncGenerator<string> {
   const range: LogRange = { afterSeq: 0, uptoSeq: head.run.last_event_seq, newestFirst: false };
-  const fixed: Record<string, unknown> = evidenceOf(head, await basisOf(source, head, range, agents), hash);
+  const fixed: Record<string, unknown> = evidenceOf(head, await basisOf(source, head, range, known), hash);
   const list = (kind: EffectKind, evidence: (event: EventRecord) => Record<string, unknown> | null) =>
     listPieces(source, kind, range, evidence);
   const grown: Record<Grown, () => AsyncGenerator<string>> = {
@@ -112,7 +119,7 @@ async function basisOf(
   source: AuditSource,
   { audit }: RunHead,
   range: LogRange,
-  agents: string[],
+  { log_hash, agents }: Known,
 ): Promise<EvidenceBasis> {
   const sessions = new Set<string>();
   let reported_by_clients = 0;
@@ -128,6 +135,7 @@ async function basisOf(
   const recorded = audit.ledger.record_count + audit.mutations.record_count + audit.history.entry_count;
   return {
     actors: { sessions: [...sessions].sort(), agents },
+    log_hash,
     reported_by_clients,
     unreadable: recorded - read,
   };

@@ -153,8 +153,9 @@ describe("02§9.1 governance evidence", () => {
     const fork = forked.body.run as unknown as { run_id: string; forked_from: unknown };
     const evidence = async (id: string) =>
       audited(await routes(id).get("/governance-evidence")).evidence_package;
+    const { log_hash } = must(await routes(run.id, "/v1").get("")).run as unknown as { log_hash: string };
     expect(await evidence(run.id)).toMatchObject({
-      provenance: { forked_from: null },
+      provenance: { forked_from: null, log_hash },
       audit_completeness: "complete",
     });
     expect(await evidence(fork.run_id)).toMatchObject({
