@@ -1,10 +1,10 @@
-import type { Commit } from "../domain/commit.ts";
 import type { MemoryRun } from "../domain/memory.ts";
 import { seqUnknown } from "../domain/refusals.ts";
 import { memoryStateLines } from "../domain/state-lines.ts";
 import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import { openContent, readSoundContent } from "../run/checkpoint-content.ts";
 import type { StateBase } from "../run/history-reads.ts";
+import { commitOf, LogDamaged } from "../run/log-reader.ts";
 import type { RunClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
 import { stateDigest } from "../run/state-digest.ts";
@@ -71,16 +71,21 @@ export function digestOf({ state }: StateAt): string {
 /** Leads a state on to a seq that the log has. */
 async function led({ run }: HistorySource, start: StateAt, uptoSeq: number): Promise<Result<StateAt>> {
   let { seq, commitsApplied } = start;
-  while (seq < uptoSeq) {
-    const page = await run.readCommits({ afterSeq: seq, uptoSeq, maxLength: MAX_PAGE_LENGTH });
-    if (!page.ok) return page;
-    for (const { event, patch } of page.value.rows) {
-      const commit: Commit = { event: JSON.parse(event), patch: patch === null ? null : JSON.parse(patch) };
-      start.state.apply(commit);
-      seq = commit.event.seq;
-      commitsApplied += 1;
+  try {
+    while (seq < uptoSeq) {
+      const page = await run.readCommits({ afterSeq: seq, uptoSeq, maxLength: MAX_PAGE_LENGTH });
+      if (!page.ok) return page;
+      const { rows } = page.value;
+      if (rows.length === 0) throw new LogDamaged(seq + 1, uptoSeq, "commits are missing");
+      for (const row of rows) {
+        start.state.apply(commitOf(row));
+        seq = row.seq;
+        commitsApplied += 1;
+      }
     }
-    if (page.value.rows.length === 0) throw new Error(`the log has nothing after seq ${seq}`);
+  } catch (error) {
+    if (error instanceof LogDamaged) return { ok: false, refusal: error.refusal };
+    throw error;
   }
   return { ok: true, value: { ...start, seq, commitsApplied } };
 }

@@ -31,14 +31,7 @@ async function* lines(text: Text): AsyncGenerator<string> {
   if (pending !== "") throw new Error("the last line has no line break");
 }
 
-/** The run that these lines tell. @throws Error when they tell none */
-export async function readContent(content: AsyncIterable<string>): Promise<MemoryRun> {
-  const reader = new StateReader();
-  for await (const line of content) reader.take(line);
-  return reader.run();
-}
-
-/** The same, or null when they are not those of this digest. */
+/** The run that these lines tell; null when they tell none, or are not those of this digest, where one is asked for. */
 export async function readSoundContent(
   content: AsyncIterable<string>,
   sha256: string | null,

@@ -249,7 +249,11 @@ export class LogReader {
   }
 }
 
-/** The commit that a row stores. */
-export function commitOf({ event, patch }: Pick<LogRow, "event" | "patch">): Commit {
-  return { event: JSON.parse(event), patch: patch === null ? null : JSON.parse(patch) };
+/** The commit that a row stores. @throws LogDamaged when its records are no JSON. */
+export function commitOf({ seq, event, patch }: Pick<LogRow, "seq" | "event" | "patch">): Commit {
+  try {
+    return { event: JSON.parse(event), patch: patch === null ? null : JSON.parse(patch) };
+  } catch {
+    throw new LogDamaged(seq, seq, "a record is not JSON");
+  }
 }

@@ -224,6 +224,29 @@ describe("the state at a seq", () => {
     } else expect(answer.body.issues).toHaveLength(1);
   });
 
+  it.each([
+    ["is no JSON", "UPDATE commits SET event = '{' WHERE seq = 3", 3, 3],
+    ["has a patch that is no JSON", "UPDATE commits SET patch = 'x' WHERE seq = 3", 3, 3],
+    ["has gone", "DELETE FROM commits WHERE seq = 3", 3, 3],
+    ["has gone, like those after it", "DELETE FROM commits WHERE seq >= 3", 3, 4],
+  ])(
+    "says which commit cannot be read when one %s; what lies before is told",
+    async (_, damage, from, upto) => {
+      const run = await runOfTasks(4, {});
+      const before = await stateOf(run, 2);
+      await inStorage(run, (sql) => sql.exec(damage).toArray());
+      expect(await stateOf(run, 2)).toEqual(before);
+      const answers = [
+        await v1(run, "GET", "/state"),
+        await v1(run, "GET", "/diff?from=4&to=0"),
+        await v1(run, "POST", "/fork", {}),
+      ];
+      for (const { body } of answers) {
+        expect(body).toMatchObject({ code: "LOG_DAMAGED", from_seq: from, upto_seq: upto });
+      }
+    },
+  );
+
   it.each(["/state", "/diff?from=0&to=0"])("of no run is not found: %s", async (path) => {
     const answer = await v1({ id: crypto.randomUUID() }, "GET", path);
     expect([answer.status, answer.body.code]).toEqual([404, "RUN_NOT_FOUND"]);

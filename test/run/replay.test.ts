@@ -312,6 +312,33 @@ describe("I14: replay and drift", () => {
     expect((await replayOf(run, "?from_checkpoint=false")).drift).toEqual(NO_DRIFT);
   });
 
+  it.each([
+    ["is cut off", "UPDATE checkpoint_parts SET text = substr(text, 1, 100) WHERE seq = 2"],
+    ["is gone", "DELETE FROM checkpoint_parts WHERE seq = 2"],
+  ])("design: a checkpoint that %s is passed over for the one before", async (_what, damage) => {
+    const run = await newTestRun();
+    for (const id of ["a", "b"]) {
+      await accepted(run, creation(row(id)));
+      await checkpointed(run);
+    }
+    await inStorage(run, (sql) => sql.exec(damage).toArray());
+    const replay = await replayOf(run);
+    expect(replay).toMatchObject({ from_checkpoint: true, checkpoint_seq: 1, events_applied: 1 });
+    expect(replay.drift).toEqual(NO_DRIFT);
+  });
+
+  it("design: a record that is no JSON is named, where a replay cannot go on", async () => {
+    const run = await newTestRun();
+    await accepted(run, creation(row("a"), row("b")));
+    await inStorage(run, (sql) => sql.exec("UPDATE commits SET event = '{' WHERE seq = 2").toArray());
+    const path = `/v1/runs/${run.id}/replay`;
+    expect(await http("GET", path, { status: 500 })).toMatchObject({
+      code: "LOG_DAMAGED",
+      from_seq: 2,
+      upto_seq: 2,
+    });
+  });
+
   it("design: a second checkpoint at the same seq takes the place of the first, parts and all", async () => {
     const run = await newTestRun();
     await accepted(run, creation(row("a")));
