@@ -59,6 +59,8 @@ export interface ArrivalRequest {
   command: { command_id: string; fingerprint: string | null } | null;
   /** Whether it comes back from its archive. */
   restores?: boolean;
+  /** Whether it waits for others of its kind that came before, so that the second of two repeats is told of the first. */
+  inTurn?: boolean;
 }
 
 /** The contents that a run refers to, as the artifact store has them. */

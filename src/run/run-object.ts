@@ -151,6 +151,8 @@ export class RunObject extends DurableObject<Env> {
   #tombstone: Tombstone | null = null;
   /** The arrival that is going on; a later one, or a create, takes its place. */
   #arrival: symbol | null = null;
+  /** Settles with the last arrival of those that wait for each other. */
+  #arrivedInTurn: Promise<unknown> = Promise.resolve();
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -215,6 +217,13 @@ export class RunObject extends DurableObject<Env> {
 
   /** Brings a run here from elsewhere (arrival.ts), and waits until the directory lists it. */
   async arrive(lines: ReadableStream<Uint8Array>, request: ArrivalRequest): Promise<Result<Arrived>> {
+    if (!request.inTurn) return this.#arrive(lines, request);
+    const arrived = this.#arrivedInTurn.then(() => this.#arrive(lines, request));
+    this.#arrivedInTurn = arrived.catch(() => undefined);
+    return arrived;
+  }
+
+  async #arrive(lines: ReadableStream<Uint8Array>, request: ArrivalRequest): Promise<Result<Arrived>> {
     if (this.#loaded !== null) return arrivedBefore(this.#loaded.state, lines, request);
     const tombstone = this.#tombstone;
     const occupied = occupation(tombstone, request.run_id);

@@ -251,6 +251,24 @@ describe("a fork", () => {
     expect(elsewhere.body.code).toBe("COMMAND_ID_CONFLICT");
   });
 
+  it("that is asked for several times at once is made once, and every answer says so", async () => {
+    const run = await newTestRun();
+    await accepted(run, creation(...["a", "b", "c"].map((id) => row(id))));
+    const together = (bodies: Record<string, unknown>[]) =>
+      Promise.all(bodies.map((body) => v1<{ run: RunOverview }>(run, "POST", "/fork", body)));
+    const command_id = crypto.randomUUID();
+    const repeats = await together([1, 2, 3, 4].map(() => ({ command_id })));
+    expect(repeats.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
+    expect(new Set(repeats.map(({ body }) => body.run.run_id)).size).toBe(1);
+    expect(repeats.filter(({ headers }) => headers.has("idempotency-replayed"))).toHaveLength(3);
+
+    const run_id = crypto.randomUUID();
+    const rivals = await together(["one", "two", "three"].map((objective) => ({ run_id, objective })));
+    expect(rivals.map(({ status }) => status).toSorted()).toEqual([201, 409, 409]);
+    const made = rivals.find(({ status }) => status === 201)?.body.run;
+    expect(await overviewOf(objectOf(run_id))).toEqual(made);
+  });
+
   it("of a large run arrives whole", async () => {
     const run = await newTestRun();
     const text = "x\u{1F680}ü".repeat(30_000);

@@ -52,7 +52,7 @@ export async function forkRun(call: Call): Promise<HttpAnswer> {
 
   const command =
     identified === null ? null : { command_id: identified.commandId, fingerprint: identified.fingerprint };
-  const request = { tenant: call.tenant, run_id, command };
+  const request = { tenant: call.tenant, run_id, command, inTurn: true };
   const fork = call.run(run_id);
   // What is there already is told without reading the past: a repeat, or another run.
   const isTaken = (await fork.readOverview()).ok;
