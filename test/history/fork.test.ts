@@ -4,6 +4,7 @@ import { forkOf } from "../../src/domain/fork.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
+import { MAX_RUN_HEADER_BYTES } from "../../src/protocol/limits.ts";
 import type { RunHeader } from "../../src/protocol/run.ts";
 import type { RunOverview } from "../../src/run/reads.ts";
 import { submit } from "../../src/run/run-client.ts";
@@ -301,6 +302,16 @@ describe("a fork", () => {
     const answer = await v1(run, "POST", "/fork", body);
     expect([answer.status, answer.body.code]).toEqual([status, code]);
     expect(await everything(run)).toEqual(before);
+  });
+
+  it("is refused with the limit that it crosses where its header would be too large to be stored", async () => {
+    const run = await newTestRun();
+    const source_metadata = "x".repeat(MAX_RUN_HEADER_BYTES - 1_000);
+    expect((await v1(run, "PUT", "", { ...(await wholeRun(run)), source_metadata })).status).toBe(200);
+    const { status, body } = await v1(run, "POST", "/fork", { objective: "x".repeat(1_000) });
+    expect([status, body.code]).toEqual([413, "LIMIT_EXCEEDED"]);
+    expect(body).toMatchObject({ limit: MAX_RUN_HEADER_BYTES, limit_name: "run_header_bytes" });
+    expect((await v1(run, "POST", "/fork", {})).status).toBe(201);
   });
 
   it("is refused under an id that is taken, its origin's included, and of a run that is not there", async () => {

@@ -5,7 +5,7 @@ import { diffBetween } from "../../history/diff-between.ts";
 import { forkStream } from "../../history/fork-lines.ts";
 import { digestOf, stateAt } from "../../history/state-at.ts";
 import { issueForId } from "../../protocol/ids.ts";
-import { MAX_NEW_RUN_BYTES } from "../../protocol/limits.ts";
+import { MAX_NEW_RUN_BYTES, MAX_RUN_HEADER_BYTES } from "../../protocol/limits.ts";
 import type { QueryValues } from "../../protocol/query.ts";
 import { toText } from "../../run/text.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -69,7 +69,10 @@ async function forkedLines(
 ): Promise<ReadableStream<Uint8Array>> {
   const at = unwrap(await stateAt(historyOf(call), at_seq ?? null));
   const origin = { run_id: call.id("run_id"), seq: at.seq, state_sha256: digestOf(at) };
-  return forkStream(forkOf(at.state, { run_id, objective, origin, nowMs: Date.now() }));
+  const fork = forkOf(at.state, { run_id, objective, origin, nowMs: Date.now() });
+  const tooLarge = jsonTooLarge("run_header_bytes", fork.head().run, MAX_RUN_HEADER_BYTES);
+  if (tooLarge !== null) throw new RequestRefused(tooLarge);
+  return forkStream(fork);
 }
 
 function nothing(): ReadableStream<Uint8Array> {
