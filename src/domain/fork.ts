@@ -4,6 +4,7 @@ import type { Task } from "../protocol/task.ts";
 import { newHead } from "./head.ts";
 import { withoutLease } from "./lease.ts";
 import { MemoryRun } from "./memory.ts";
+import { payloadInFork } from "./payload-artifact.ts";
 import { requeueStale } from "./task-actions.ts";
 
 /** What makes a fork another run than the one it comes from. */
@@ -19,8 +20,8 @@ export interface ForkDraft {
  * The state that a forked run begins with: what the origin's state holds, with nothing of its log.
  *
  * F1 Leases do not come along: whoever holds one holds it in the origin. What was in progress is put back on the board as
- *    if the lease had run out (contract 04 §9); blocked work stays blocked, and is nobody's.
- * F2 Files have version 0: versions are seqs of the run's own log.
+ *    if the lease had run out (contract 04 §9); blocked work stays blocked, and is nobody's. Work without a lease stays as it is.
+ * F2 Files have version 0: versions are seqs of the run's own log. Payloads that lie in them name that version.
  * F3 Its clock starts now, or where the origin's was if that is later: time in a run never goes back.
  */
 export function forkOf(state: MemoryRun, { run_id, objective, origin, nowMs }: ForkDraft): MemoryRun {
@@ -39,11 +40,16 @@ export function forkOf(state: MemoryRun, { run_id, objective, origin, nowMs }: F
   const { facts, decisions, open_questions, artifacts, tasks } = state.blackboard();
   const fork = new MemoryRun(
     { ...newHead(header), summaries },
-    tasks.map((task) => withoutHolder(task, atMs)),
+    tasks.map((task) => withOwnReference(withoutHolder(task, atMs), state)),
     { facts, decisions, open_questions, artifacts },
   );
   for (const file of state.files()) fork.restore({ file: { ...file, version: 0 } satisfies FileVersion });
   return fork;
+}
+
+function withOwnReference(task: Task, origin: MemoryRun): Task {
+  const payload = payloadInFork(task.payload, origin);
+  return payload === task.payload ? task : { ...task, payload };
 }
 
 function withoutHolder(task: Task, nowMs: number): Task {

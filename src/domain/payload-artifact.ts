@@ -34,6 +34,18 @@ export function payloadWithArtifact(
   return { ok: true, payload: { ...payload, artifact_ref: refOf(file) } };
 }
 
+/**
+ * The payload as a fork has it, where what a path holds is its version 0 (fork.ts): a reference to that very version goes on
+ * naming it. One to an older version stays as it is, and names a version that the fork does not have.
+ */
+export function payloadInFork(payload: unknown, origin: Pick<View, "file">): unknown {
+  const { artifact_ref: ref } = (payload ?? {}) as { artifact_ref?: Partial<FileVersion> | null };
+  if (typeof ref?.path !== "string") return payload;
+  const file = origin.file(ref.path);
+  if (file === null || file.version !== ref.version || file.sha256 !== ref.sha256) return payload;
+  return { ...(payload as object), artifact_ref: { ...ref, version: 0 } };
+}
+
 function refOf({ path, version, sha256, bytes, content_type }: FileVersion): Omit<FileVersion, "ts_ms"> {
   return { path, version, sha256, bytes, content_type };
 }

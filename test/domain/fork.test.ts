@@ -98,6 +98,35 @@ describe("the state that a fork begins with", () => {
     expect(forkOf(run, DRAFT).files()).toEqual([{ ...file, version: 0 }]);
   });
 
+  it("keeps payloads that lie in what a path holds within reach, and leaves alone what only looks like that", () => {
+    const sha256 = "a".repeat(64);
+    const file = { path: "p", sha256, bytes: 1, content_type: "", version: 5, ts_ms: 9 };
+    const { ts_ms: _ts, ...artifact_ref } = file;
+    const others: unknown[] = [
+      { artifact_ref: { ...artifact_ref, version: 3, sha256: "b".repeat(64) } },
+      { artifact_ref: { ...artifact_ref, version: 3 } },
+      { artifact_ref: { ...artifact_ref, path: "q" } },
+      { artifact_ref: { ...artifact_ref, path: 1 } },
+      { artifact_ref: "p" },
+      { artifact_ref: null },
+      "artifact_ref",
+      null,
+      [artifact_ref],
+    ];
+    const payloads = [{ more: 1, artifact_ref }, ...others];
+    const run = memoryRun(
+      {},
+      payloads.map((payload, index) => aTask({ id: `t${index}`, payload })),
+    );
+    run.restore({ file });
+    const fork = forkOf(run, DRAFT);
+    expect(fork.run().tasks.map(({ payload }) => payload)).toEqual([
+      { more: 1, artifact_ref: { ...artifact_ref, version: 0 } },
+      ...others,
+    ]);
+    expect(forkOf(fork, DRAFT).run().tasks).toEqual(fork.run().tasks);
+  });
+
   it("a PUT cannot change where a run comes from (like I19)", () => {
     const fork = forkOf(memoryRun(), DRAFT);
     const { forked_from: _origin, ...run } = { ...fork.run(), objective: "put" };
