@@ -145,8 +145,9 @@ export class MemoryRun implements View {
         this.#notes.artifacts.push(change.artifact);
         return;
       case "put_file": {
-        const versions = this.#files.get(change.file.path) ?? [];
-        this.#files.set(change.file.path, [...versions, change.file]);
+        const versions = this.#files.get(change.file.path);
+        if (versions === undefined) this.#files.set(change.file.path, [change.file]);
+        else versions.push(change.file);
         return;
       }
       case "index_effect":

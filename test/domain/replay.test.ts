@@ -154,4 +154,15 @@ describe("what a commit means", () => {
     run.apply(commitOf({ type: "context.task.completed", status: "failed", payload: { task } }));
     expect(run.run()).toMatchObject({ status: "queued", tasks: [task, aTask({ id: "b" })] });
   });
+
+  it("design: a path that is written again and again costs each time the same", () => {
+    const run = memoryRun();
+    const file = { path: "p", sha256: "a".repeat(64), bytes: 1, content_type: "" };
+    const seqs = 150_000;
+    for (let seq = 1; seq <= seqs; seq += 1) {
+      run.apply(commitOf({ seq, type: "context.artifact.added", payload: { files: [file] } }));
+    }
+    expect(run.files()).toMatchObject([{ path: "p", version: seqs }]);
+    expect(run.fileVersion("p", 7)).toMatchObject({ version: 7 });
+  });
 });
