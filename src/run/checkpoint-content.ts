@@ -3,17 +3,23 @@ import type { MemoryRun } from "../domain/memory.ts";
 import { StateReader } from "../domain/state-lines.ts";
 import type { Text } from "./text.ts";
 
-/** The content of a checkpoint: lines of text (domain/state-lines.ts), or the key of the object in R2 that has them. */
-export type CheckpointContent = { object_key: string } | { text: Text };
+/** The content of a checkpoint: lines of text (domain/state-lines.ts), or the object in R2 that has them, with its digest. */
+export type CheckpointContent = { object_key: string; sha256: string | null } | { text: Text };
 
-/** The lines without their line breaks; null when R2 has no such object, or there is no bucket. */
+/** The lines without their line breaks; null when R2 has no such object, or another under its key, or there is no bucket. */
 export async function openContent(
   content: CheckpointContent,
   bucket: R2Bucket | null,
 ): Promise<AsyncIterable<string> | null> {
   if ("text" in content) return lines(content.text);
   const object = (await bucket?.get(content.object_key)) ?? null;
-  return object === null ? null : lines(object.body);
+  if (object === null) return null;
+  // R2 has checked it against this when it was written (checkpoint-objects.ts).
+  const { sha256 } = object.checksums;
+  if (sha256 !== undefined && Buffer.from(sha256).toString("hex") === content.sha256)
+    return lines(object.body);
+  await object.body.cancel();
+  return null;
 }
 
 async function* lines(text: Text): AsyncGenerator<string> {

@@ -127,7 +127,7 @@ export class CheckpointKeeper {
   }
 
   whole({ head, objectKey }: StoredCheckpoint): WholeCheckpoint {
-    if (objectKey !== null) return { head, content: { object_key: objectKey } };
+    if (objectKey !== null) return { head, content: { object_key: objectKey, sha256: head.state_sha256 } };
     return { head, content: { text: toText(this.#state.checkpoints.content(head)) } };
   }
 

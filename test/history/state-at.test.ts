@@ -176,9 +176,13 @@ describe("the state at a seq", () => {
     expect(await stateOf(run, 6)).toEqual({ ...before, checkpoint_seq: null, commits_applied: 6 });
   });
 
-  it("stands in for the content of a checkpoint whose object has gone", async () => {
+  it.each<[string, (run: TestRun) => Promise<unknown>]>([
+    ["has gone", async (run) => BUCKET.delete(await objectsOf(run))],
+    ["is another", async (run) => putAll(run, '{"head":{}}\n')],
+    ["is cut off", async (run) => putAll(run, '{"head":')],
+  ])("stands in for the content of a checkpoint whose object %s", async (_, damage) => {
     const run = await runOfTasks(5, { 5: "r2" });
-    await BUCKET.delete(await objectsOf(run));
+    await damage(run);
     const { checkpoint } = await http<{ checkpoint: Checkpoint }>(
       "GET",
       `/context/runs/${run.id}/checkpoints/latest`,
