@@ -108,8 +108,10 @@ class LogVerification {
     this.hash = start.hash;
   }
 
+  /** Of the commits that were asked for, not of those around them. */
   get chainedFromSeq(): number | null {
-    return this.#walk.chainedFromSeq;
+    const seq = this.#walk.chainedFromSeq;
+    return seq === null || seq > this.uptoSeq ? null : Math.max(seq, this.#fromSeq);
   }
 
   /** The first bad commit, or null. Ends early, with a lower `uptoSeq`, past that many UTF-16 units. */

@@ -203,6 +203,8 @@ describe("GET /v1/runs/{id}/verify", () => {
       chained_from_seq: 4,
       log_hash,
     });
+    expect(await verified(run, "?upto_seq=2")).toMatchObject({ ok: true, chained_from_seq: null });
+    expect(await verified(run, "?from_seq=6")).toMatchObject({ ok: true, chained_from_seq: 6 });
     await sealAll(run);
     expect(await verified(run)).toMatchObject({
       ok: true,
@@ -332,6 +334,39 @@ describe("GET /v1/runs/{id}/verify", () => {
       );
     });
     expect(await verified(run)).toMatchObject({ ok: false });
+  });
+
+  it.each([
+    [1, 8],
+    [1, 2],
+    [3, 4],
+    [4, 6],
+    [7, 8],
+  ])("design: of commits %s to %s, all of which were changed, the first is named", async (from, upto) => {
+    const run = await longRun(8);
+    await inStorage(run, (sql) =>
+      sql.exec(
+        "UPDATE commits SET event = replace(event, '\"type\"', '\"TYPE\"') WHERE seq BETWEEN ? AND ?",
+        from,
+        upto,
+      ),
+    );
+    expect(await verified(run)).toMatchObject({
+      ok: false,
+      first_bad: { seq: from },
+      verified_upto_seq: from - 1,
+    });
+  });
+
+  it("design: a commit is not found good because the one after it cannot be read", async () => {
+    const run = await longRun(8);
+    await inStorage(run, (sql) => {
+      sql.exec("UPDATE commits SET event = replace(event, '\"type\"', '\"TYPE\"') WHERE seq = 4");
+      sql.exec("UPDATE commits SET event = 'no JSON' WHERE seq = 5");
+    });
+    expect(await verified(run)).toMatchObject({ ok: false, first_bad: { seq: 4 }, verified_upto_seq: 3 });
+    await inStorage(run, (sql) => sql.exec("UPDATE commits SET event = '', prev_hash = NULL WHERE seq = 5"));
+    expect(await verified(run)).toMatchObject({ ok: false, first_bad: { seq: 4 }, verified_upto_seq: 3 });
   });
 
   it("design: a commit after the last one that the run knows of", async () => {
