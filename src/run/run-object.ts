@@ -97,6 +97,9 @@ import { vouchersOf } from "./vouchers.ts";
 /** What an arrival that broke off has left is wiped after this, if nobody comes before. */
 const MAX_ARRIVAL_MS = 3_600_000;
 
+/** An alarm that is at work cannot fire: leases, the directory and feeds do not wait longer than this for R2. */
+const MAX_HISTORY_WAIT_MS = 1_000;
+
 /** A result, or why there is none. Expected refusals are values: an exception would lose its type on the way. */
 export type Result<T> = { ok: true; value: T } | { ok: false; refusal: Refusal };
 
@@ -500,19 +503,31 @@ export class RunObject extends DurableObject<Env> {
     // What an arrival that broke off has left.
     if (loaded === null && this.#arrival === null) this.#clear(null);
     if (loaded === null) return;
-    const { state, outbox, publisher, checkpoints, sealer } = loaded;
+    const { state, outbox, publisher } = loaded;
     publisher.pushDue(Date.now());
     const leaseDueAtMs = state.leaseDueAtMs();
     if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
-    await checkpoints.createDue(Date.now());
-    await sealer.sealDue(Date.now());
+    await this.#keepHistory(loaded);
     this.#arm();
   }
 
   /** Moves the oldest commits to R2 if there are more than these bounds keep; null when there was nothing to move. */
   async seal(bounds: SealBounds): Promise<Segment | null> {
     return this.#loaded === null ? null : this.#loaded.sealer.seal(bounds);
+  }
+
+  /** For the alarm: what goes to R2 if that is due. Where R2 is slow it goes on behind the alarm, and arms that when it is done. */
+  async #keepHistory({ checkpoints, sealer }: Loaded): Promise<void> {
+    const keep = async (): Promise<void> => {
+      await checkpoints.createDue(Date.now());
+      await sealer.sealDue(Date.now());
+      this.#arm();
+    };
+    const patience = new AbortController();
+    const isOver = scheduler.wait(MAX_HISTORY_WAIT_MS, { signal: patience.signal }).catch(() => undefined);
+    await Promise.race([keep(), isOver]);
+    patience.abort();
   }
 
   async #requeueStale({ engine }: Loaded): Promise<number> {

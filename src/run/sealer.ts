@@ -46,9 +46,9 @@ export class Sealer {
     this.#prefix = prefix;
   }
 
-  /** The moment the alarm must not miss, epoch ms; null when there is nothing to seal. */
+  /** The moment the alarm must not miss, epoch ms; null when there is nothing to seal, or that is going on. */
   dueAtMs(nowMs: number): number | null {
-    if (this.#end(SEAL_BOUNDS) === null) return null;
+    if (this.#running !== null || this.#end(SEAL_BOUNDS) === null) return null;
     this.#dueAtMs ??= nowMs + DELAY_MS;
     return this.#dueAtMs;
   }

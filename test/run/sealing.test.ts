@@ -1,6 +1,6 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
 import { segmentPrefix } from "../../src/identity/tenant.ts";
@@ -16,6 +16,7 @@ import {
   checkpointed,
   claimed,
   creation,
+  eventually,
   evict,
   http,
   inObject,
@@ -109,6 +110,24 @@ async function commitsAfter(
   }
 }
 
+/** Makes 55,000 commits of a run that has none: so many that the alarm seals some. */
+async function lengthen(run: TestRun): Promise<void> {
+  await accepted(run, note(null, "running"));
+  await inObject(run, (object) => object.sweep());
+  await inStorage(run, (sql) => {
+    sql.exec(
+      `WITH RECURSIVE more (seq) AS (SELECT 2 UNION ALL SELECT seq + 1 FROM more WHERE seq < 55000)
+       INSERT INTO commits (seq, event) SELECT more.seq, json_set(event, '$.seq', more.seq, '$.revision', more.seq + 1)
+       FROM more, commits WHERE commits.seq = 1`,
+    );
+    sql.exec(
+      `UPDATE run SET head_seq = 55000, log_hash = NULL,
+       head = json_set(head, '$.run.last_event_seq', 55000, '$.run.revision', 55001)`,
+    );
+  });
+  await evict(run);
+}
+
 describe("a log whose old commits are sealed", () => {
   const clock = useTestClock();
 
@@ -177,20 +196,7 @@ describe("a log whose old commits are sealed", () => {
 
   it("design: the alarm seals 5,000 commits once there are so many past the 50,000 that stay", async () => {
     const run = await newTestRun();
-    await accepted(run, note(null, "running"));
-    await inObject(run, (object) => object.sweep());
-    await inStorage(run, (sql) => {
-      sql.exec(
-        `WITH RECURSIVE more (seq) AS (SELECT 2 UNION ALL SELECT seq + 1 FROM more WHERE seq < 55000)
-         INSERT INTO commits (seq, event) SELECT more.seq, json_set(event, '$.seq', more.seq, '$.revision', more.seq + 1)
-         FROM more, commits WHERE commits.seq = 1`,
-      );
-      sql.exec(
-        `UPDATE run SET head_seq = 55000, log_hash = NULL,
-         head = json_set(head, '$.run.last_event_seq', 55000, '$.run.revision', 55001)`,
-      );
-    });
-    await evict(run);
+    await lengthen(run);
     expect(await overviewOf(run)).toMatchObject({ last_event_seq: 55_000 });
     clock.advance(1_000);
     expect(await runDurableObjectAlarm(run.stub)).toBe(true);
@@ -318,8 +324,13 @@ function brokenBucket(moment: (typeof MOMENTS)[number], bucket: R2Bucket): R2Buc
   } as unknown as R2Bucket;
 }
 
+/** When the object's alarm is set for; null when it is not. */
+function alarmOf(run: TestRun): Promise<number | null> {
+  return inStorage(run, (_sql, storage) => storage.getAlarm());
+}
+
 describe("sealing that breaks off", () => {
-  useTestClock();
+  const clock = useTestClock();
 
   it.each(MOMENTS)("design: %s: nothing is lost, nothing is double, no object stays", async (moment) => {
     const run = await longRun(20);
@@ -364,6 +375,41 @@ describe("sealing that breaks off", () => {
     });
     expect(await rowsOf(run, "SELECT * FROM segments")).toEqual([]);
     expect(await rowsOf(run, "SELECT seq FROM commits")).toHaveLength(8);
+  });
+
+  it("design: a bucket that does not answer keeps the alarm neither from leases nor from firing again", async () => {
+    const run = await newTestRun();
+    await lengthen(run);
+    await accepted(run, creation(row("a")));
+    const { expiresAtMs } = await claimed(run, { lease_ms: 5_000 });
+    const silent = vi.spyOn(console, "error").mockReturnValue(undefined);
+    const answer = Promise.withResolvers<R2Object>();
+    const put = vi.spyOn(Object.getPrototypeOf(bucket()) as R2Bucket, "put").mockReturnValue(answer.promise);
+    try {
+      clock.advance(1_000);
+      expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+      expect(await alarmOf(run)).toBe(expiresAtMs);
+      clock.advance(4_000);
+      expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+      expect((await overviewOf(run)).task_counts).toMatchObject({ runnable: 1, in_progress: 0 });
+      clock.advance(1_000);
+      expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+      expect(await alarmOf(run)).toBeNull();
+      expect(put).toHaveBeenCalledTimes(1);
+      answer.reject(new Error("the bucket is away"));
+      await eventually(
+        () => alarmOf(run),
+        (atMs) => atMs !== null,
+        5_000,
+      );
+      expect(await alarmOf(run)).toBe(clock.nowMs() + 60_000);
+    } finally {
+      put.mockRestore();
+      silent.mockRestore();
+    }
+    clock.advance(60_000);
+    expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+    expect(await sealedSeq(run)).toBe(5_000);
   });
 
   it("design: without a bucket nothing is sealed", async () => {
