@@ -13,7 +13,12 @@ export interface SealBounds {
   length: number;
 }
 
-export const SEAL_BOUNDS: SealBounds = { keep: 50_000, commits: 5_000, length: 8 * 1024 * 1024 };
+export const SEAL_BOUNDS: SealBounds = { keep: 50_000, commits: 5_000, length: 4 * 1024 * 1024 };
+
+/** Past so many bytes of storage fewer commits stay: it ends at 10 GB, and 50,000 long ones may be more. */
+const CROWDED_BYTES = 4 * 1024 ** 3;
+/** The longest commits there are take 4 GB until the first of them are sealed. */
+const CROWDED_BOUNDS: SealBounds = { ...SEAL_BOUNDS, keep: 1_000, commits: 1_000 };
 
 /** What is due waits this long, so that the alarm which saves the head serves it too. */
 const DELAY_MS = 1_000;
@@ -35,6 +40,8 @@ export class Sealer {
   readonly #state: RunState;
   readonly #bucket: R2Bucket | null;
   readonly #prefix: string;
+  /** As of the last alarm: asking storage for its size is too dear for each commit. */
+  #bounds: SealBounds;
   #dueAtMs: number | null = null;
   #running: Promise<Segment | null> | null = null;
 
@@ -44,22 +51,24 @@ export class Sealer {
     this.#state = state;
     this.#bucket = bucket;
     this.#prefix = prefix;
+    this.#bounds = this.#boundsNow();
   }
 
   /** The moment the alarm must not miss, epoch ms; null when there is nothing to seal, or that is going on. */
   dueAtMs(nowMs: number): number | null {
-    if (this.#running !== null || this.#end(SEAL_BOUNDS) === null) return null;
+    if (this.#running !== null || this.#end(this.#bounds) === null) return null;
     this.#dueAtMs ??= nowMs + DELAY_MS;
     return this.#dueAtMs;
   }
 
   /** For the alarm: seals one segment if that is due. A failure leaves it due, for later. */
   async sealDue(nowMs: number): Promise<void> {
+    this.#bounds = this.#boundsNow();
     const dueAtMs = this.dueAtMs(nowMs);
     if (dueAtMs === null || dueAtMs > nowMs) return;
     this.#dueAtMs = null;
     try {
-      await this.seal(SEAL_BOUNDS);
+      await this.seal(this.#bounds);
     } catch (error) {
       this.#dueAtMs = Date.now() + RETRY_MS;
       const run_id = this.#state.row.initial.run_id;
@@ -98,6 +107,10 @@ export class Sealer {
     }
     segments.seal(segment);
     return segment;
+  }
+
+  #boundsNow(): SealBounds {
+    return this.#storage.sql.databaseSize > CROWDED_BYTES ? CROWDED_BOUNDS : SEAL_BOUNDS;
   }
 
   /** Seq of the last commit of the next segment, if it is full; null when there are too few for one. */

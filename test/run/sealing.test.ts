@@ -110,19 +110,21 @@ async function commitsAfter(
   }
 }
 
-/** Makes 55,000 commits of a run that has none: so many that the alarm seals some. */
-async function lengthen(run: TestRun): Promise<void> {
+/** Gives a run that has no commits so many; by itself, the alarm seals some of 55,000. */
+async function lengthen(run: TestRun, commits = 55_000): Promise<void> {
   await accepted(run, note(null, "running"));
   await inObject(run, (object) => object.sweep());
   await inStorage(run, (sql) => {
     sql.exec(
-      `WITH RECURSIVE more (seq) AS (SELECT 2 UNION ALL SELECT seq + 1 FROM more WHERE seq < 55000)
+      `WITH RECURSIVE more (seq) AS (SELECT 2 UNION ALL SELECT seq + 1 FROM more WHERE seq < ?)
        INSERT INTO commits (seq, event) SELECT more.seq, json_set(event, '$.seq', more.seq, '$.revision', more.seq + 1)
        FROM more, commits WHERE commits.seq = 1`,
+      commits,
     );
     sql.exec(
-      `UPDATE run SET head_seq = 55000, log_hash = NULL,
-       head = json_set(head, '$.run.last_event_seq', 55000, '$.run.revision', 55001)`,
+      `UPDATE run SET head_seq = ?1, log_hash = NULL,
+       head = json_set(head, '$.run.last_event_seq', ?1, '$.run.revision', ?1 + 1)`,
+      commits,
     );
   });
   await evict(run);
@@ -210,6 +212,27 @@ describe("a log whose old commits are sealed", () => {
       `/v1/runs/${run.id}/events?since_seq=4990&limit=20`,
     );
     expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length: 20 }, (_, index) => 4_991 + index));
+  });
+
+  it("design: of an object whose storage fills up, a thousand commits at a time move until a thousand stay", async () => {
+    const run = await newTestRun();
+    await lengthen(run, 3_500);
+    await inStorage(run, async (_sql, storage) => {
+      const sealerAt = (databaseSize: number) => {
+        const crowded = {
+          sql: { databaseSize },
+          sync: () => storage.sync(),
+        } as unknown as DurableObjectStorage;
+        const state = RunState.existing(new Sql(storage));
+        return new Sealer(crowded, state, bucket(), segmentPrefix(TENANT, run.id));
+      };
+      expect(sealerAt(4e9).dueAtMs(0)).toBeNull();
+      const sealer = sealerAt(5e9);
+      for (let dueAtMs = sealer.dueAtMs(0); dueAtMs !== null; dueAtMs = sealer.dueAtMs(0)) {
+        await sealer.sealDue(dueAtMs);
+      }
+    });
+    expect(await sealedSeq(run)).toBe(2_000);
   });
 
   it("design: a run of which everything is sealed wakes, goes on and is chained", async () => {
