@@ -9,6 +9,8 @@ import type { Segment, SegmentTable } from "./storage/segments.ts";
 export type { LogRow } from "./chain.ts";
 
 const MAX_PAGE_ROWS = 500;
+/** Of sealed rows that are looked through for patches, at least about so much is read at once, in UTF-16 units. */
+const MIN_PATCH_SCAN_LENGTH = 256 * 1024;
 
 /** Bounds of a page: rows, and about how many UTF-16 units. */
 export interface PageLimits {
@@ -110,14 +112,9 @@ export class LogReader {
       );
       return { rows, uptoSeq: isCut ? (rows.at(-1)?.seq ?? upto) : upto };
     }
-    const start = column === "patch" ? this.#beforePatches(after) : { after, isFound: true };
-    if (!start.isFound || start.after >= upto) return { rows: [], uptoSeq: Math.min(start.after, upto) };
-    const page = await this.page(start.after, upto, { limit, maxLength });
-    const rows = page.flatMap((row) => {
-      const text = row[column];
-      return text === null ? [] : [{ seq: row.seq, text }];
-    });
-    return { rows, uptoSeq: page.at(-1)?.seq ?? upto };
+    if (column === "patch") return this.#sealedPatches(after, upto, limit, maxLength);
+    const page = await this.page(after, upto, { limit, maxLength });
+    return { rows: page.map(({ seq, event }) => ({ seq, text: event })), uptoSeq: page.at(-1)?.seq ?? upto };
   }
 
   /** All records of one kind with `after < seq <= upto`, ascending, page by page; at most `limit`. @throws LogDamaged */
@@ -182,15 +179,27 @@ export class LogReader {
     return segment;
   }
 
-  /** Skips the blocks of a segment that have no patches. */
-  #beforePatches(after: number): { after: number; isFound: boolean } {
+  /** Patches may lie far apart: blocks that have none are skipped, and of those that have some a good deal is read at once. */
+  async #sealedPatches(
+    after: number,
+    upto: number,
+    limit: number,
+    maxLength: number,
+  ): Promise<{ rows: LogText[]; uptoSeq: number }> {
     const segment = this.#segmentOf(after + 1);
-    const index = segment.blocks.findIndex(
-      (block, at) => block.patches > 0 && lastSeqOf(segment, at) > after,
-    );
-    const block = segment.blocks[index];
-    if (block === undefined) return { after: segment.upto_seq, isFound: false };
-    return { after: Math.max(after, block.from_seq - 1), isFound: true };
+    const block = segment.blocks.find(({ patches }, at) => patches > 0 && lastSeqOf(segment, at) > after);
+    const start = block === undefined ? segment.upto_seq : Math.max(after, block.from_seq - 1);
+    if (block === undefined || start >= upto) return { rows: [], uptoSeq: Math.min(start, upto) };
+    const page = await this.page(start, upto, { maxLength: Math.max(maxLength, MIN_PATCH_SCAN_LENGTH) });
+    const rows: LogText[] = [];
+    let length = 0;
+    for (const { seq, patch } of page) {
+      if (patch === null) continue;
+      rows.push({ seq, text: patch });
+      length += patch.length;
+      if (rows.length === limit || length > maxLength) return { rows, uptoSeq: seq };
+    }
+    return { rows, uptoSeq: page.at(-1)?.seq ?? upto };
   }
 
   async #sealedRows(

@@ -311,6 +311,34 @@ describe("a log whose old commits are sealed", () => {
     expect(rows).toHaveLength(11);
   });
 
+  it("design: a short page of patches reads its part of a segment once, however far apart they lie", async () => {
+    const run = await newTestRun();
+    const fact = {
+      op: "patch_blackboard",
+      patch_op: "add_fact",
+      payload: { id: "n", ts_ms: 1, text: "t" },
+    } as const;
+    for (let index = 0; index < 60; index += 1)
+      await accepted(run, index % 20 === 19 ? fact : note(null, "running"));
+    await sealAll(run, { ...SMALL, keep: 0, commits: 60 });
+    const get = vi.spyOn(Object.getPrototypeOf(bucket()) as R2Bucket, "get");
+    try {
+      const path = `/v1/runs/${run.id}/blackboard/patches`;
+      type Page = { patches: { seq: number }[]; next: string | null };
+      const first = await http<Page>("GET", `${path}?limit=1`);
+      expect(get.mock.calls.length).toBeLessThanOrEqual(1);
+      const second = await http<Page>("GET", first.next ?? "");
+      const third = await http<Page>("GET", second.next ?? "");
+      expect([first, second, third].flatMap(({ patches }) => patches.map(({ seq }) => seq))).toEqual([
+        20, 40, 60,
+      ]);
+      expect(third.next).toBeNull();
+      expect(get.mock.calls.length).toBeLessThanOrEqual(3);
+    } finally {
+      get.mockRestore();
+    }
+  });
+
   it("design: a replay from a checkpoint in sealed history ends where the run is", async () => {
     const run = await newTestRun();
     await accepted(run, creation(row("a"), row("b")));
