@@ -185,7 +185,7 @@ export class RunState implements View {
 
   /** What stands before the first commit (chain.ts). */
   initialHash(): string {
-    return initialHash(this.row.initial, this.#rowTable.genesis());
+    return initialHash(this.row.initial, this.genesis.texts());
   }
 
   /** The hash that storage has of the last commit that the saved head knows; null when it has none. */

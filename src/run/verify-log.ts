@@ -7,8 +7,8 @@ import type { Result } from "./run-object.ts";
 /** What a run remembers of its log beside the log itself. */
 export interface Vouchers {
   run_id: string;
-  /** What stands before the first commit. */
-  initial_hash: string;
+  /** What stands before the first commit; null when others were asked about: it may be dear to hash. */
+  initial_hash: string | null;
   /** Seq and hash of the newest commit. */
   last_seq: number;
   log_hash: string;

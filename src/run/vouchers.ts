@@ -8,7 +8,7 @@ export function vouchersOf(state: RunState, query: { afterSeq: number; uptoSeq: 
   const saved = state.savedHash();
   return {
     run_id,
-    initial_hash: state.initialHash(),
+    initial_hash: afterSeq === 0 ? state.initialHash() : null,
     last_seq: last_event_seq,
     log_hash: state.logHash(),
     has_strays: state.lastSeq() > last_event_seq,

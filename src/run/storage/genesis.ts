@@ -26,12 +26,17 @@ export class GenesisTable {
     );
   }
 
+  /** All parts, one after the other: together they may be more than fits into memory. */
+  *texts(): Generator<string> {
+    const parts = this.parts();
+    for (let part = 1; part <= parts; part += 1) yield this.part(part);
+  }
+
   /** The lines without their line breaks, read part by part. */
   *lines(): Generator<string> {
     let pending = "";
-    const parts = this.parts();
-    for (let part = 1; part <= parts; part += 1) {
-      const lines = (pending + this.part(part)).split("\n");
+    for (const text of this.texts()) {
+      const lines = (pending + text).split("\n");
       pending = lines.pop() ?? "";
       yield* lines;
     }

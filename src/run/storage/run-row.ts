@@ -75,13 +75,6 @@ export class RunRowTable {
     );
   }
 
-  /** The state that the run began with, as lines in pieces; none when it began empty. */
-  genesis(): string[] {
-    return this.#sql
-      .all<{ text: string }>("SELECT text FROM genesis_parts ORDER BY part")
-      .map((row) => row.text);
-  }
-
   /** The row of a new run. */
   insert(row: RunRow): void {
     const [first = "", ...rest] = headTexts(row.head);
