@@ -90,7 +90,11 @@ export class Sealer {
     const end = this.#end(bounds);
     if (this.#bucket === null || end === null) return null;
     const leftover = segments.sealing();
-    if (leftover !== null) await this.#bucket.delete(leftover);
+    if (leftover !== null) {
+      await this.#bucket.delete(leftover);
+      // What is stored here now may be another run's.
+      if (segments.sealing() !== leftover) return null;
+    }
     const after = segments.uptoSeq();
     const rows = commits.rows(after, end, bounds.commits, bounds.length);
     checkContinuity(after, rows);

@@ -410,6 +410,21 @@ describe("sealing that breaks off", () => {
     expect((await keysOf(run)).sort()).toEqual(keys.sort());
   });
 
+  it("design: a run that is wiped while the leftover of another attempt is deleted is not sealed", async () => {
+    const run = await longRun(8);
+    await inObject(run, (object) => object.sweep());
+    await inStorage(run, async (sql, storage) => {
+      sql.exec("INSERT INTO sealing VALUES (1, 'left')");
+      const wiping = {
+        delete: async () => sql.exec("DELETE FROM sealing"),
+        put: () => Promise.reject(new Error("nothing is to be written")),
+      } as unknown as R2Bucket;
+      const sealer = new Sealer(storage, RunState.existing(new Sql(storage)), wiping, "x");
+      expect(await sealer.seal(SMALL)).toBeNull();
+    });
+    expect(await rowsOf(run, "SELECT * FROM sealing")).toEqual([]);
+  });
+
   it("design: a bucket that holds something else than was written does not get the commits", async () => {
     const run = await longRun(8);
     await inObject(run, (object) => object.sweep());
