@@ -62,37 +62,39 @@ export class LogReader {
     const rows = this.#isSealed(after)
       ? await this.#sealedRows(after, upto, limit, maxLength, unchecked)
       : this.#commits.rows(after, upto, Math.min(limit, MAX_PAGE_ROWS), maxLength);
-    const gap = rows.findIndex((row, index) => row.seq !== after + 1 + index);
-    if (gap === -1 || unchecked) return rows;
-    throw new LogDamaged(after + 1 + gap, (rows[gap]?.seq ?? 0) - 1, "commits are missing");
+    if (!unchecked) checkContinuity(after, rows);
+    return rows;
   }
 
-  /** Commits with `after < seq <= upto`, ascending, read page by page; between pages the object serves others. @throws LogDamaged */
+  /** Commits with `after < seq <= upto`, all of which there must be, ascending, read page by page; between pages the object serves others. @throws LogDamaged */
   async *commits(after: number, upto: number): AsyncGenerator<Commit> {
     for (let cursor = after; cursor < upto; ) {
       if (cursor > after) await scheduler.wait(0);
       const rows = await this.page(cursor, upto);
       for (const row of rows) yield commitOf(row);
-      const last = rows.at(-1);
-      if (last === undefined) return;
-      cursor = last.seq;
+      cursor = reached(cursor, upto, rows);
     }
   }
 
-  /** The records of commits with `after < seq <= upto`, from the beginning, like `page`. @throws LogDamaged */
+  /** The records of commits with `after < seq <= upto`, all of which there must be, from the beginning, like `page`. @throws LogDamaged */
   async records(
     after: number,
     upto: number,
     withPatches: boolean,
     maxLength: number,
   ): Promise<CommitTextRow[]> {
-    if (!this.#isSealed(after)) return this.#commits.records(after, upto, withPatches, maxLength);
+    if (!this.#isSealed(after)) {
+      const rows = this.#commits.records(after, upto, withPatches, maxLength);
+      checkContinuity(after, rows);
+      reached(after, upto, rows);
+      return rows;
+    }
     const rows = await this.page(after, upto, { maxLength });
     return rows.map(({ seq, event, patch }) => ({ seq, event, patch: withPatches ? patch : null }));
   }
 
   /**
-   * Records of one kind with `after < seq <= upto`, from the beginning, until `limit` or about `maxLength`.
+   * Records of one kind of commits with `after < seq <= upto`, all of which there must be, from the beginning, until `limit` or about `maxLength`.
    * @returns also up to which seq there are no others; when that is not `upto`, there may be more.
    * @throws LogDamaged
    */
@@ -110,6 +112,10 @@ export class LogReader {
         Math.min(limit, MAX_PAGE_ROWS),
         maxLength,
       );
+      if (column === "event") {
+        checkContinuity(after, rows);
+        return { rows, uptoSeq: reached(after, upto, rows) };
+      }
       return { rows, uptoSeq: isCut ? (rows.at(-1)?.seq ?? upto) : upto };
     }
     if (column === "patch") return this.#sealedPatches(after, upto, limit, maxLength);
@@ -256,6 +262,20 @@ export class LogReader {
     if (object === null) throw damaged("their segment is missing, or cut off");
     return object;
   }
+}
+
+/** @throws LogDamaged when these are not the commits that follow a seq. */
+function checkContinuity(after: number, rows: readonly { seq: number }[]): void {
+  const gap = rows.findIndex((row, index) => row.seq !== after + 1 + index);
+  if (gap === -1) return;
+  throw new LogDamaged(after + 1 + gap, (rows[gap]?.seq ?? 0) - 1, "commits are missing");
+}
+
+/** Seq of the last one. @throws LogDamaged when there is none, though there must be. */
+function reached(after: number, upto: number, rows: readonly { seq: number }[]): number {
+  const seq = rows.at(-1)?.seq ?? after;
+  if (seq === after && after < upto) throw new LogDamaged(after + 1, upto, "commits are missing");
+  return seq;
 }
 
 /** The commit that a row stores. @throws LogDamaged when its records are no JSON. */

@@ -498,6 +498,25 @@ describe("sealing that breaks off", () => {
   });
 
   it.each([
+    ["between others", "seq = 10"],
+    ["at the end", "seq >= 10"],
+  ])("design: no reader passes over commits that are missing from the table, %s", async (_where, which) => {
+    const run = await longRun(12);
+    await sealAll(run);
+    await inStorage(run, (sql) => sql.exec(`DELETE FROM commits WHERE ${which}`));
+    for (const path of [
+      `/context/runs/${run.id}/events?since_seq=8`,
+      `/v1/runs/${run.id}/events?since_seq=8&limit=2`,
+    ]) {
+      expect(await http("GET", path, { status: 500 })).toMatchObject({ code: "LOG_DAMAGED", from_seq: 10 });
+    }
+    const query = { afterSeq: 9, uptoSeq: null, withPatches: true };
+    expect(await run.client.readStretch(query)).toMatchObject({
+      refusal: { code: "LOG_DAMAGED", from_seq: 10 },
+    });
+  });
+
+  it.each([
     ["is missing", (key: string) => bucket().delete(key)],
     ["is cut off", async (key: string) => bucket().put(key, (await bytesOf(key)).slice(0, 40))],
     ["is empty", (key: string) => bucket().put(key, "")],
