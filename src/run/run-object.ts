@@ -569,6 +569,7 @@ export class RunObject extends DurableObject<Env> {
     loaded?.publisher.close();
     await loaded?.outbox.close();
     await loaded?.checkpoints.settled();
+    await loaded?.sealer.close();
     await this.ctx.blockConcurrencyWhile(async () => {
       // An archived run's tombstone must outlive any crash: it says where the run is.
       if (tombstone.kind === "deleted") await this.ctx.storage.deleteAll();

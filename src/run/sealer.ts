@@ -44,6 +44,7 @@ export class Sealer {
   #bounds: SealBounds;
   #dueAtMs: number | null = null;
   #running: Promise<Segment | null> | null = null;
+  #isClosed = false;
 
   /** @param prefix of all keys of this run's segments. */
   constructor(storage: DurableObjectStorage, state: RunState, bucket: R2Bucket | null, prefix: string) {
@@ -74,6 +75,12 @@ export class Sealer {
       const run_id = this.#state.row.initial.run_id;
       console.error(JSON.stringify({ event: "segment_seal_failed", run_id, error: String(error) }));
     }
+  }
+
+  /** The run is about to go: nothing more is sealed. Resolves when what is on its way to R2 has come to an end. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    while (this.#running !== null) await this.#running.catch(() => undefined);
   }
 
   /** Seals the oldest commits, if there are enough of them. Returns the segment, or null when there was none to make. */
@@ -119,7 +126,7 @@ export class Sealer {
 
   /** Seq of the last commit of the next segment, if it is full; null when there are too few for one. */
   #end({ keep, commits }: SealBounds): number | null {
-    if (this.#bucket === null) return null;
+    if (this.#bucket === null || this.#isClosed) return null;
     const end = this.#state.segments.uptoSeq() + commits;
     const lastSeq = this.#state.head().run.last_event_seq;
     return end <= Math.min(this.#state.savedSeq(), lastSeq - keep) ? end : null;

@@ -425,6 +425,29 @@ describe("sealing that breaks off", () => {
     expect(await rowsOf(run, "SELECT * FROM sealing")).toEqual([]);
   });
 
+  it("design: a run is not gone before the segment that is on its way to R2 has arrived", async () => {
+    const run = await longRun(8);
+    await inObject(run, (object) => object.sweep());
+    const put = Promise.withResolvers<never>();
+    const isCalled = Promise.withResolvers<void>();
+    const spy = vi.spyOn(Object.getPrototypeOf(bucket()) as R2Bucket, "put").mockImplementation(() => {
+      isCalled.resolve();
+      return put.promise;
+    });
+    try {
+      await inObject(run, async (object) => {
+        const sealing = object.seal(SMALL).catch(() => "not sealed");
+        await isCalled.promise;
+        const erasing = object.erase({ created_at_ms: null, expected_revision: null });
+        expect(await Promise.race([erasing, scheduler.wait(100).then(() => "waiting")])).toBe("waiting");
+        put.reject(new Error("the bucket is away"));
+        expect(await Promise.all([sealing, erasing])).toEqual(["not sealed", { ok: true, value: null }]);
+      });
+    } finally {
+      spy.mockRestore();
+    }
+  });
+
   it("design: a bucket that holds something else than was written does not get the commits", async () => {
     const run = await longRun(8);
     await inObject(run, (object) => object.sweep());
