@@ -35,7 +35,8 @@ export default defineConfig({
           name: "http",
           include: overHttp,
           globalSetup: ["./test/support/local-server.ts"],
-          testTimeout: 30_000,
+          // Some of them start servers of their own, several times, and the machine may be busy.
+          testTimeout: 120_000,
           // These tests wait for answers more than they compute.
           maxWorkers: 4,
           sequence: { groupOrder: 1 },

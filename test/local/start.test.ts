@@ -116,7 +116,7 @@ test("serves again on the same port after the runtime crashed", async () => {
   const runId = await createRun(baton);
   const crashed = await runtimePid(stateDir);
   process.kill(crashed, "SIGKILL");
-  await expect.poll(() => statusOfRun(baton, runId).catch(() => 0), { timeout: 10_000 }).toBe(200);
+  await expect.poll(() => statusOfRun(baton, runId).catch(() => 0), { timeout: 60_000 }).toBe(200);
   expect(await runtimePid(stateDir)).not.toBe(crashed);
 });
 

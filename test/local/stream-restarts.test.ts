@@ -83,7 +83,7 @@ test.each(["runtime", "launched process"] as const)(
     const ofRun = follow(`${url}/v1/runs/${runs[0]}/events/stream`);
     const ofWorkspace = follow(`${url}/v1/events/stream?workspace=/srv/restarts`);
     await expect
-      .poll(() => [ofRun, ofWorkspace].every(({ frames }) => frames.length > 0), { timeout: 10_000 })
+      .poll(() => [ofRun, ofWorkspace].every(({ frames }) => frames.length > 0), { timeout: 60_000 })
       .toBe(true);
 
     let committed = 0;
@@ -98,7 +98,7 @@ test.each(["runtime", "launched process"] as const)(
     });
     for (let kills = 0; kills < KILLS; kills += 1) {
       const due = committed + EVENTS_BEFORE_KILL;
-      await expect.poll(() => committed, { timeout: 15_000, interval: 2 }).toBeGreaterThanOrEqual(due);
+      await expect.poll(() => committed, { timeout: 60_000, interval: 2 }).toBeGreaterThanOrEqual(due);
       if (victim === "runtime") {
         process.kill(Number((await readFile(join(stateDir, "workerd"), "utf8")).split("\n")[0]), "SIGKILL");
       } else {
@@ -108,7 +108,7 @@ test.each(["runtime", "launched process"] as const)(
       }
       // The next kill comes after a commit that the restarted server has answered.
       const before = committed;
-      await expect.poll(() => committed, { timeout: 15_000 }).toBeGreaterThan(before);
+      await expect.poll(() => committed, { timeout: 60_000 }).toBeGreaterThan(before);
     }
     isOver = true;
     await Promise.all(committing);
@@ -117,12 +117,12 @@ test.each(["runtime", "launched process"] as const)(
       const { events } = await persist<{ events: unknown[] }>(`${url}/context/runs/${runId}/events`);
       const inWorkspace = () => eventsIn(ofWorkspace.frames).filter(({ run_id }) => run_id === runId);
       await expect
-        .poll(() => inWorkspace().length, { timeout: 10_000 })
+        .poll(() => inWorkspace().length, { timeout: 60_000 })
         .toBeGreaterThanOrEqual(events.length);
       expect(inWorkspace()).toEqual(events);
       if (runId !== runs[0]) continue;
       await expect
-        .poll(() => eventsIn(ofRun.frames).length, { timeout: 10_000 })
+        .poll(() => eventsIn(ofRun.frames).length, { timeout: 60_000 })
         .toBeGreaterThanOrEqual(events.length);
       expect(eventsIn(ofRun.frames)).toEqual(events);
     }

@@ -49,7 +49,7 @@ export async function followsWorkspace(tool: Tool, context: TestContext): Promis
   const second = await newRun({ workspace }, "/v1");
   const path = `/v1/events/stream?workspace=${encodeURIComponent(workspace.canonical_path)}`;
   const { proxy, client } = await followThroughCuts(path, tool, context);
-  await expect.poll(() => client.frames.length, { timeout: 10_000 }).toBeGreaterThan(0);
+  await expect.poll(() => client.frames.length, { timeout: 60_000 }).toBeGreaterThan(0);
   const [ready] = client.frames;
   expect(ready).toMatchObject({ kind: "ready" });
   expect(ready?.subscribed_run_ids?.toSorted()).toEqual([first.id, second.id].sort());
@@ -72,7 +72,7 @@ export async function stopsWithRun(tool: Tool, context: TestContext): Promise<vo
   await reach(client, 1);
   expect(client.ended).toBeUndefined();
   must(await run.post("/events", { type: "note", status: "completed", payload: null }), 201);
-  await expect.poll(() => client.ended, { timeout: 10_000 }).toBeDefined();
+  await expect.poll(() => client.ended, { timeout: 60_000 }).toBeDefined();
   expect(eventsIn(client.frames)).toEqual(await eventsOf(run));
   expect(client.frames.filter((frame) => frame.type === "end")).toEqual([client.frames.at(-1)]);
   const last = client.frames.at(-1);
