@@ -81,6 +81,8 @@ export interface ArrivalPlace {
   bucket: R2Bucket | null;
   /** False once another attempt has begun. */
   isCurrent(): boolean;
+  /** Called in the turn in which the run's row is written: from then on there is a run, and nothing takes its place. Resolves when it is durable. */
+  settled(): Promise<void>;
 }
 
 /** So much is written in one transaction. In bytes of lines. */
@@ -133,8 +135,9 @@ export async function arrive(
   request: ArrivalRequest,
 ): Promise<{ ok: true; checks: ExportChecks } | { ok: false; refusal: Refusal }> {
   const arrival = new Arrival(place, request);
+  let checks: ExportChecks;
   try {
-    return { ok: true, checks: await arrival.read(lines) };
+    checks = await arrival.read(lines);
   } catch (error) {
     if (place.isCurrent()) await place.contents?.release(runHolder(request.run_id));
     if (arrival.objectKeys.length > 0) await place.bucket?.delete(arrival.objectKeys);
@@ -142,6 +145,10 @@ export async function arrive(
     if (refusal === null) throw error;
     return { ok: false, refusal };
   }
+  await arrival.durable;
+  // Only saves collection a question: nothing is taken back for it.
+  if (checks.blobs > 0) await place.contents?.confirm(runHolder(request.run_id), null).catch(() => undefined);
+  return { ok: true, checks };
 }
 
 /** The answer where a run is already: to the request that brought it the run, to any other a refusal. */
@@ -175,6 +182,8 @@ async function digestOf(lines: ReadableStream<Uint8Array>): Promise<string | nul
 class Arrival {
   /** What was written to R2 on the way. */
   readonly objectKeys: string[] = [];
+  /** Of the run that was read. */
+  durable: Promise<void> = Promise.resolve();
   readonly #place: ArrivalPlace;
   readonly #request: ArrivalRequest;
   readonly #hash: Hash = createHash("sha256");
@@ -547,8 +556,7 @@ class Arrival {
       this.#place.sql.run("DELETE FROM tombstone");
       state.settle(this.#row(newHead(initial), this.#createdCommand(end)));
     });
-    await this.#place.storage.sync();
-    if (blobs > 0) await this.#contents().confirm(this.#holder(), null);
+    this.durable = this.#place.settled();
     return {
       ...end,
       last_event_seq: this.#commits,

@@ -239,22 +239,28 @@ export class RunObject extends DurableObject<Env> {
     this.#clear(attempt);
     migrate(this.#sql, MIGRATIONS);
     this.#alarm.armFor(Date.now() + MAX_ARRIVAL_MS);
+    const brought = Promise.withResolvers<{ outbox: Outbox; run: RunOverview }>();
     const place = {
       sql: this.#sql,
       storage: this.ctx.storage,
       contents: artifactStore(this.env, tenantKey(request.tenant)),
       bucket: this.env.ARTIFACTS ?? null,
       isCurrent: () => this.#arrival === attempt,
+      settled: async () => {
+        this.#arrival = null;
+        this.#tombstone = null;
+        const { state, outbox } = this.#load(RunState.existing(this.#sql));
+        brought.resolve({ outbox, run: overview(state) });
+        this.#arm();
+        await this.ctx.storage.sync().catch((error: unknown) => this.ctx.abort(String(error)));
+      },
     };
     try {
       const arrived = await arrive(place, lines, request);
       if (!arrived.ok) return arrived;
-      this.#arrival = null;
-      const loaded = this.#load(RunState.existing(this.#sql));
-      this.#tombstone = null;
-      this.#arm();
-      await loaded.outbox.flush(Date.now());
-      return { ok: true, value: { run: overview(loaded.state), repeated: false, checks: arrived.checks } };
+      const { outbox, run } = await brought.promise;
+      await outbox.flush(Date.now());
+      return { ok: true, value: { run, repeated: false, checks: arrived.checks } };
     } finally {
       if (this.#arrival === attempt) this.#clear(null);
     }

@@ -1,3 +1,4 @@
+import { runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
@@ -7,6 +8,7 @@ import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import type { Blackboard } from "../../src/protocol/blackboard.ts";
 import type { Run, RunHeader } from "../../src/protocol/run.ts";
 import { commitHash, initialHash } from "../../src/run/chain.ts";
+import type { RunObject } from "../../src/run/run-object.ts";
 import { stateDigest } from "../../src/run/state-digest.ts";
 import {
   arrive,
@@ -17,6 +19,7 @@ import {
   fill,
   linesIn,
   sealed,
+  streamOf,
 } from "./support/moving.ts";
 import {
   accepted,
@@ -243,6 +246,63 @@ describe("an arrival that breaks off", () => {
     gate.resolve();
     expect(await first).toMatchObject({ ok: false, refusal: { issues: [{ rule: "superseded" }] } });
     expect((await replayOf(run)).drift.mismatch).toBe(false);
+  });
+});
+
+describe("an arrival that is complete", () => {
+  /** Holds up the flush of the last rows. */
+  async function whileLastRowsAreFlushed(run: TestRun, meanwhile: (object: RunObject) => Promise<unknown>) {
+    return runInDurableObject(run.stub, async (object: RunObject, { storage }) => {
+      const stored = Promise.withResolvers<void>();
+      const released = Promise.withResolvers<void>();
+      const sync = storage.sync.bind(storage);
+      storage.sync = async () => {
+        await sync();
+        const tables = storage.sql.exec("SELECT name FROM sqlite_master WHERE name = 'run'").toArray();
+        if (tables.length === 0 || storage.sql.exec("SELECT only_row FROM run").toArray().length === 0)
+          return;
+        stored.resolve();
+        await released.promise;
+      };
+      const arrived = object.arrive(streamOf(bytesOf(text)), {
+        tenant: LOCAL_TENANT,
+        run_id: run.id,
+        command: null,
+      });
+      await stored.promise;
+      const other = meanwhile(object);
+      await scheduler.wait(0);
+      released.resolve();
+      return [await arrived, await other] as const;
+    });
+  }
+
+  it("is the run from then on: what comes before it is flushed takes the place of nothing", async () => {
+    const exists = { ok: false, refusal: { code: "CONTEXT_RUN_EXISTS" } };
+    const rivals: ((run: TestRun) => (object: RunObject) => Promise<unknown>)[] = [
+      (run) => (object) => object.create({ tenant: LOCAL_TENANT, draft: draftOf(run.id), command: null }),
+      (run) => (object) =>
+        object.arrive(streamOf(bytesOf(text)), { tenant: LOCAL_TENANT, run_id: run.id, command: null }),
+    ];
+    for (const rival of rivals) {
+      const run = objectOf();
+      const [arrived, other] = await whileLastRowsAreFlushed(run, rival(run));
+      expect(arrived).toMatchObject({ ok: true, value: { run: { run_id: run.id } } });
+      expect(other).toMatchObject(exists);
+      await evict(run);
+      expect(await everything(origin)).toEqual(await readAs(run, origin.id));
+    }
+  });
+
+  it("can be deleted before it is flushed", async () => {
+    const run = objectOf();
+    const [, erased] = await whileLastRowsAreFlushed(run, (object) =>
+      object.erase({ created_at_ms: null, expected_revision: null }),
+    );
+    expect(erased).toEqual({ ok: true, value: null });
+    await evict(run);
+    expect(await run.client.readOverview()).toMatchObject({ refusal: { code: "RUN_NOT_FOUND" } });
+    expect(await rowsOf(run, "SELECT * FROM commits")).toEqual([]);
   });
 });
 
