@@ -113,6 +113,11 @@ export class CheckpointKeeper {
     return this.#create(asked, command, false);
   }
 
+  /** Whether one is being made: it is not stored yet, and its caller will be told that it is. */
+  isBusy(): boolean {
+    return this.#busy !== null;
+  }
+
   /** Resolves when none is being made. */
   async settled(): Promise<void> {
     while (this.#busy !== null) await this.#busy;

@@ -71,12 +71,16 @@ export interface ArchivedExport extends ExportStart {
   archive: ArchiveRef;
 }
 
-/** Why a run cannot be left to an archive: it is no longer what was exported. Null when it is. */
-export function refusalToArchive(now: ExportStart, exported: ExportStart): Refusal | null {
+/** Why a run cannot be left to an archive: it is no longer what was exported, or about to be more. Null when it is. */
+export function refusalToArchive(
+  now: ExportStart,
+  exported: ExportStart,
+  isCheckpointing: boolean,
+): Refusal | null {
   const isSame =
     now.revision === exported.revision &&
     now.state_sha256 === exported.state_sha256 &&
     now.beside_log === exported.beside_log;
-  if (isSame && !now.is_leased) return null;
+  if (isSame && !now.is_leased && !isCheckpointing) return null;
   return { code: "RUN_BUSY", error: "the run cannot be archived now: it has changed meanwhile" };
 }

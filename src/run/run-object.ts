@@ -293,8 +293,11 @@ export class RunObject extends DurableObject<Env> {
   async leaveForArchive(
     exported: ArchivedExport,
   ): Promise<Result<{ archived_at_ms: number; revision: number }>> {
+    // Lists go on to show the run: as it was last, and not as it was a moment before.
+    await this.#loaded?.outbox.flush(Date.now());
     if (this.#loaded === null) return { ok: false, refusal: absence(this.#tombstone) };
-    const refusal = refusalToArchive(exportStart(this.#loaded.state), exported);
+    const { state, checkpoints } = this.#loaded;
+    const refusal = refusalToArchive(exportStart(state), exported, checkpoints.isBusy());
     if (refusal !== null) return { ok: false, refusal };
     const { archive, revision } = exported;
     const tombstone: Tombstone = { kind: "archived", at_ms: Date.now(), revision, archive };

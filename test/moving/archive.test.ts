@@ -14,6 +14,7 @@ import {
   draftOf,
   everything,
   evict,
+  inObject,
   listed,
   newTestRun,
   note,
@@ -22,6 +23,7 @@ import {
   rowsOf,
   TENANT,
   type TestRun,
+  wholeRun,
 } from "../run/support/test-run.ts";
 
 const archive = (run: TestRun) => archiveRun(env, TENANT, run.id);
@@ -133,6 +135,30 @@ describe("an archived run", () => {
     expect(await archive(other)).toMatchObject({ ok: false, refusal: { code: "RUN_BUSY" } });
     expect(await archivesOf(run)).toEqual([]);
     await accepted(run, note());
+  });
+
+  it("stays where it is while a checkpoint is being made, which is never lost", async () => {
+    const run = await ended();
+    const exported = await run.client.startExport();
+    if (!exported.ok) throw new Error(exported.refusal.code);
+    const archive = { key: "none", sha256: "", bytes: 0 };
+    const [made, left] = await inObject(run, async (object) => {
+      const made = object.createCheckpoint({ reason: "late", name: "late" }, null);
+      const left = object.leaveForArchive({ archive, ...exported.value });
+      return [await made, await left];
+    });
+    expect(made.ok).toBe(true);
+    expect(left).toMatchObject({ ok: false, refusal: { code: "RUN_BUSY" } });
+    expect(await run.client.readCheckpointHead("late")).toMatchObject({ ok: true, value: { name: "late" } });
+  });
+
+  it("is listed as it was when it left", async () => {
+    const run = await ended();
+    await accepted(run, note());
+    await accepted(run, note());
+    const { revision, last_event_seq } = await wholeRun(run);
+    expect((await archive(run)).ok).toBe(true);
+    expect(await listed(run)).toMatchObject({ revision, last_event_seq, archived_at_ms: expect.any(Number) });
   });
 
   it("is not restored from an archive that is damaged, and stays archived", async () => {
