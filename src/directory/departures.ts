@@ -105,6 +105,7 @@ export async function setSwept(
 export interface Archiving {
   tenant: string;
   run_id: string;
+  /** When it was begun, or last said to go on. By it whoever moves the run knows that the move is still its own. */
   asked_at_ms: number;
 }
 
@@ -123,18 +124,36 @@ export async function askArchiving(
   return meta.changes > 0;
 }
 
+/**
+ * Says that a move is still under way, or takes it over from one that is not; it is then known by the later moment. False
+ * when it is another's by now, or over.
+ */
+export async function renewArchiving(
+  db: D1Database,
+  { tenant, run_id, asked_at_ms }: Archiving,
+  nowMs: number,
+): Promise<boolean> {
+  const { meta } = await db
+    .prepare("UPDATE archivings SET asked_at_ms = ? WHERE tenant = ? AND run_id = ? AND asked_at_ms = ?")
+    .bind(nowMs, tenant, run_id, asked_at_ms)
+    .run();
+  return meta.changes > 0;
+}
+
 /** The move is over: the list says where the run is. @param archivedAtMs null when it is in its object. */
 export async function finishArchiving(
   db: D1Database,
-  tenant: string,
-  runId: string,
+  { tenant, run_id, asked_at_ms }: Archiving,
   archivedAtMs: number | null,
 ): Promise<void> {
+  const isOwn = "EXISTS (SELECT 1 FROM archivings WHERE tenant = ?1 AND run_id = ?2 AND asked_at_ms = ?3)";
   await db.batch([
     db
-      .prepare("UPDATE runs SET archived_at_ms = ? WHERE tenant = ? AND run_id = ?")
-      .bind(archivedAtMs, tenant, runId),
-    db.prepare("DELETE FROM archivings WHERE tenant = ? AND run_id = ?").bind(tenant, runId),
+      .prepare(`UPDATE runs SET archived_at_ms = ?4 WHERE tenant = ?1 AND run_id = ?2 AND ${isOwn}`)
+      .bind(tenant, run_id, asked_at_ms, archivedAtMs),
+    db
+      .prepare("DELETE FROM archivings WHERE tenant = ? AND run_id = ? AND asked_at_ms = ?")
+      .bind(tenant, run_id, asked_at_ms),
   ]);
 }
 

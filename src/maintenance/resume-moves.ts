@@ -1,7 +1,7 @@
 import { openArchivings, openDeletions, setSwept, unsweptDeletions } from "../directory/departures.ts";
 import type { Env } from "../env.ts";
-import { STALE_MOVE_MS, settleArchive } from "../moving/archive.ts";
-import { deleteObjects, tryCarryOut } from "../moving/remove.ts";
+import { endStaleMove, STALE_MOVE_MS } from "../moving/archive.ts";
+import { deleteLeftovers, tryCarryOut } from "../moving/remove.ts";
 
 /** A deletion that is still being carried out by the request that asked for it is left to it for so long. */
 const GRACE_MS = 60_000;
@@ -31,13 +31,13 @@ export async function resumeMoves(env: Env, nowMs: number): Promise<ResumedMoves
   for (const deletion of await unsweptDeletions(db, nowMs - SWEEP_AFTER_MS, MAX_PER_TICK)) {
     const { tenant, run_id } = deletion;
     const isSwept = await attempt(run_id, async () => {
-      await deleteObjects(env, tenant, run_id);
+      await deleteLeftovers(env, tenant, run_id);
       await setSwept(db, deletion, nowMs);
     });
     done[isSwept ? "swept" : "failed"] += 1;
   }
-  for (const { tenant, run_id } of await openArchivings(db, nowMs - STALE_MOVE_MS, MAX_PER_TICK)) {
-    const isSettled = await attempt(run_id, () => settleArchive(env, tenant, run_id));
+  for (const archiving of await openArchivings(db, nowMs - STALE_MOVE_MS, MAX_PER_TICK)) {
+    const isSettled = await attempt(archiving.run_id, () => endStaleMove(env, archiving));
     done[isSettled ? "settled" : "failed"] += 1;
   }
   return done;

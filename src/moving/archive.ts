@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { runHolder } from "../artifacts/keys.ts";
 import { type ArtifactStore, artifactStore } from "../artifacts/store.ts";
-import { askArchiving, finishArchiving } from "../directory/departures.ts";
+import { type Archiving, askArchiving, finishArchiving, renewArchiving } from "../directory/departures.ts";
 import type { Refusal } from "../domain/refusals.ts";
 import { runNotFound } from "../domain/refusals.ts";
 import type { Env } from "../env.ts";
@@ -13,16 +13,16 @@ import { runClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
 import type { ArchiveRef } from "../run/tombstone.ts";
 import { artifactBlobs } from "./blobs.ts";
-import { exportText } from "./export.ts";
+import { exportText, streamOf } from "./export.ts";
 import { archiveHolder, archivePrefix, deletePrefix, prefixesOf } from "./run-keys.ts";
 
 /** R2 takes a multipart upload in parts of one size, the last one aside; at least 5 MB. */
 const PART_BYTES = 8 * 1024 * 1024;
 
-/** Cron ends a move that was begun longer ago than this. */
+/** Cron ends a move that was last heard of longer ago than this. */
 export const STALE_MOVE_MS = 15 * 60_000;
-/** And no run leaves its object that late. */
-const MOVE_DEADLINE_MS = 10 * 60_000;
+/** Whoever moves a run says so this often. */
+const RENEW_MS = 60_000;
 
 /** Where a run lies in the archive. */
 export interface Archived {
@@ -57,16 +57,59 @@ export async function archiveRun(env: Env, tenant: string, runId: string): Promi
   const start = await run.startExport();
   if (!start.ok) return start;
   if (start.value.is_leased) return { ok: false, refusal: busy("a task is leased") };
-  const asked_at_ms = Date.now();
-  if (!(await askArchiving(env.DIRECTORY, { tenant, run_id: runId, asked_at_ms }))) return onTheMove;
+  const move = await Move.begin(env.DIRECTORY, tenant, runId);
+  if (move === null) return onTheMove;
   try {
-    const archive = await writeArchive(env, bucket, store, { tenant, runId, start: start.value });
-    // Cron takes back what has not come so far in time.
-    if (Date.now() > asked_at_ms + MOVE_DEADLINE_MS) throw new Error("archiving took too long");
+    const archive = await writeArchive(env, bucket, store, { tenant, runId, start: start.value }, move);
+    // Another may have taken the move over, and with it what was written for the archive.
+    if (!(await move.renew())) return onTheMove;
     const left = await run.leaveForArchive({ archive, ...start.value });
     return left.ok ? { ok: true, value: { ...left.value, archive } } : left;
   } finally {
-    await settleArchive(env, tenant, runId);
+    await settleArchive(env, move);
+  }
+}
+
+/** A run on its way into the archive or out of it, as whoever moves it holds on to it: only one at a time does. */
+class Move {
+  readonly #db: D1Database;
+  #archiving: Archiving;
+
+  private constructor(db: D1Database, archiving: Archiving) {
+    this.#db = db;
+    this.#archiving = archiving;
+  }
+
+  /** Null when the run is on its way already. */
+  static async begin(db: D1Database, tenant: string, runId: string): Promise<Move | null> {
+    const archiving = { tenant, run_id: runId, asked_at_ms: Date.now() };
+    return (await askArchiving(db, archiving)) ? new Move(db, archiving) : null;
+  }
+
+  /** A move that was begun by someone who is not heard of any more. */
+  static of(db: D1Database, archiving: Archiving): Move {
+    return new Move(db, archiving);
+  }
+
+  get archiving(): Archiving {
+    return this.#archiving;
+  }
+
+  /** Says that the move goes on. False when it is no longer this one's. */
+  async renew(): Promise<boolean> {
+    const nowMs = Math.max(Date.now(), this.#archiving.asked_at_ms + 1);
+    if (!(await renewArchiving(this.#db, this.#archiving, nowMs))) return false;
+    this.#archiving = { ...this.#archiving, asked_at_ms: nowMs };
+    return true;
+  }
+
+  /** Pieces as they come; as long as they do the move goes on. @throws when it is no longer this one's. */
+  async *during<T>(pieces: AsyncIterable<T>): AsyncGenerator<T> {
+    for await (const piece of pieces) {
+      const isDue = Date.now() > this.#archiving.asked_at_ms + RENEW_MS;
+      if (isDue && !(await this.renew())) throw new Error("another has taken this move over");
+      yield piece;
+    }
   }
 }
 
@@ -76,11 +119,12 @@ async function writeArchive(
   bucket: R2Bucket,
   store: ArtifactStore,
   { tenant, runId, start }: { tenant: string; runId: string; start: ExportStart },
+  move: Move,
 ): Promise<ArchiveRef> {
   const run = runClient(env.RUNS, runObjectName(tenant, runId));
   const blobs = artifactBlobs(env, tenant, runId);
   const key = `${archivePrefix(tenant, runId)}${crypto.randomUUID()}.ndjson`;
-  const written = await writeText(bucket, key, exportText(run, start, { blobs, inline: false }));
+  const written = await writeText(bucket, key, move.during(exportText(run, start, { blobs, inline: false })));
   const archive = { key, ...written };
   await verify(bucket, archive);
   const hashes: string[] = [];
@@ -112,35 +156,45 @@ export async function restoreRun(
       ? { ok: true, value: { run: overview.value, repeated: true, checks: null } }
       : overview;
   }
-  const asked_at_ms = Date.now();
-  if (!(await askArchiving(env.DIRECTORY, { tenant: key, run_id: runId, asked_at_ms }))) return onTheMove;
+  const move = await Move.begin(env.DIRECTORY, key, runId);
+  if (move === null) return onTheMove;
   try {
     const object = await bucket.get(presence.archive.key);
     if (object === null) throw new Error(`the archive ${presence.archive.key} is gone`);
-    return await run.arrive(object.body, { tenant, run_id: runId, command: null, restores: true });
+    const lines = streamOf(move.during(object.body));
+    return await run.arrive(lines, { tenant, run_id: runId, command: null, restores: true });
   } finally {
-    await settleArchive(env, key, runId);
+    await settleArchive(env, move);
   }
+}
+
+/** Ends a move that was cut off, for cron. */
+export async function endStaleMove(env: Env, archiving: Archiving): Promise<void> {
+  await settleArchive(env, Move.of(env.DIRECTORY, archiving));
 }
 
 /**
  * Ends a move: brings list, references and R2 to where the run's object says the run is. Safe to repeat; while a run moves
- * only whoever moves it may do this.
+ * only whoever moves it may do this, so that nobody takes away what another is about to need.
  */
-export async function settleArchive(env: Env, tenant: string, runId: string): Promise<void> {
+async function settleArchive(env: Env, move: Move): Promise<void> {
+  const { tenant, run_id: runId } = move.archiving;
   const bucket = env.ARTIFACTS;
   const store = artifactStore(env, tenant);
   if (bucket === undefined || store === null) return;
+  const isOwn = await move.renew();
   const presence = await runClient(env.RUNS, runObjectName(tenant, runId)).presence();
+  // A deleted run is moved by nobody else, and its deletion may have passed by before the last of this was written.
+  if (!isOwn && presence.kind !== "deleted") return;
   if (presence.kind === "archived") {
     await store.release(runHolder(runId));
     for (const prefix of prefixesOf(tenant, runId)) await deletePrefix(bucket, prefix, presence.archive.key);
-    await finishArchiving(env.DIRECTORY, tenant, runId, presence.at_ms);
+    await finishArchiving(env.DIRECTORY, move.archiving, presence.at_ms);
     return;
   }
   await store.release(archiveHolder(runId));
   await deletePrefix(bucket, archivePrefix(tenant, runId));
-  await finishArchiving(env.DIRECTORY, tenant, runId, null);
+  await finishArchiving(env.DIRECTORY, move.archiving, null);
 }
 
 const onTheMove: { ok: false; refusal: Refusal } = {

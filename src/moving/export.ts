@@ -97,8 +97,8 @@ export async function* exportText(
   yield `${JSON.stringify({ end })}\n`;
 }
 
-/** Text as a stream of bytes, made as it is read. */
-export function streamOf(pieces: AsyncGenerator<string>): ReadableStream<Uint8Array> {
+/** Text or bytes as a stream of bytes, made as it is read. */
+export function streamOf(pieces: AsyncGenerator<string | Uint8Array>): ReadableStream<Uint8Array> {
   const utf8 = new TextEncoder();
   return new ReadableStream({
     type: "bytes",
@@ -107,7 +107,7 @@ export function streamOf(pieces: AsyncGenerator<string>): ReadableStream<Uint8Ar
       if (next.done) {
         controller.close();
         controller.byobRequest?.respond(0);
-      } else controller.enqueue(utf8.encode(next.value));
+      } else controller.enqueue(typeof next.value === "string" ? utf8.encode(next.value) : next.value);
     },
     async cancel() {
       await pieces.return(undefined);

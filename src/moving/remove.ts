@@ -65,10 +65,7 @@ export async function carryOut(env: Env, deletion: Deletion): Promise<Result<nul
     await dropDeletion(env.DIRECTORY, tenant, run_id);
     return erased;
   }
-  await deleteObjects(env, tenant, run_id);
-  const store = artifactStore(env, tenant);
-  await store?.release(runHolder(run_id));
-  await store?.release(archiveHolder(run_id));
+  await deleteLeftovers(env, tenant, run_id);
   await finishDeletion(env.DIRECTORY, tenant, run_id, Date.now());
   return { ok: true, value: null };
 }
@@ -85,9 +82,12 @@ export async function tryCarryOut(env: Env, deletion: Deletion, nowMs: number): 
   }
 }
 
-/** What the run has in R2. */
-export async function deleteObjects(env: Env, tenant: string, runId: string): Promise<void> {
+/** What the run has in R2, and its references to contents. */
+export async function deleteLeftovers(env: Env, tenant: string, runId: string): Promise<void> {
   const bucket = env.ARTIFACTS;
   if (bucket === undefined) return;
   for (const prefix of prefixesOf(tenant, runId)) await deletePrefix(bucket, prefix);
+  const store = artifactStore(env, tenant);
+  await store?.release(runHolder(runId));
+  await store?.release(archiveHolder(runId));
 }

@@ -8,7 +8,7 @@ import { retain } from "../../src/maintenance/retain.ts";
 import { archiveRun, restoreRun, STALE_MOVE_MS } from "../../src/moving/archive.ts";
 import { deleteRun } from "../../src/moving/remove.ts";
 import { archivePrefix, prefixesOf } from "../../src/moving/run-keys.ts";
-import { arrive, exported, fill } from "../run/support/moving.ts";
+import { arrive, exported, fill, streamOf } from "../run/support/moving.ts";
 import {
   accepted,
   draftOf,
@@ -216,6 +216,76 @@ describe("a move that was cut off", () => {
     expect(await archivesOf(run)).toEqual([key]);
     expect((await restore(run)).ok).toBe(true);
     expect(await everything(run)).toEqual(before);
+  });
+});
+
+describe("a move that another has taken over", () => {
+  /** A bucket that waits, after an archive was read back. */
+  function bucketThatWaits(wait: () => Promise<void>): R2Bucket {
+    const bucket = env.ARTIFACTS as R2Bucket;
+    return new Proxy(bucket, {
+      get(target, name) {
+        if (name !== "get") return Reflect.get(target, name).bind(target);
+        return async (key: string) => {
+          const body = await (await target.get(key))?.bytes();
+          await wait();
+          return body === undefined ? null : { body: streamOf(body) };
+        };
+      },
+    });
+  }
+
+  it("takes nothing away from that other", async () => {
+    const run = await ended();
+    await artifactStore(env, TENANT)?.keep(`run:${run.id}`, `content of ${run.id}`);
+    const before = await everything(run);
+    const slowIsThere = Promise.withResolvers<void>();
+    const slowMayFail = Promise.withResolvers<void>();
+    const slow = archiveRun(
+      {
+        ...env,
+        ARTIFACTS: bucketThatWaits(async () => {
+          slowIsThere.resolve();
+          await slowMayFail.promise;
+          throw new Error("too slow");
+        }),
+      },
+      TENANT,
+      run.id,
+    ).catch(String);
+    await slowIsThere.promise;
+    await resumeMoves(env, Date.now() + STALE_MOVE_MS + 1);
+    const other = await archiveRun(
+      {
+        ...env,
+        ARTIFACTS: bucketThatWaits(async () => {
+          slowMayFail.resolve();
+          expect(await slow).toContain("too slow");
+        }),
+      },
+      TENANT,
+      run.id,
+    );
+    expect(other.ok).toBe(true);
+    expect(await holdersOf(run)).toEqual(["archive"]);
+    expect((await restore(run)).ok).toBe(true);
+    expect(await everything(run)).toEqual(before);
+  });
+
+  it("does not let the run leave", async () => {
+    const run = await ended();
+    const late = await archiveRun(
+      {
+        ...env,
+        ARTIFACTS: bucketThatWaits(async () => {
+          await resumeMoves(env, Date.now() + STALE_MOVE_MS + 1);
+        }),
+      },
+      TENANT,
+      run.id,
+    );
+    expect(late).toMatchObject({ ok: false, refusal: { code: "RUN_BUSY" } });
+    await accepted(run, note());
   });
 });
 

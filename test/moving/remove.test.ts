@@ -213,4 +213,13 @@ describe("a deletion that was cut off", () => {
     await resumeMoves(env, Date.now() + 2 * 3_600_000);
     expect((await env.ARTIFACTS?.list({ prefix: prefix ?? "" }))?.objects).toEqual([]);
   });
+
+  it("finds later what an archiving that broke off held for the archive", async () => {
+    const run = await newTestRun();
+    await deleteRun(env, TENANT, run.id, null);
+    await artifactStore(env, TENANT)?.keep(`archive:${run.id}`, `content of ${run.id}`);
+    await artifactStore(env, TENANT)?.confirm(`archive:${run.id}`, null);
+    await resumeMoves(env, Date.now() + 2 * 3_600_000);
+    await isGone(run);
+  });
 });
