@@ -1,5 +1,6 @@
 import type { Blackboard } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
+import type { Audit } from "./audit.ts";
 import { isSameJson } from "./json-same.ts";
 
 /** Where a replay and the stored run disagree (contract 06 §3.4; the last five members are Baton's own). */
@@ -42,6 +43,8 @@ export interface Sides {
   blackboard: Blackboard;
   /** Digest of the whole state (state-lines.ts); null where it cannot be known. */
   state_sha256: string | null;
+  /** What the log comes to for an audit, which that digest is not of; null where it cannot be known. */
+  audit: Audit | null;
 }
 
 /**
@@ -65,7 +68,9 @@ export function driftBetween(replayed: Sides, stored: Sides, isIndexSound: boole
     index_mismatch: !isIndexSound,
   };
   const { state_sha256 } = replayed;
-  const isOtherState = state_sha256 !== null && state_sha256 !== (stored.state_sha256 ?? state_sha256);
+  const isOtherState =
+    (state_sha256 !== null && state_sha256 !== (stored.state_sha256 ?? state_sha256)) ||
+    (replayed.audit !== null && !isSameJson(replayed.audit, stored.audit ?? replayed.audit));
   return {
     mismatch: isOtherState || Object.values(flags).some(Boolean),
     ...flags,

@@ -361,7 +361,7 @@ class Arrival {
     };
     const lines = [...state.texts.stateLines()];
     const size = await measure(lines);
-    own.state_sha256 = size.sha256;
+    own.state_sha256 = size.state_sha256;
     const { bucket, sql } = this.#place;
     let objectKey: string | null = null;
     if (bucket !== null && size.bytes > MAX_STORED_CHECKPOINT_BYTES) {

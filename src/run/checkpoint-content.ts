@@ -1,6 +1,6 @@
-import { createHash } from "node:crypto";
 import type { MemoryRun } from "../domain/memory.ts";
 import { StateReader } from "../domain/state-lines.ts";
+import { StateHash } from "./state-digest.ts";
 import type { Text } from "./text.ts";
 
 /** The content of a checkpoint: lines of text (domain/state-lines.ts), or the object in R2 that has them, with its digest. */
@@ -14,10 +14,8 @@ export async function openContent(
   if ("text" in content) return lines(content.text);
   const object = (await bucket?.get(content.object_key)) ?? null;
   if (object === null) return null;
-  // R2 has checked it against this when it was written (checkpoint-objects.ts).
-  const { sha256 } = object.checksums;
-  if (sha256 !== undefined && Buffer.from(sha256).toString("hex") === content.sha256)
-    return lines(object.body);
+  // Written with the object, which R2 has checked against its bytes then (checkpoint-objects.ts).
+  if (object.customMetadata?.state_sha256 === content.sha256) return lines(object.body);
   await object.body.cancel();
   return null;
 }
@@ -42,14 +40,14 @@ export async function readSoundContent(
   content: AsyncIterable<string>,
   sha256: string | null,
 ): Promise<MemoryRun | null> {
-  const hash = createHash("sha256");
+  const hash = new StateHash();
   const reader = new StateReader();
   try {
     for await (const line of content) {
-      hash.update(`${line}\n`);
+      hash.take(line);
       reader.take(line);
     }
-    return sha256 === null || hash.digest("hex") === sha256 ? reader.run() : null;
+    return sha256 === null || hash.digest() === sha256 ? reader.run() : null;
   } catch {
     // No JSON, no state, or cut off in the middle.
     return null;

@@ -174,12 +174,12 @@ export class CheckpointKeeper {
     };
     const lines = [...this.#state.texts.stateLines()];
     const size = await measure(lines);
-    head.state_sha256 = size.sha256;
+    head.state_sha256 = size.state_sha256;
 
     const { checkpoints } = this.#state;
     const known = checkpoints.at(seq);
     const isKept =
-      known?.head.state_sha256 === size.sha256 && (known.objectKey === null || this.#bucket !== null);
+      known?.head.state_sha256 === size.state_sha256 && (known.objectKey === null || this.#bucket !== null);
     const isRemote = !isKept && this.#bucket !== null && size.bytes > this.#bounds.storedBytes;
     const freshKey = isRemote ? checkpointKey(run, seq) : null;
     const objectKey = isKept ? known.objectKey : freshKey;

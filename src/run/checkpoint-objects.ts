@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { runObjectName, tenantKey } from "../identity/tenant.ts";
 import type { RunHeader } from "../protocol/run.ts";
+import { StateHash } from "./state-digest.ts";
 
 /** Text is hashed and written in pieces of about this size, in UTF-16 units; between two of them others have their turn. */
 const PIECE_LENGTH = 1024 * 1024;
@@ -15,18 +16,32 @@ export function checkpointKey(run: RunHeader, seq: number): string {
   return `${checkpointPrefix(run)}${seq}-${crypto.randomUUID()}`;
 }
 
-/** Size in bytes, and digest, of lines with their line breaks. Waits now and then when they are long. */
-export async function measure(lines: readonly string[]): Promise<{ bytes: number; sha256: string }> {
+/** What lines with their line breaks are. */
+export interface Measured {
+  bytes: number;
+  /** Of the bytes, lower-case hex. */
+  sha256: string;
+  /** Of the state that they tell (state-digest.ts). */
+  state_sha256: string;
+}
+
+/** Measures the lines of a state. Waits now and then when they are long. */
+export async function measure(lines: readonly string[]): Promise<Measured> {
   const hash = createHash("sha256");
+  const state = new StateHash();
   let bytes = 0;
-  let isFirst = true;
-  for (const piece of encoded(lines)) {
-    if (!isFirst) await scheduler.wait(0);
-    isFirst = false;
-    hash.update(piece);
-    bytes += piece.length;
+  let length = 0;
+  for (const line of lines) {
+    const text = `${line}\n`;
+    hash.update(text);
+    state.take(line);
+    bytes += Buffer.byteLength(text);
+    length += text.length;
+    if (length < PIECE_LENGTH) continue;
+    length = 0;
+    await scheduler.wait(0);
   }
-  return { bytes, sha256: hash.digest("hex") };
+  return { bytes, sha256: hash.digest("hex"), state_sha256: state.digest() };
 }
 
 /** Writes lines of so many bytes as one object, which R2 checks against their digest. */
@@ -34,7 +49,7 @@ export async function putLines(
   bucket: R2Bucket,
   key: string,
   lines: readonly string[],
-  { bytes, sha256 }: { bytes: number; sha256: string },
+  { bytes, sha256, state_sha256 }: Measured,
 ): Promise<void> {
   // The length is known, so that no upload in parts is needed, which a crash would leave behind unseen.
   const { readable, writable } = new FixedLengthStream(bytes);
@@ -43,10 +58,12 @@ export async function putLines(
     for (const piece of encoded(lines)) await writer.write(piece);
     await writer.close();
   };
-  const put = bucket.put(key, readable, { sha256 }).catch((error: unknown) => {
-    void writer.abort(error).catch(() => undefined);
-    throw error;
-  });
+  const put = bucket
+    .put(key, readable, { sha256, customMetadata: { state_sha256 } })
+    .catch((error: unknown) => {
+      void writer.abort(error).catch(() => undefined);
+      throw error;
+    });
   await Promise.all([put, write()]);
 }
 

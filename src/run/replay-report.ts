@@ -73,11 +73,14 @@ export async function replayReport(source: ReplaySource, query: ReplayQuery): Pr
     run: replayed.run(),
     blackboard: replayed.blackboard(),
     state_sha256: start.isWhole ? stateDigest(memoryStateLines(replayed)) : null,
+    // A checkpoint has it as the release that made it read the log.
+    audit: start.checkpointSeq === null ? replayed.head().audit : null,
   };
   const storedSides: Sides = {
     run: JSON.parse(joined(state.texts.run())) as Run,
     blackboard: JSON.parse(joined(state.texts.blackboard())) as Blackboard,
     state_sha256: stateDigest(state.texts.stateLines()),
+    audit: state.head().audit,
   };
   const report: ReplayReport = {
     run_id: state.head().run.run_id,

@@ -12,7 +12,7 @@ function sides(): Sides {
   committed(batch(aRow({ id: "u", workflow_id: "w" })), run);
   const fact = { id: "f", ts_ms: 1, text: "fact" };
   committed({ op: "patch_blackboard", patch_op: "add_fact", payload: fact }, run);
-  return { run: run.run(), blackboard: run.blackboard(), state_sha256: null };
+  return { run: run.run(), blackboard: run.blackboard(), state_sha256: null, audit: null };
 }
 
 const NONE: Drift = { ...NOT_COMPARED, compared: true };

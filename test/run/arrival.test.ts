@@ -10,6 +10,7 @@ import type { Run, RunHeader } from "../../src/protocol/run.ts";
 import { commitHash, initialHash } from "../../src/run/chain.ts";
 import type { RunObject } from "../../src/run/run-object.ts";
 import { stateDigest } from "../../src/run/state-digest.ts";
+import { EXPORT_1 } from "./fixtures/export-1.ndjson.ts";
 import {
   arrive,
   bytesOf,
@@ -130,6 +131,14 @@ describe("a run that arrives", () => {
     const [own] = await rowsOf<{ lease_key: string }>(run, "SELECT lease_key FROM run");
     expect(text).not.toContain(row?.lease_key);
     expect(own?.lease_key).not.toBe(row?.lease_key);
+  });
+
+  it("may have been exported by the first release that had exports", async () => {
+    const run = objectOf();
+    expect(await arrive(run, EXPORT_1)).toMatchObject({ ok: true, value: { checks: { checkpoints: 1 } } });
+    expect((await replayOf(run, "?from_checkpoint=false")).drift).toMatchObject({ mismatch: false });
+    const named = await run.client.readCheckpointHead("named");
+    expect(named).toMatchObject({ ok: true, value: { seq: 7 } });
   });
 
   it("takes the place of nothing", async () => {

@@ -236,6 +236,18 @@ describe("I14: replay and drift", () => {
     expect(replay_state_sha256 === persisted_state_sha256).toBe(flags === INDEX_ONLY);
   });
 
+  it("I14: so is damage of what the log comes to for an audit, which the digests are not of", async () => {
+    const run = await storedRun(clock);
+    await inStorage(run, (sql) =>
+      sql.exec("UPDATE run SET head = json_set(head, '$.audit.last_outcome', 'other')").toArray(),
+    );
+    await evict(run);
+    const { drift } = await replayOf(run, "?from_checkpoint=false");
+    expect(drift).toMatchObject({ content_mismatch: false, state_mismatch: true, mismatch: true });
+    const { replay_state_sha256, persisted_state_sha256 } = await digestsOf(run);
+    expect(replay_state_sha256).toBe(persisted_state_sha256);
+  });
+
   it("I14: a replay tells what is stored and what the log says, side by side", async () => {
     const run = await storedRun(clock);
     await inStorage(run, (sql) =>
