@@ -35,14 +35,18 @@ export function readTombstone(sql: Sql): Tombstone | null {
   return row === null ? null : (JSON.parse(row.doc) as Tombstone);
 }
 
-/** Empties an object's storage but for a tombstone, in one transaction: there is no moment with neither run nor tombstone. */
+/**
+ * Empties an object's storage but for a tombstone, in one transaction: there is no moment with neither run nor tombstone.
+ * Tables are emptied and not dropped: SQLite drops none while a cursor is open, and a page of the log that was cut short
+ * leaves one until it is collected.
+ */
 export function wipe(sql: Sql, tombstone: Tombstone | null): void {
   sql.transaction(() => {
     const tables = sql.all<{ name: string }>(
       "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
     );
-    for (const { name } of tables) sql.run(`DROP TABLE "${name}"`);
     migrate(sql, MIGRATIONS);
+    for (const { name } of tables) if (name !== "schema_version") sql.run(`DELETE FROM "${name}"`);
     if (tombstone !== null) sql.run("INSERT INTO tombstone VALUES (1, ?)", JSON.stringify(tombstone));
   });
 }

@@ -152,6 +152,20 @@ describe("an archived run", () => {
     expect(await run.client.readCheckpointHead("late")).toMatchObject({ ok: true, value: { name: "late" } });
   });
 
+  it("may be large: what its log was read with does not keep it from leaving, nor from being deleted", async () => {
+    const runs = [await newTestRun(), await newTestRun()] as const;
+    for (const run of runs) {
+      for (let index = 0; index < 40; index += 1) {
+        await accepted(run, note("x".repeat(60_000)));
+      }
+      await evict(run);
+      await exported(run);
+    }
+    expect((await archive(runs[0])).ok).toBe(true);
+    expect((await restore(runs[0])).ok).toBe(true);
+    expect((await deleteRun(env, TENANT, runs[1].id, null)).ok).toBe(true);
+  });
+
   it("is listed as it was when it left", async () => {
     const run = await ended();
     await accepted(run, note());
