@@ -12,6 +12,7 @@ import { withoutLease } from "./lease.ts";
 import { MemoryRun } from "./memory.ts";
 import {
   type LinesFound,
+  MAX_UNPARSABLE,
   parsed,
   readBoard,
   readCheckpointHead,
@@ -132,6 +133,13 @@ export function convertReference(files: ReferenceFiles, context: ReferenceContex
   return new Conversion(snapshot, context).convert(files);
 }
 
+function recordsIn<T>(file: string, text: string | null, read: (value: unknown) => T | null) {
+  const found = readLines(text ?? "", read);
+  if (found !== null) return found;
+  const message = `has more than ${MAX_UNPARSABLE} lines that hold no record`;
+  throw new ReferenceUnreadable(file, "unparsable", message);
+}
+
 const CARRIERS: ReadonlySet<string> = new Set(["context.blackboard.patched", "context.artifact.added"]);
 
 class Conversion {
@@ -155,8 +163,8 @@ class Conversion {
   }
 
   convert(files: ReferenceFiles): Converted {
-    const events = readLines(files.events ?? "", readEvent);
-    const patches = readLines(files.blackboard_patches ?? "", readPatchRecord);
+    const events = recordsIn("events.jsonl", files.events, readEvent);
+    const patches = recordsIn("blackboard_patches.jsonl", files.blackboard_patches, readPatchRecord);
     const sorted = inOrder(events.records);
     const ownPatches = withoutDuplicates(patches.records, (patch) => patch.patch_id);
     const { matched, rest } = match(sorted.kept, ownPatches.kept);

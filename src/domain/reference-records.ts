@@ -4,6 +4,7 @@ import { type Artifact, type Note, PATCH_OPS, type PatchOp } from "../protocol/b
 import type { RunHeader, Step } from "../protocol/run.ts";
 import { RUN_STATUSES, type RunStatus, WORK_STATUSES } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
+import { isDeeperThan } from "./json-depth.ts";
 
 /** Shapes of the reference engine's own files (contract 01 §9), read as leniently as it reads them itself. */
 
@@ -184,13 +185,16 @@ export interface LinesFound {
 }
 
 const MAX_LINES_NAMED = 50;
+/** A file with more lines that hold no record is none of this kind: each costs more than one that does. */
+export const MAX_UNPARSABLE = 100_000;
+const MAX_DEPTH = 100;
 const MAX_STARTS_TRIED = 200;
 
-/** The records of a file, in the order of its lines. */
+/** The records of a file, in the order of its lines; null where too many lines hold none. */
 export function readLines<T>(
   file: string,
   read: (value: unknown) => T | null,
-): { records: { line: number; record: T }[]; found: LinesFound } {
+): { records: { line: number; record: T }[]; found: LinesFound } | null {
   const records: { line: number; record: T }[] = [];
   const found: LinesFound = {
     lines: 0,
@@ -207,6 +211,7 @@ export function readLines<T>(
     let record = read(parsed(line));
     if (record === null) {
       found.unparsable += 1;
+      if (found.unparsable > MAX_UNPARSABLE) return null;
       if (found.unparsable_lines.length < MAX_LINES_NAMED) found.unparsable_lines.push(index + 1);
       if (index === lines.length - 1) found.torn_last_line = true;
       record = behindTorn(line, read);
@@ -218,10 +223,11 @@ export function readLines<T>(
   return { records, found };
 }
 
-/** JSON, or undefined. */
+/** JSON, or undefined, also where it is nested deeper than anything that a run can hold. */
 export function parsed(json: string): unknown {
   try {
-    return JSON.parse(json);
+    const value: unknown = JSON.parse(json);
+    return isDeeperThan(value, MAX_DEPTH) ? undefined : value;
   } catch {
     return undefined;
   }

@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { runHolder } from "../artifacts/keys.ts";
 import type { Commit } from "../domain/commit.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
+import { isDeeperThan } from "../domain/json-depth.ts";
 import { bytesOver } from "../domain/json-size.ts";
 import { changeOf } from "../domain/memory.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
@@ -643,7 +644,7 @@ function parsed(line: Line, schema: typeof exportHeader | typeof exportLine): un
   } catch {
     throw new ArrivalFault(line.number, "", "json", "is not JSON");
   }
-  if (depthOver(value, MAX_DEPTH)) {
+  if (isDeeperThan(value, MAX_DEPTH)) {
     throw new ArrivalFault(line.number, "", "max_depth", "is nested too deeply", { limit: MAX_DEPTH });
   }
   const read = readShape(schema, value);
@@ -655,12 +656,6 @@ function parsed(line: Line, schema: typeof exportHeader | typeof exportLine): un
     first?.rule ?? "shape",
     first?.message ?? "has not the shape of this format",
   );
-}
-
-function depthOver(value: unknown, depth: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  if (depth === 0) return true;
-  return Object.values(value).some((member) => depthOver(member, depth - 1));
 }
 
 function checkSize(line: number, path: string, value: unknown, limit: number): void {

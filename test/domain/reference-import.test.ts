@@ -286,6 +286,19 @@ describe("a run of the reference engine", () => {
     expect(() => convert({ ...files, events: lines([far]) })).toThrow(ReferenceUnreadable);
   });
 
+  it("more lines without a record than a file can have are a reason to refuse", () => {
+    expect(() => convert({ ...files, events: "{\n".repeat(100_001) })).toThrow(ReferenceUnreadable);
+  });
+
+  it("what is nested deeper than a run can hold is no record, and no run", () => {
+    const deep = `${'{"a":'.repeat(20_000)}1${"}".repeat(20_000)}`;
+    const [first = "", ...rest] = files.events?.split("\n") ?? [];
+    const event = first.replace(/"payload":.*/, `"payload":${deep}}`);
+    const { report } = convert({ ...files, events: [event, ...rest].join("\n") });
+    expect(report.events).toMatchObject({ unparsable: 1, unparsable_lines: [1], missing: 0 });
+    expect(() => convert({ ...files, run_state: `{"x":${deep}}` })).toThrow(ReferenceUnreadable);
+  });
+
   it("two records of one seq are both kept", () => {
     const other = { ...run.events[2], event_id: "evt-other" };
     const { report, rows } = convert({ ...files, events: lines([...run.events, other]) });

@@ -1,0 +1,6 @@
+/** Whether a JSON value is nested deeper than this: a value without members has depth 0. Never goes deeper than that itself. */
+export function isDeeperThan(value: unknown, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (depth === 0) return true;
+  return Object.values(value).some((member) => isDeeperThan(member, depth - 1));
+}
