@@ -27,11 +27,17 @@ export async function askDeletion(db: D1Database, deletion: Omit<Deletion, "done
     .run();
 }
 
-/** Takes back a deletion that turned out not to be wanted at this revision. */
-export async function dropDeletion(db: D1Database, tenant: string, runId: string): Promise<void> {
+/** Takes back a deletion that turned out not to be wanted at this revision; one that others asked for stays. */
+export async function dropDeletion(
+  db: D1Database,
+  { tenant, run_id, expected_revision, asked_at_ms }: Deletion,
+): Promise<void> {
   await db
-    .prepare("DELETE FROM tombstones WHERE tenant = ? AND run_id = ? AND done_at_ms IS NULL")
-    .bind(tenant, runId)
+    .prepare(
+      `DELETE FROM tombstones WHERE tenant = ? AND run_id = ? AND done_at_ms IS NULL
+         AND expected_revision IS ? AND asked_at_ms = ?`,
+    )
+    .bind(tenant, run_id, expected_revision, asked_at_ms)
     .run();
 }
 

@@ -62,7 +62,7 @@ export async function carryOut(env: Env, deletion: Deletion): Promise<Result<nul
     expected_revision,
   });
   if (!erased.ok) {
-    await dropDeletion(env.DIRECTORY, tenant, run_id);
+    await dropDeletion(env.DIRECTORY, deletion);
     return erased;
   }
   await deleteLeftovers(env, tenant, run_id);

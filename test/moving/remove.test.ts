@@ -5,7 +5,7 @@ import { askDeletion, findDeletion } from "../../src/directory/departures.ts";
 import { putRun } from "../../src/directory/runs.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import { resumeMoves } from "../../src/maintenance/resume-moves.ts";
-import { deleteRun } from "../../src/moving/remove.ts";
+import { carryOut, deleteRun } from "../../src/moving/remove.ts";
 import { prefixesOf } from "../../src/moving/run-keys.ts";
 import { arrive, exported, fill } from "../run/support/moving.ts";
 import {
@@ -103,6 +103,20 @@ describe("a deleted run", () => {
     await resumeMoves(env, Date.now() + LATER_MS);
     expect(await findDeletion(env.DIRECTORY, TENANT, run.id)).toBeNull();
     await accepted(run, note());
+  });
+
+  it("a deletion that is refused for its revision leaves another's intent in place", async () => {
+    const run = await newTestRun();
+    const { created_at_ms } = await wholeRun(run);
+    const meant = { tenant: TENANT, run_id: run.id, created_at_ms };
+    const unconditional = { ...meant, expected_revision: null, asked_at_ms: 1 };
+    await askDeletion(env.DIRECTORY, unconditional);
+    await accepted(run, note());
+    const stale = { ...meant, expected_revision: 1, asked_at_ms: 2, done_at_ms: null };
+    expect(await carryOut(env, stale)).toMatchObject({ ok: false });
+    expect(await findDeletion(env.DIRECTORY, TENANT, run.id)).toMatchObject(unconditional);
+    await resumeMoves(env, Date.now() + LATER_MS);
+    await isGone(run);
   });
 
   it("goes with its leases, and commands that come too late are told that it is gone", async () => {
