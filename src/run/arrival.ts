@@ -2,12 +2,8 @@ import { createHash, type Hash } from "node:crypto";
 import { runHolder } from "../artifacts/keys.ts";
 import type { Commit } from "../domain/commit.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
-import { isDeeperThan } from "../domain/json-depth.ts";
-import { bytesOver } from "../domain/json-size.ts";
 import { changeOf } from "../domain/memory.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
-import { stateLines } from "../domain/state-lines.ts";
-import { tenantKey } from "../identity/tenant.ts";
 import type { CheckpointHead, ContractCheckpointHead } from "../protocol/checkpoint.ts";
 import {
   type ExportChecks,
@@ -17,22 +13,24 @@ import {
   exportHeader,
   exportLine,
   MAX_EXPORT_LINE_BYTES,
-  MAX_INLINE_BLOB_BYTES,
-  storedPayloads,
 } from "../protocol/export-format.ts";
-import type { Issue } from "../protocol/issue.ts";
-import {
-  MAX_COMMIT_BYTES,
-  MAX_RUN_HEADER_BYTES,
-  MAX_STORED_CHECKPOINT_BYTES,
-  MAX_TASKS_PER_RUN,
-} from "../protocol/limits.ts";
+import { MAX_RUN_HEADER_BYTES, MAX_STORED_CHECKPOINT_BYTES, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
-import { readShape } from "../protocol/shape.ts";
-import { commitHash, initialHash, type LogRow } from "./chain.ts";
+import {
+  checkRecords,
+  checkRow,
+  checkSize,
+  isSameTenant,
+  MAX_ARRIVING_TASK_BYTES,
+  parsed,
+} from "./arrival-checks.ts";
+import { ArrivalFault, refusalOf } from "./arrival-fault.ts";
+import { headLine, renamed, rowOf } from "./arrival-records.ts";
+import { ArrivingContents, type ContentKeeper } from "./arriving-contents.ts";
+import { commitHash, initialHash } from "./chain.ts";
 import { checkpointKey, measure, putLines } from "./checkpoint-objects.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
-import { type Line, LineFault, linesOf } from "./line-reader.ts";
+import { type Line, linesOf } from "./line-reader.ts";
 import { overview, type RunOverview } from "./reads.ts";
 import { RunState } from "./run-state.ts";
 import { stateDigest } from "./state-digest.ts";
@@ -64,15 +62,6 @@ export interface ArrivalRequest {
   inTurn?: boolean;
 }
 
-/** The contents that a run refers to, as the artifact store has them. */
-export interface ContentKeeper {
-  keep(holder: string, content: Uint8Array): Promise<{ sha256: string }>;
-  hold(holder: string, sha256: string[]): Promise<string[]>;
-  /** Notes that the holder has by now what was held for it. */
-  confirm(holder: string, sha256: null): Promise<void>;
-  release(holder: string): Promise<void>;
-}
-
 /** Where a run arrives. */
 export interface ArrivalPlace {
   sql: Sql;
@@ -88,13 +77,6 @@ export interface ArrivalPlace {
 
 /** So much is written in one transaction. In bytes of lines. */
 const BATCH_BYTES = 1024 * 1024;
-/** A task must leave room for itself in its event, and in its patch. */
-const MAX_ARRIVING_TASK_BYTES = MAX_COMMIT_BYTES / 2;
-/** A row with everything that is in it. */
-const MAX_ROW_BYTES = 1_990_000;
-/** Deeper than any request can make it. */
-const MAX_DEPTH = 100;
-
 const RANKS = {
   genesis: 1,
   commit: 2,
@@ -108,16 +90,6 @@ const RANKS = {
 
 /** Lines that are taken one by one, because they may have to wait for something. */
 const AWAITED: ReadonlySet<keyof ExportLine> = new Set(["checkpoint", "blob", "blob_part", "end"]);
-
-/** Thrown where an export breaks a rule; says which line. */
-class ArrivalFault extends Error {
-  readonly issue: Issue;
-
-  constructor(line: number, path: string, rule: string, message: string, bounds: Partial<Issue> = {}) {
-    super(`line ${line}: ${message}`);
-    this.issue = { field: `line ${line}${path === "" ? "" : `: ${path}`}`, rule, message, ...bounds };
-  }
-}
 
 /**
  * Reads a run from an export (protocol/export-format.ts) into an object that holds none: the one way in which runs come from
@@ -189,6 +161,7 @@ class Arrival {
   readonly #request: ArrivalRequest;
   readonly #hash: Hash = createHash("sha256");
   readonly #genesis: GenesisTable;
+  readonly #contents: ArrivingContents;
   /** What of the genesis is not stored yet. */
   #genesisText = "";
   #hasGenesis = false;
@@ -207,15 +180,13 @@ class Arrival {
   #storedHash = "";
   #isChained = false;
   #lastOfCommands = 0;
-  #blob: { sha256: string; bytes: number; parts: Uint8Array[]; length: number; line: number } | null = null;
-  readonly #blobs = new Set<string>();
-  #inlineBlobs = 0;
   #end: ExportEnd | null = null;
 
   constructor(place: ArrivalPlace, request: ArrivalRequest) {
     this.#place = place;
     this.#request = request;
     this.#genesis = new GenesisTable(place.sql);
+    this.#contents = new ArrivingContents(place.contents, runHolder(request.run_id));
   }
 
   async read(stream: ReadableStream<Uint8Array>): Promise<ExportChecks> {
@@ -255,12 +226,10 @@ class Arrival {
       }
       await write();
       if (value.checkpoint !== undefined) await this.#takeCheckpoint(number, value.checkpoint);
-      if (value.blob_part === undefined) await this.#closeBlob();
-      if (value.blob !== undefined) {
-        this.#blob = { ...value.blob, parts: [], length: 0, line: number };
-        this.#blobs.add(value.blob.sha256);
-      }
-      if (value.blob_part !== undefined) this.#addPart(number, value.blob_part);
+      if (value.blob_part === undefined) await this.#contents.close();
+      this.#mustBeCurrent(number);
+      if (value.blob !== undefined) this.#contents.begin(number, value.blob);
+      if (value.blob_part !== undefined) this.#contents.addPart(number, value.blob_part);
       if (value.end !== undefined) this.#checkEnd(line, value.end);
     }
     if (this.#end === null) {
@@ -495,34 +464,6 @@ class Arrival {
     }
   }
 
-  #addPart(number: number, base64: string): void {
-    const blob = this.#blob;
-    if (blob === null) throw new ArrivalFault(number, "blob_part", "order", "belongs to no blob");
-    const part = Buffer.from(base64, "base64");
-    if (part.toString("base64") !== base64)
-      throw new ArrivalFault(number, "blob_part", "base64", "is not base64 as this format writes it");
-    blob.parts.push(part);
-    blob.length += part.length;
-    if (blob.length > MAX_INLINE_BLOB_BYTES || blob.length > blob.bytes) {
-      const limit = Math.min(MAX_INLINE_BLOB_BYTES, blob.bytes);
-      throw new ArrivalFault(number, "blob_part", "max_bytes", "the content is too long", { limit });
-    }
-  }
-
-  async #closeBlob(): Promise<void> {
-    const blob = this.#blob;
-    this.#blob = null;
-    if (blob === null || (blob.parts.length === 0 && blob.bytes > 0)) return;
-    const content = Buffer.concat(blob.parts);
-    const digest = createHash("sha256").update(content).digest("hex");
-    if (content.length !== blob.bytes || digest !== blob.sha256) {
-      throw new ArrivalFault(blob.line, "blob", "digest", "the parts are not the content of this digest");
-    }
-    await this.#contents().keep(this.#holder(), content);
-    this.#mustBeCurrent(blob.line);
-    this.#inlineBlobs += 1;
-  }
-
   #checkEnd({ number, text }: Line, end: ExportEnd): void {
     if (JSON.stringify({ end }) !== text)
       throw new ArrivalFault(number, "end", "canonical", "is not written as this format writes it");
@@ -551,7 +492,7 @@ class Arrival {
       throw new ArrivalFault(number, "", "max_tasks", "the run has too many tasks", bounds);
     }
     must("state_sha256", stateDigest(this.#stateLinesAsExported(state, header.initial)));
-    const blobs = await this.#holdContents(number);
+    const blobs = await this.#contents.hold(number, state.files.hashes());
     this.#mustBeCurrent(number);
     this.#place.sql.transaction(() => {
       this.#place.sql.run("DELETE FROM tombstone");
@@ -563,7 +504,7 @@ class Arrival {
       last_event_seq: this.#commits,
       checkpoints: this.#checkpoints,
       blobs,
-      inline_blobs: this.#inlineBlobs,
+      inline_blobs: this.#contents.inline(),
     };
   }
 
@@ -584,178 +525,4 @@ class Arrival {
       isHead = false;
     }
   }
-
-  /** Makes sure of every content that the run's files ever had, and of those that the export names. */
-  async #holdContents(number: number): Promise<number> {
-    for (const sha256 of this.#run().state.files.hashes()) this.#blobs.add(sha256);
-    if (this.#blobs.size === 0) return 0;
-    const missing = await this.#contents().hold(this.#holder(), [...this.#blobs]);
-    if (missing.length === 0) return this.#blobs.size;
-    const named = missing.slice(0, 20).join(", ");
-    const more = missing.length > 20 ? ` and ${missing.length - 20} more` : "";
-    throw new ArrivalFault(
-      number,
-      "",
-      "content_missing",
-      `contents that are neither inline nor stored here: ${named}${more}`,
-    );
-  }
-
-  #holder(): string {
-    return runHolder(this.#request.run_id);
-  }
-
-  #contents(): ContentKeeper {
-    const { contents } = this.#place;
-    if (contents === null) throw new StoreMissing();
-    return contents;
-  }
-}
-
-class StoreMissing extends Error {}
-
-function refusalOf(error: unknown): Refusal | null {
-  if (error instanceof StoreMissing) {
-    return {
-      code: "ARTIFACT_STORE_MISSING",
-      error: "the run has artifacts, and there is no bucket for them",
-    };
-  }
-  if (error instanceof LineFault) {
-    const issue = { field: `line ${error.line}`, rule: error.rule, message: error.message };
-    return importInvalid([issue]);
-  }
-  return error instanceof ArrivalFault ? importInvalid([error.issue]) : null;
-}
-
-/** What is wrong with an import, by line. */
-export function importInvalid(issues: Issue[]): Refusal {
-  const told = issues
-    .slice(0, 3)
-    .map(({ field, message }) => (field === "" ? message : `${field}: ${message}`));
-  return { code: "IMPORT_INVALID", error: told.join("; "), issues };
-}
-
-/** A line's value, unchanged; its shape checked. */
-function parsed(line: Line, schema: typeof exportHeader | typeof exportLine): unknown {
-  let value: unknown;
-  try {
-    value = JSON.parse(line.text);
-  } catch {
-    throw new ArrivalFault(line.number, "", "json", "is not JSON");
-  }
-  if (isDeeperThan(value, MAX_DEPTH)) {
-    throw new ArrivalFault(line.number, "", "max_depth", "is nested too deeply", { limit: MAX_DEPTH });
-  }
-  const read = readShape(schema, value);
-  if (read.ok) return value;
-  const [first] = read.issues;
-  throw new ArrivalFault(
-    line.number,
-    first?.field ?? "",
-    first?.rule ?? "shape",
-    first?.message ?? "has not the shape of this format",
-  );
-}
-
-function checkSize(line: number, path: string, value: unknown, limit: number): void {
-  const actual = bytesOver(JSON.stringify(value), limit);
-  if (actual === null) return;
-  throw new ArrivalFault(line, path, "max_bytes", `must have at most ${limit} bytes`, { limit, actual });
-}
-
-function checkRow(line: number, { event, patch, receipt, command_id }: LogRow): void {
-  const limits: [string, string, number][] = [
-    ["commit", event + (patch ?? ""), MAX_COMMIT_BYTES],
-    ["commit", event + (patch ?? "") + (receipt ?? "") + (command_id ?? ""), MAX_ROW_BYTES],
-  ];
-  for (const [path, text, limit] of limits) {
-    const actual = bytesOver(text, limit);
-    if (actual === null) continue;
-    throw new ArrivalFault(line, path, "max_bytes", `must have at most ${limit} bytes`, { limit, actual });
-  }
-}
-
-/** That the records of a commit belong together, and what gives them their meaning can be read. */
-function checkRecords(line: number, { event, patch }: Commit, seq: number, header: ExportHeader): void {
-  const records = patch === null ? { event } : { event, patch };
-  for (const [name, record] of Object.entries(records)) {
-    if (record.seq !== seq)
-      throw new ArrivalFault(line, `commit.${name}.seq`, "contiguous", "is not the seq of the commit");
-    if (record.run_id !== header.run_id)
-      throw new ArrivalFault(line, `commit.${name}.run_id`, "same_run", "is of another run");
-  }
-  const shape = payloadShapeOf(event);
-  if (shape === null) return;
-  const read = readShape(storedPayloads[shape], event.payload);
-  const [first] = read.ok ? [] : read.issues;
-  if (first !== undefined) {
-    const path = ["commit.event.payload", first.field].filter(Boolean).join(".");
-    throw new ArrivalFault(line, path, first.rule, first.message);
-  }
-  if (shape === "task") checkSize(line, "commit.event.payload.task", taskIn(event), MAX_ARRIVING_TASK_BYTES);
-  if (shape === "run") {
-    const { run } = event.payload as { run: RunHeader };
-    if (run.run_id !== header.run_id || !isSameTenant(run.tenant_context, header.initial.tenant_context))
-      throw new ArrivalFault(line, "commit.event.payload.run", "same_run", "is another run, or another's");
-  }
-}
-
-/** What evolve reads of an event's payload. */
-function payloadShapeOf({ type, origin }: Commit["event"]): keyof typeof storedPayloads | null {
-  if (origin === "client") return null;
-  if (type.startsWith("context.task.")) return "task";
-  switch (type) {
-    case "context.run.replaced":
-    case "context.run.imported":
-      return "run";
-    case "todo_synced":
-    case "meta_next_step_selected":
-      return "steps";
-    case "workspace_validated":
-    case "workspace_mismatch":
-      return "workspace";
-    case "context.artifact.added":
-    case "context.artifact.removed":
-    case "rollback_execution_applied":
-      return "files";
-    default:
-      return null;
-  }
-}
-
-function taskIn(event: Commit["event"]): unknown {
-  return (event.payload as { task: unknown }).task;
-}
-
-/** The texts of a row, as they are stored. */
-function rowOf(row: NonNullable<ExportLine["commit"]>, { event, patch }: Commit): LogRow {
-  return {
-    seq: row.seq,
-    prev_hash: row.prev_hash,
-    command_id: row.command_id,
-    receipt: row.receipt === null ? null : JSON.stringify(row.receipt),
-    event: JSON.stringify(event),
-    patch: patch === null ? null : JSON.stringify(patch),
-  };
-}
-
-/** The commit as one of the run under its new id. What clients wrote stays as it is. */
-function renamed({ event, patch }: Commit, { run_id, tenant_context }: RunHeader): Commit {
-  const own = { ...event, run_id };
-  if (payloadShapeOf(event) === "run") {
-    const payload = event.payload as { run: RunHeader };
-    own.payload = { ...payload, run: { ...payload.run, run_id, tenant_context } };
-  }
-  return { event: own, patch: patch === null ? null : { ...patch, run_id } };
-}
-
-function isSameTenant(a: Tenant, b: Tenant): boolean {
-  return tenantKey(a) === tenantKey(b);
-}
-
-/** The first line of a state, which says everything but tasks, notes and files. */
-function headLine(head: RunHead): string {
-  const none = { facts: [], decisions: [], open_questions: [], artifacts: [] };
-  return stateLines({ head, tasks: [], lists: none, files: [] }).next().value ?? "";
 }

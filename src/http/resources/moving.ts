@@ -9,7 +9,7 @@ import { issueForId } from "../../protocol/ids.ts";
 import { readIfMatch } from "../../protocol/if-match.ts";
 import { retentionBody } from "../../protocol/retention.ts";
 import type { Arrived } from "../../run/arrival.ts";
-import { importInvalid } from "../../run/arrival.ts";
+import { importInvalid } from "../../run/arrival-fault.ts";
 import { readBody } from "../body.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";

@@ -8,7 +8,7 @@ import { streamOf } from "../../moving/export.ts";
 import { convertedText } from "../../moving/reference.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import { MAX_REFERENCE_BYTES } from "../../protocol/limits.ts";
-import { importInvalid } from "../../run/arrival.ts";
+import { importInvalid } from "../../run/arrival-fault.ts";
 import { maskToken } from "../../run/lease-tokens.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
