@@ -112,7 +112,8 @@ export async function arrive(
   try {
     checks = await arrival.read(lines);
   } catch (error) {
-    if (place.isCurrent()) await place.contents?.release(runHolder(request.run_id));
+    // References that were made on the way stay until collection asks for them: another attempt may have made its own
+    // meanwhile, and they are the same.
     if (arrival.objectKeys.length > 0) await place.bucket?.delete(arrival.objectKeys);
     const refusal = refusalOf(error);
     if (refusal === null) throw error;

@@ -9,7 +9,6 @@ export interface ContentKeeper {
   hold(holder: string, sha256: string[]): Promise<string[]>;
   /** Notes that the holder has by now what was held for it. */
   confirm(holder: string, sha256: null): Promise<void>;
-  release(holder: string): Promise<void>;
 }
 
 /** A content that an export names, with what of it has come inline. */

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { runHolder } from "../../src/artifacts/keys.ts";
 import { type ArtifactStore, artifactStore } from "../../src/artifacts/store.ts";
 import { runObjectName, tenantKey } from "../../src/identity/tenant.ts";
+import { collectArtifacts } from "../../src/maintenance/collect-artifacts.ts";
 import { artifactBlobs } from "../../src/moving/blobs.ts";
 import { exportText } from "../../src/moving/export.ts";
 import { BLOB_PART_BYTES } from "../../src/protocol/export-format.ts";
@@ -118,16 +119,39 @@ describe("contents that a run refers to", () => {
     expect(await holders(there.key)).toBe(0);
   });
 
-  it("that are not what their digest says are refused, and what came before them is let go", async () => {
+  /** Everything that was asked for in a tenant was asked for more than a day ago, and cron has looked. */
+  async function daysPass(tenant: string): Promise<void> {
+    await env.DIRECTORY.prepare(
+      "UPDATE blob_holders SET asked_at_ms = 1 WHERE tenant = ? AND asked_at_ms IS NOT NULL",
+    )
+      .bind(tenant)
+      .run();
+    await collectArtifacts(env, Date.now());
+  }
+
+  /** The export with another last part than its digest says. */
+  function damaged(text: string): string {
+    const last = text.lastIndexOf('{"blob_part":"') + '{"blob_part":"'.length;
+    return text.slice(0, last) + (text[last] === "A" ? "B" : "A") + text.slice(last + 1);
+  }
+
+  it("that are not what their digest says are refused, and collection lets go of what came before them", async () => {
+    const run = await withArtifacts([random(10), random(11)]);
+    const there = elsewhere();
+    const refused = await arrive(there.run, damaged(await exportOf(run, true)), { tenant: there.tenant });
+    expect(refused).toMatchObject({ ok: false, refusal: { issues: [{ rule: "digest" }] } });
+    expect((await there.run.client.readOverview()).ok).toBe(false);
+    await daysPass(there.key);
+    expect(await holders(there.key)).toBe(0);
+  });
+
+  it("stay where a later attempt brought the run, whenever an earlier one fails", async () => {
     const run = await withArtifacts([random(10), random(11)]);
     const text = await exportOf(run, true);
     const there = elsewhere();
-    const last = text.lastIndexOf('{"blob_part":"') + '{"blob_part":"'.length;
-    const other = text[last] === "A" ? "B" : "A";
-    const forged = text.slice(0, last) + other + text.slice(last + 1);
-    const refused = await arrive(there.run, forged, { tenant: there.tenant });
-    expect(refused).toMatchObject({ ok: false, refusal: { issues: [{ rule: "digest" }] } });
-    expect(await holders(there.key)).toBe(0);
-    expect((await there.run.client.readOverview()).ok).toBe(false);
+    const attempts = [damaged(text), text].map((lines) => arrive(there.run, lines, { tenant: there.tenant }));
+    expect((await Promise.all(attempts)).map(({ ok }) => ok)).toEqual([false, true]);
+    await daysPass(there.key);
+    expect(await holders(there.key)).toBe(2);
   });
 });
