@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { withoutAbsent } from "../protocol/absent.ts";
 import { type Artifact, type Note, PATCH_OPS, type PatchOp } from "../protocol/blackboard.ts";
+import { lazy } from "../protocol/lazy.ts";
 import type { RunHeader, Step } from "../protocol/run.ts";
 import { RUN_STATUSES, type RunStatus, WORK_STATUSES } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
@@ -8,121 +9,126 @@ import { isDeeperThan } from "./json-depth.ts";
 
 /** Shapes of the reference engine's own files (contract 01 §9), read as leniently as it reads them itself. */
 
-const uint = z.int().min(0);
-const text = z.string();
-/** Absent and null count as absent. */
-const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
-const or = <T>(type: z.ZodType<T>, otherwise: T) => type.nullish().transform((value) => value ?? otherwise);
-const texts = or(z.array(text), []);
+const shapes = lazy(() => {
+  const uint = z.int().min(0);
+  const text = z.string();
+  /** Absent and null count as absent. */
+  const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+  const or = <T>(type: z.ZodType<T>, otherwise: T) => type.nullish().transform((value) => value ?? otherwise);
+  const texts = or(z.array(text), []);
 
-const task = z
-  .object({
-    id: text.min(1),
-    task_type: text,
-    payload: z.unknown().optional(),
-    status: z.enum(WORK_STATUSES),
-    workflow_id: optional(text),
-    workflow_node_id: optional(text),
-    parent_task_id: optional(text),
-    depends_on_task_ids: texts,
-    decision_ids: texts,
-    artifact_ids: texts,
-    assigned_agent: optional(text),
-    priority: or(z.int(), 0),
-    attempt: or(uint, 0),
-    max_attempts: or(uint, 0),
-    last_error: optional(text),
-    next_retry_at_ms: optional(uint),
-    lease_owner: optional(text),
-    lease_token: optional(text),
-    lease_expires_at_ms: optional(uint),
-    task_rev: or(uint, 0),
-    created_ts: uint,
-    updated_ts: uint,
-  })
-  .transform((value): Task => withoutAbsent({ ...value, payload: value.payload ?? null }) as Task);
+  const task = z
+    .object({
+      id: text.min(1),
+      task_type: text,
+      payload: z.unknown().optional(),
+      status: z.enum(WORK_STATUSES),
+      workflow_id: optional(text),
+      workflow_node_id: optional(text),
+      parent_task_id: optional(text),
+      depends_on_task_ids: texts,
+      decision_ids: texts,
+      artifact_ids: texts,
+      assigned_agent: optional(text),
+      priority: or(z.int(), 0),
+      attempt: or(uint, 0),
+      max_attempts: or(uint, 0),
+      last_error: optional(text),
+      next_retry_at_ms: optional(uint),
+      lease_owner: optional(text),
+      lease_token: optional(text),
+      lease_expires_at_ms: optional(uint),
+      task_rev: or(uint, 0),
+      created_ts: uint,
+      updated_ts: uint,
+    })
+    .transform((value): Task => withoutAbsent({ ...value, payload: value.payload ?? null }) as Task);
 
-const step = z.object({ step_id: text, title: text, status: z.enum(WORK_STATUSES) });
+  const step = z.object({ step_id: text, title: text, status: z.enum(WORK_STATUSES) });
 
-const noWorkspace = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
+  const noWorkspace = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
 
-const run = z
-  .object({
-    run_id: text,
-    run_type: or(text, "interactive"),
-    source_client: optional(text),
-    model_provider: optional(text),
-    model_id: optional(text),
-    mcp_servers: texts,
-    status: z.enum(RUN_STATUSES),
-    objective: or(text, ""),
-    workspace: or(z.object({ workspace_id: text, canonical_path: text, lease_epoch: uint }), noWorkspace),
-    steps: or(z.array(step), []),
-    tasks: or(z.array(task), []),
-    why_next_step: or<string | null>(text, null),
-    revision: or(uint, 1),
-    last_event_seq: or(uint, 0),
-    created_at_ms: uint,
-    started_at_ms: optional(uint),
-    ended_at_ms: optional(uint),
-    last_error: optional(text),
-    updated_at_ms: uint,
-    source_metadata: optional(z.unknown()),
-  })
-  .transform((value) => withoutAbsent(value) as StoredRun);
+  const run = z
+    .object({
+      run_id: text,
+      run_type: or(text, "interactive"),
+      source_client: optional(text),
+      model_provider: optional(text),
+      model_id: optional(text),
+      mcp_servers: texts,
+      status: z.enum(RUN_STATUSES),
+      objective: or(text, ""),
+      workspace: or(z.object({ workspace_id: text, canonical_path: text, lease_epoch: uint }), noWorkspace),
+      steps: or(z.array(step), []),
+      tasks: or(z.array(task), []),
+      why_next_step: or<string | null>(text, null),
+      revision: or(uint, 1),
+      last_event_seq: or(uint, 0),
+      created_at_ms: uint,
+      started_at_ms: optional(uint),
+      ended_at_ms: optional(uint),
+      last_error: optional(text),
+      updated_at_ms: uint,
+      source_metadata: optional(z.unknown()),
+    })
+    .transform((value) => withoutAbsent(value) as StoredRun);
 
-const event = z
-  .object({
-    event_id: text,
-    seq: optional(uint),
-    event_seq: optional(uint),
-    ts_ms: uint,
-    type: text,
-    status: z.enum(RUN_STATUSES),
+  const event = z
+    .object({
+      event_id: text,
+      seq: optional(uint),
+      event_seq: optional(uint),
+      ts_ms: uint,
+      type: text,
+      status: z.enum(RUN_STATUSES),
+      revision: or(uint, 0),
+      step_id: optional(text),
+      task_id: optional(text),
+      command_id: optional(text),
+      payload: z.unknown().optional(),
+    })
+    .transform(({ event_seq, ...value }, context): StoredEvent => {
+      const seq = value.seq ?? event_seq;
+      if (seq === undefined) context.addIssue({ code: "custom", message: "has no seq" });
+      return withoutAbsent({ ...value, seq: seq ?? 0, payload: value.payload ?? null }) as StoredEvent;
+    });
+
+  const patch = z
+    .object({
+      patch_id: text,
+      seq: uint,
+      ts_ms: uint,
+      source_event_seq: optional(uint),
+      op: z.enum(PATCH_OPS),
+      payload: z.unknown().optional(),
+    })
+    .transform(
+      (value): StoredPatch => withoutAbsent({ ...value, payload: value.payload ?? null }) as StoredPatch,
+    );
+
+  const entry = { id: text, ts_ms: uint, step_id: optional(text), source_event_id: optional(text) };
+  const note = z.object({ ...entry, text }).transform((value) => withoutAbsent(value) as Note);
+  const artifact = z
+    .object({ ...entry, path: text, artifact_type: text })
+    .transform((value) => withoutAbsent(value) as Artifact);
+
+  const blackboard = z.object({
+    facts: or(z.array(note), []),
+    decisions: or(z.array(note), []),
+    open_questions: or(z.array(note), []),
+    artifacts: or(z.array(artifact), []),
+    summaries: or(z.object({ rolling: or(text, ""), latest_context_pack: or(text, "") }), {
+      rolling: "",
+      latest_context_pack: "",
+    }),
     revision: or(uint, 0),
-    step_id: optional(text),
-    task_id: optional(text),
-    command_id: optional(text),
-    payload: z.unknown().optional(),
-  })
-  .transform(({ event_seq, ...value }, context): StoredEvent => {
-    const seq = value.seq ?? event_seq;
-    if (seq === undefined) context.addIssue({ code: "custom", message: "has no seq" });
-    return withoutAbsent({ ...value, seq: seq ?? 0, payload: value.payload ?? null }) as StoredEvent;
   });
 
-const patch = z
-  .object({
-    patch_id: text,
-    seq: uint,
-    ts_ms: uint,
-    source_event_seq: optional(uint),
-    op: z.enum(PATCH_OPS),
-    payload: z.unknown().optional(),
-  })
-  .transform(
-    (value): StoredPatch => withoutAbsent({ ...value, payload: value.payload ?? null }) as StoredPatch,
-  );
+  const checkpoint = z.object({ checkpoint_id: text, seq: uint, ts_ms: uint, reason: or(text, "") });
 
-const entry = { id: text, ts_ms: uint, step_id: optional(text), source_event_id: optional(text) };
-const note = z.object({ ...entry, text }).transform((value) => withoutAbsent(value) as Note);
-const artifact = z
-  .object({ ...entry, path: text, artifact_type: text })
-  .transform((value) => withoutAbsent(value) as Artifact);
-
-const blackboard = z.object({
-  facts: or(z.array(note), []),
-  decisions: or(z.array(note), []),
-  open_questions: or(z.array(note), []),
-  artifacts: or(z.array(artifact), []),
-  summaries: or(z.object({ rolling: or(text, ""), latest_context_pack: or(text, "") }), {
-    rolling: "",
-    latest_context_pack: "",
-  }),
-  revision: or(uint, 0),
+  return { task, steps: z.array(step), run, event, patch, blackboard, checkpoint };
 });
-
-const checkpoint = z.object({ checkpoint_id: text, seq: uint, ts_ms: uint, reason: or(text, "") });
+type Shapes = ReturnType<typeof shapes>;
 
 /** A snapshot, whole; its tenant is not read. */
 export type StoredRun = Omit<RunHeader, "tenant_context"> & { tasks: Task[] };
@@ -149,26 +155,24 @@ export interface StoredPatch {
   payload: unknown;
 }
 
-export type StoredBoard = z.output<typeof blackboard>;
-export type StoredCheckpoint = z.output<typeof checkpoint>;
+export type StoredBoard = z.output<Shapes["blackboard"]>;
+export type StoredCheckpoint = z.output<Shapes["checkpoint"]>;
 
 /** A value by its shape; null where it has not that shape. */
-function reader<T>(schema: z.ZodType<T>): (value: unknown) => T | null {
+function reader<T>(kind: keyof Shapes): (value: unknown) => T | null {
   return (value) => {
-    const read = schema.safeParse(value);
+    const read = (shapes()[kind] as unknown as z.ZodType<T>).safeParse(value);
     return read.success ? read.data : null;
   };
 }
 
-export const readRun = reader<StoredRun>(run as unknown as z.ZodType<StoredRun>);
-export const readTask = reader<Task>(task as unknown as z.ZodType<Task>);
-export const readSteps = reader<Step[]>(z.array(step));
-export const readEvent = reader<StoredEvent>(event as unknown as z.ZodType<StoredEvent>);
-export const readPatchRecord = reader<StoredPatch>(patch as unknown as z.ZodType<StoredPatch>);
-export const readBoard = reader<StoredBoard>(blackboard as unknown as z.ZodType<StoredBoard>);
-export const readCheckpointHead = reader<StoredCheckpoint>(
-  checkpoint as unknown as z.ZodType<StoredCheckpoint>,
-);
+export const readRun = reader<StoredRun>("run");
+export const readTask = reader<Task>("task");
+export const readSteps = reader<Step[]>("steps");
+export const readEvent = reader<StoredEvent>("event");
+export const readPatchRecord = reader<StoredPatch>("patch");
+export const readBoard = reader<StoredBoard>("blackboard");
+export const readCheckpointHead = reader<StoredCheckpoint>("checkpoint");
 
 /** What was found in a file of records, one per line. */
 export interface LinesFound {

@@ -70,7 +70,7 @@ export class Call {
 
   /** The body, by this door's schema of that name. @throws RequestRefused */
   async body<Name extends BodyName>(name: Name, mayBeEmpty = false): Promise<BodyOf<Name>> {
-    const bodies = this.door === "context" ? contextBodies : nativeBodies;
+    const bodies = this.door === "context" ? contextBodies() : nativeBodies();
     const schema = bodies[name] as unknown as z.ZodType<BodyOf<Name>>;
     return readBody(this.request, schema, { mayBeEmpty });
   }

@@ -3,6 +3,7 @@ import { issueForArtifactPath } from "./artifact-path.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { issueForId, MAX_ID_LENGTH } from "./ids.ts";
+import { lazy } from "./lazy.ts";
 import {
   MAX_DEPENDENCIES_PER_TASK,
   MAX_ERROR_LENGTH,
@@ -403,17 +404,18 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
 }
 
 /** Request bodies of `/context`: unknown fields are ignored. */
-export const contextBodies = makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false });
+export const contextBodies = lazy(() =>
+  makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false }),
+);
 
 /**
  * Request bodies of `/v1`: unknown fields are refused. A run to be put must say its tasks, because the run that `/v1`
  * shows has none, and an absent list would empty the board.
  */
-export const nativeBodies = makeBodies(z.strictObject as ObjectMaker, {
-  runNeedsTasks: true,
-  payloadArtifacts: true,
-});
+export const nativeBodies = lazy(() =>
+  makeBodies(z.strictObject as ObjectMaker, { runNeedsTasks: true, payloadArtifacts: true }),
+);
 
-export type Bodies = typeof contextBodies;
+export type Bodies = ReturnType<typeof contextBodies>;
 export type BodyName = keyof Bodies;
 export type BodyOf<Name extends BodyName> = z.output<Bodies[Name]>;

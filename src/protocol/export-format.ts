@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { PATCH_OPS } from "./blackboard.ts";
 import { artifactPath } from "./bodies.ts";
+import { lazy } from "./lazy.ts";
 import type { RunHeader } from "./run.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
@@ -33,205 +34,216 @@ export const BLOB_PART_BYTES = 192 * 1024;
 /** A longer content is never inline: it is put together in memory when it is read back. In bytes. */
 export const MAX_INLINE_BLOB_BYTES = 24 * 1024 * 1024;
 
-const uint = z.int().min(0);
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
-const optionalText = z.string().optional();
-const optionalUint = uint.optional();
+/** The shapes of lines, and of what is in them. They check and never change a value. */
+export const exportShapes = lazy(() => {
+  const uint = z.int().min(0);
+  const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+  const optionalText = z.string().optional();
+  const optionalUint = uint.optional();
 
-const step = z.looseObject({ step_id: z.string(), title: z.string(), status: z.enum(WORK_STATUSES) });
+  const step = z.looseObject({ step_id: z.string(), title: z.string(), status: z.enum(WORK_STATUSES) });
 
-const tenant = z.looseObject({
-  org_id: z.string(),
-  workspace_id: z.string(),
-  actor_id: optionalText,
-  source: z.enum(["local_implicit", "explicit"]),
-});
-
-/** A stored run without its tasks. These shapes check and never change a value. */
-export const storedRunHeader = z.looseObject({
-  run_id: z.string(),
-  run_type: z.string(),
-  tenant_context: tenant,
-  source_client: optionalText,
-  model_provider: optionalText,
-  model_id: optionalText,
-  mcp_servers: z.array(z.string()),
-  status: z.enum(RUN_STATUSES),
-  objective: z.string(),
-  workspace: z.looseObject({ workspace_id: z.string(), canonical_path: z.string(), lease_epoch: uint }),
-  steps: z.array(step),
-  why_next_step: z.string().nullable(),
-  revision: uint,
-  last_event_seq: uint,
-  created_at_ms: uint,
-  started_at_ms: optionalUint,
-  ended_at_ms: optionalUint,
-  last_error: optionalText,
-  updated_at_ms: uint,
-});
-
-/** A stored task. */
-export const storedTask = z.looseObject({
-  id: z.string().min(1),
-  task_type: z.string(),
-  payload: z.unknown(),
-  status: z.enum(WORK_STATUSES),
-  workflow_id: optionalText,
-  workflow_node_id: optionalText,
-  parent_task_id: optionalText,
-  depends_on_task_ids: z.array(z.string()),
-  decision_ids: z.array(z.string()),
-  artifact_ids: z.array(z.string()),
-  assigned_agent: optionalText,
-  priority: z.int(),
-  attempt: uint,
-  max_attempts: uint,
-  last_error: optionalText,
-  next_retry_at_ms: optionalUint,
-  lease_owner: optionalText,
-  lease_token: optionalText,
-  lease_expires_at_ms: optionalUint,
-  task_rev: uint,
-  created_ts: uint,
-  updated_ts: uint,
-});
-
-const note = z.looseObject({ id: z.string(), ts_ms: uint, text: z.string() });
-
-const fileChange = z.looseObject({
-  path: artifactPath,
-  sha256: sha256.nullable(),
-  bytes: uint,
-  content_type: z.string(),
-});
-
-/** One entry of a state (domain/state-lines.ts): exactly one of these members. */
-export const storedStateEntry = z
-  .strictObject({
-    head: z.looseObject({
-      run: storedRunHeader,
-      blackboard_revision: uint,
-      summaries: z.looseObject({ rolling: z.string(), latest_context_pack: z.string() }),
-      workspace_since_seq: uint,
-    }),
-    task: storedTask,
-    facts: note,
-    decisions: note,
-    open_questions: note,
-    artifacts: z.looseObject({ id: z.string(), ts_ms: uint, path: z.string(), artifact_type: z.string() }),
-    file: fileChange.extend({ version: uint, ts_ms: uint }),
-  })
-  .partial()
-  .refine((line) => Object.keys(line).length === 1, {
-    message: "must have exactly one member",
-    params: { rule: "one_member" },
+  const tenant = z.looseObject({
+    org_id: z.string(),
+    workspace_id: z.string(),
+    actor_id: optionalText,
+    source: z.enum(["local_implicit", "explicit"]),
   });
 
-const eventRecord = z.looseObject({
-  event_id: z.string(),
-  run_id: z.string(),
-  seq: uint,
-  ts_ms: uint,
-  type: z.string(),
-  status: z.enum(RUN_STATUSES),
-  run_status: z.enum(RUN_STATUSES),
-  revision: uint,
-  step_id: optionalText,
-  task_id: optionalText,
-  command_id: optionalText,
-  origin: z.literal("client").optional(),
-  payload: z.unknown(),
-});
-
-const patchRecord = z.looseObject({
-  patch_id: z.string(),
-  run_id: z.string(),
-  seq: uint,
-  ts_ms: uint,
-  source_event_seq: uint,
-  op: z.enum(PATCH_OPS),
-  payload: z.unknown(),
-});
-
-const receipt = z.looseObject({
-  op: z.string(),
-  fingerprint: z.string().nullable(),
-  commits: z.int().min(1),
-  deduped: z.array(z.string()).optional(),
-});
-
-/** What the payload of an engine-written event holds that gives it its meaning (domain/evolve.ts). */
-export const storedPayloads = {
-  task: z.looseObject({ task: storedTask }),
-  run: z.looseObject({ run: storedRunHeader.extend({ tasks: z.array(storedTask) }) }),
-  steps: z.looseObject({ steps: z.array(step).optional(), why_next_step: z.string().nullish() }),
-  files: z.looseObject({ files: z.array(fileChange).optional() }),
-  workspace: z.looseObject({
-    actual_path: optionalText,
-    expected_path: optionalText,
-    phase: optionalText,
-  }),
-};
-
-const createdCommand = z.strictObject({ command_id: z.string().min(1), fingerprint: z.string() });
-
-const checkpointHead = z.looseObject({
-  checkpoint_id: z.string().min(1),
-  run_id: z.string(),
-  seq: uint,
-  ts_ms: uint,
-  reason: z.string(),
-  name: optionalText,
-  automatic: z.boolean().optional(),
-  state_sha256: sha256.nullish(),
-  log_hash: sha256.nullish(),
-});
-
-export const exportHeader = z.strictObject({
-  baton_export: z.literal(EXPORT_VERSION),
-  run_id: z.string(),
-  initial: storedRunHeader,
-  created_command: createdCommand.nullable(),
-  last_event_seq: uint,
-});
-
-/** Every line after the first. */
-export const exportLine = z
-  .strictObject({
-    genesis: storedStateEntry,
-    commit: z.strictObject({
-      seq: z.int().min(1),
-      prev_hash: sha256.nullable(),
-      command_id: z.string().min(1).nullable(),
-      receipt: receipt.nullable(),
-      event: eventRecord,
-      patch: patchRecord.nullable(),
-    }),
-    checkpoint: checkpointHead,
-    checkpoint_name: z.strictObject({ name: z.string().min(1), seq: uint }),
-    checkpoint_command: z.strictObject({
-      command_id: z.string().min(1),
-      fingerprint: z.string(),
-      head: checkpointHead,
-    }),
-    blob: z.strictObject({ sha256, bytes: uint }),
-    blob_part: z.string().min(1),
-    end: z.strictObject({
-      lines: uint,
-      sha256,
-      commits: uint,
-      log_hash: sha256,
-      state_sha256: sha256,
-    }),
-  })
-  .partial()
-  .refine((line) => Object.keys(line).length === 1, {
-    message: "must have exactly one member",
-    params: { rule: "one_member" },
+  /** A stored run without its tasks. These shapes check and never change a value. */
+  const storedRunHeader = z.looseObject({
+    run_id: z.string(),
+    run_type: z.string(),
+    tenant_context: tenant,
+    source_client: optionalText,
+    model_provider: optionalText,
+    model_id: optionalText,
+    mcp_servers: z.array(z.string()),
+    status: z.enum(RUN_STATUSES),
+    objective: z.string(),
+    workspace: z.looseObject({ workspace_id: z.string(), canonical_path: z.string(), lease_epoch: uint }),
+    steps: z.array(step),
+    why_next_step: z.string().nullable(),
+    revision: uint,
+    last_event_seq: uint,
+    created_at_ms: uint,
+    started_at_ms: optionalUint,
+    ended_at_ms: optionalUint,
+    last_error: optionalText,
+    updated_at_ms: uint,
   });
 
-export type ExportHeader = Omit<z.output<typeof exportHeader>, "initial"> & { initial: RunHeader };
-export type ExportLine = z.output<typeof exportLine>;
+  /** A stored task. */
+  const storedTask = z.looseObject({
+    id: z.string().min(1),
+    task_type: z.string(),
+    payload: z.unknown(),
+    status: z.enum(WORK_STATUSES),
+    workflow_id: optionalText,
+    workflow_node_id: optionalText,
+    parent_task_id: optionalText,
+    depends_on_task_ids: z.array(z.string()),
+    decision_ids: z.array(z.string()),
+    artifact_ids: z.array(z.string()),
+    assigned_agent: optionalText,
+    priority: z.int(),
+    attempt: uint,
+    max_attempts: uint,
+    last_error: optionalText,
+    next_retry_at_ms: optionalUint,
+    lease_owner: optionalText,
+    lease_token: optionalText,
+    lease_expires_at_ms: optionalUint,
+    task_rev: uint,
+    created_ts: uint,
+    updated_ts: uint,
+  });
+
+  const note = z.looseObject({ id: z.string(), ts_ms: uint, text: z.string() });
+
+  const fileChange = z.looseObject({
+    path: artifactPath,
+    sha256: sha256.nullable(),
+    bytes: uint,
+    content_type: z.string(),
+  });
+
+  /** One entry of a state (domain/state-lines.ts): exactly one of these members. */
+  const storedStateEntry = z
+    .strictObject({
+      head: z.looseObject({
+        run: storedRunHeader,
+        blackboard_revision: uint,
+        summaries: z.looseObject({ rolling: z.string(), latest_context_pack: z.string() }),
+        workspace_since_seq: uint,
+      }),
+      task: storedTask,
+      facts: note,
+      decisions: note,
+      open_questions: note,
+      artifacts: z.looseObject({ id: z.string(), ts_ms: uint, path: z.string(), artifact_type: z.string() }),
+      file: fileChange.extend({ version: uint, ts_ms: uint }),
+    })
+    .partial()
+    .refine((line) => Object.keys(line).length === 1, {
+      message: "must have exactly one member",
+      params: { rule: "one_member" },
+    });
+
+  const eventRecord = z.looseObject({
+    event_id: z.string(),
+    run_id: z.string(),
+    seq: uint,
+    ts_ms: uint,
+    type: z.string(),
+    status: z.enum(RUN_STATUSES),
+    run_status: z.enum(RUN_STATUSES),
+    revision: uint,
+    step_id: optionalText,
+    task_id: optionalText,
+    command_id: optionalText,
+    origin: z.literal("client").optional(),
+    payload: z.unknown(),
+  });
+
+  const patchRecord = z.looseObject({
+    patch_id: z.string(),
+    run_id: z.string(),
+    seq: uint,
+    ts_ms: uint,
+    source_event_seq: uint,
+    op: z.enum(PATCH_OPS),
+    payload: z.unknown(),
+  });
+
+  const receipt = z.looseObject({
+    op: z.string(),
+    fingerprint: z.string().nullable(),
+    commits: z.int().min(1),
+    deduped: z.array(z.string()).optional(),
+  });
+
+  /** What the payload of an engine-written event holds that gives it its meaning (domain/evolve.ts). */
+  const payloads = {
+    task: z.looseObject({ task: storedTask }),
+    run: z.looseObject({ run: storedRunHeader.extend({ tasks: z.array(storedTask) }) }),
+    steps: z.looseObject({ steps: z.array(step).optional(), why_next_step: z.string().nullish() }),
+    files: z.looseObject({ files: z.array(fileChange).optional() }),
+    workspace: z.looseObject({
+      actual_path: optionalText,
+      expected_path: optionalText,
+      phase: optionalText,
+    }),
+  };
+
+  const createdCommand = z.strictObject({ command_id: z.string().min(1), fingerprint: z.string() });
+
+  const checkpointHead = z.looseObject({
+    checkpoint_id: z.string().min(1),
+    run_id: z.string(),
+    seq: uint,
+    ts_ms: uint,
+    reason: z.string(),
+    name: optionalText,
+    automatic: z.boolean().optional(),
+    state_sha256: sha256.nullish(),
+    log_hash: sha256.nullish(),
+  });
+
+  const header = z.strictObject({
+    baton_export: z.literal(EXPORT_VERSION),
+    run_id: z.string(),
+    initial: storedRunHeader,
+    created_command: createdCommand.nullable(),
+    last_event_seq: uint,
+  });
+
+  const line = z
+    .strictObject({
+      genesis: storedStateEntry,
+      commit: z.strictObject({
+        seq: z.int().min(1),
+        prev_hash: sha256.nullable(),
+        command_id: z.string().min(1).nullable(),
+        receipt: receipt.nullable(),
+        event: eventRecord,
+        patch: patchRecord.nullable(),
+      }),
+      checkpoint: checkpointHead,
+      checkpoint_name: z.strictObject({ name: z.string().min(1), seq: uint }),
+      checkpoint_command: z.strictObject({
+        command_id: z.string().min(1),
+        fingerprint: z.string(),
+        head: checkpointHead,
+      }),
+      blob: z.strictObject({ sha256, bytes: uint }),
+      blob_part: z.string().min(1),
+      end: z.strictObject({
+        lines: uint,
+        sha256,
+        commits: uint,
+        log_hash: sha256,
+        state_sha256: sha256,
+      }),
+    })
+    .partial()
+    .refine((line) => Object.keys(line).length === 1, {
+      message: "must have exactly one member",
+      params: { rule: "one_member" },
+    });
+
+  return {
+    header,
+    /** Every line after the first. */
+    line,
+    payloads,
+  };
+});
+
+type Shapes = ReturnType<typeof exportShapes>;
+export type StoredPayload = keyof Shapes["payloads"];
+export type ExportHeader = Omit<z.output<Shapes["header"]>, "initial"> & { initial: RunHeader };
+export type ExportLine = z.output<Shapes["line"]>;
 export type ExportEnd = NonNullable<ExportLine["end"]>;
 
 /** What an arrival has proved. */

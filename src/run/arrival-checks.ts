@@ -2,12 +2,7 @@ import type { Commit } from "../domain/commit.ts";
 import { isDeeperThan } from "../domain/json-depth.ts";
 import { bytesOver } from "../domain/json-size.ts";
 import { tenantKey } from "../identity/tenant.ts";
-import {
-  type ExportHeader,
-  type exportHeader,
-  type exportLine,
-  storedPayloads,
-} from "../protocol/export-format.ts";
+import { type ExportHeader, exportShapes, type StoredPayload } from "../protocol/export-format.ts";
 import { MAX_COMMIT_BYTES } from "../protocol/limits.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import { readShape } from "../protocol/shape.ts";
@@ -23,7 +18,7 @@ const MAX_ROW_BYTES = 1_990_000;
 const MAX_DEPTH = 100;
 
 /** A line's value, unchanged; its shape checked. */
-export function parsed(line: Line, schema: typeof exportHeader | typeof exportLine): unknown {
+export function parsed(line: Line, schema: ReturnType<typeof exportShapes>["header" | "line"]): unknown {
   let value: unknown;
   try {
     value = JSON.parse(line.text);
@@ -78,7 +73,7 @@ export function checkRecords(
   }
   const shape = payloadShapeOf(event);
   if (shape === null) return;
-  const read = readShape(storedPayloads[shape], event.payload);
+  const read = readShape(exportShapes().payloads[shape], event.payload);
   const [first] = read.ok ? [] : read.issues;
   if (first !== undefined) {
     const path = ["commit.event.payload", first.field].filter(Boolean).join(".");
@@ -93,7 +88,7 @@ export function checkRecords(
 }
 
 /** What evolve reads of an event's payload. */
-export function payloadShapeOf({ type, origin }: Commit["event"]): keyof typeof storedPayloads | null {
+export function payloadShapeOf({ type, origin }: Commit["event"]): StoredPayload | null {
   if (origin === "client") return null;
   if (type.startsWith("context.task.")) return "task";
   switch (type) {

@@ -10,8 +10,7 @@ import {
   type ExportEnd,
   type ExportHeader,
   type ExportLine,
-  exportHeader,
-  exportLine,
+  exportShapes,
   MAX_EXPORT_LINE_BYTES,
 } from "../protocol/export-format.ts";
 import { MAX_RUN_HEADER_BYTES, MAX_STORED_CHECKPOINT_BYTES, MAX_TASKS_PER_RUN } from "../protocol/limits.ts";
@@ -214,7 +213,7 @@ class Arrival {
         this.#begin(line);
         continue;
       }
-      const value = parsed(line, exportLine) as ExportLine;
+      const value = parsed(line, exportShapes().line) as ExportLine;
       const [kind] = Object.keys(value) as [keyof ExportLine];
       if (RANKS[kind] < this.#rank) throw new ArrivalFault(number, kind, "order", `${kind} comes too late`);
       this.#rank = RANKS[kind];
@@ -246,7 +245,7 @@ class Arrival {
   }
 
   #begin(line: Line): void {
-    const header = parsed(line, exportHeader) as ExportHeader;
+    const header = parsed(line, exportShapes().header) as ExportHeader;
     const { tenant, run_id } = this.#request;
     this.#hash.update(line.bytes);
     const { initial } = header;

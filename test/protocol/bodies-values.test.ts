@@ -9,7 +9,7 @@ const DOORS = ["context", "native"] as const;
 /** What is wrong with a body, as `field rule` or `field rule limit`; the same at both doors. */
 function problems(name: BodyName, sent: unknown): string[] {
   const [atContext, atNative] = DOORS.map((door) => {
-    const result = readShape((door === "context" ? contextBodies : nativeBodies)[name], sent);
+    const result = readShape((door === "context" ? contextBodies() : nativeBodies())[name], sent);
     if (result.ok) return [];
     return result.issues.map(({ field, rule, limit }) =>
       [field, rule, ...(limit === undefined ? [] : [limit])].join(" "),
@@ -44,11 +44,11 @@ describe("ids", () => {
     expect(problems("createTasks", row({ command_id: "x".repeat(201) }))).toEqual([
       "tasks[0].command_id id 200",
     ]);
-    expect(contextBodies.createTasks.parse(row({ command_id: " " })).tasks[0]?.command_id).toBeUndefined();
+    expect(contextBodies().createTasks.parse(row({ command_id: " " })).tasks[0]?.command_id).toBeUndefined();
   });
 
   it("04§1 references to tasks are trimmed and blanks dropped", () => {
-    const { tasks } = contextBodies.createTasks.parse(
+    const { tasks } = contextBodies().createTasks.parse(
       row({ depends_on_task_ids: [" a ", "", "b", " ", "a"] }),
     );
     expect(tasks[0]?.depends_on_task_ids).toEqual(["a", "b", "a"]);
@@ -161,11 +161,11 @@ describe("enumerations", () => {
 describe("free JSON", () => {
   const values = [null, false, 0, "", [], {}, { a: { __b: [1, null] } }];
   it.each(values)("01§4 %j passes as it is", (payload) => {
-    expect(contextBodies.appendEvent.parse({ type: "x", status: "queued", payload }).payload).toEqual(
+    expect(contextBodies().appendEvent.parse({ type: "x", status: "queued", payload }).payload).toEqual(
       payload,
     );
-    expect(contextBodies.createTasks.parse(row({ payload })).tasks[0]?.payload).toEqual(payload);
-    expect(nativeBodies.patchBlackboard.parse({ op: "add_fact", payload }).payload).toEqual(payload);
+    expect(contextBodies().createTasks.parse(row({ payload })).tasks[0]?.payload).toEqual(payload);
+    expect(nativeBodies().patchBlackboard.parse({ op: "add_fact", payload }).payload).toEqual(payload);
   });
 });
 
@@ -200,7 +200,7 @@ describe("a run put back", () => {
   };
 
   it("04§1 of a task only five members are required; the others have the defaults of imported data", () => {
-    expect(nativeBodies.replaceRun.parse(run).tasks).toEqual([
+    expect(nativeBodies().replaceRun.parse(run).tasks).toEqual([
       {
         ...task,
         payload: null,
@@ -242,8 +242,8 @@ describe("a run put back", () => {
       tasks: [{ ...task, extra: 1 }],
       steps: [{ step_id: "s", title: "", status: "done", x: 1 }],
     };
-    expect(readShape(contextBodies.replaceRun, sent).ok).toBe(true);
-    const refused = readShape(nativeBodies.replaceRun, sent);
+    expect(readShape(contextBodies().replaceRun, sent).ok).toBe(true);
+    const refused = readShape(nativeBodies().replaceRun, sent);
     const fields = refused.ok ? [] : refused.issues.map(({ field, rule }) => [field, rule]);
     expect(fields).toEqual([
       ["steps[0].x", "unknown_field"],

@@ -9,7 +9,7 @@ type Read = { ok: true; body: Record<string, unknown> } | { ok: false; issues: I
 
 /** Reads a body as that door does. Members that are undefined count as absent. */
 function read(door: Door, name: BodyName, sent: unknown): Read {
-  const result = readShape((door === "context" ? contextBodies : nativeBodies)[name], sent);
+  const result = readShape((door === "context" ? contextBodies() : nativeBodies())[name], sent);
   return result.ok ? { ok: true, body: JSON.parse(JSON.stringify(result.value)) } : result;
 }
 
