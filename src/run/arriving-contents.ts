@@ -1,6 +1,5 @@
-import { createHash } from "node:crypto";
-import type { ExportLine } from "../protocol/export-format.ts";
-import { MAX_INLINE_BLOB_BYTES } from "../protocol/export-format.ts";
+import { sha256Hex } from "../artifacts/sha256.ts";
+import { type ExportLine, MAX_INLINE_BLOB_BYTES } from "../protocol/export-format.ts";
 import { ArrivalFault, StoreMissing } from "./arrival-fault.ts";
 
 /** The contents that a run refers to, as the artifact store has them. */
@@ -66,7 +65,7 @@ export class ArrivingContents {
     this.#blob = null;
     if (blob === null || (blob.parts.length === 0 && blob.bytes > 0)) return;
     const content = Buffer.concat(blob.parts);
-    const digest = createHash("sha256").update(content).digest("hex");
+    const digest = sha256Hex(content);
     if (content.length !== blob.bytes || digest !== blob.sha256) {
       throw new ArrivalFault(blob.line, "blob", "digest", "the parts are not the content of this digest");
     }

@@ -1,8 +1,9 @@
+import { sha256Hex } from "../artifacts/sha256.ts";
 import type { Commit } from "../domain/commit.ts";
 import type { Refusal } from "../domain/refusals.ts";
 import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { LogRow } from "./chain.ts";
-import { blocksWith, lastSeqOf, offsetOf, readRows, sha256 } from "./segment-text.ts";
+import { blocksWith, lastSeqOf, offsetOf, readRows } from "./segment-text.ts";
 import type { CommitTable, CommitTextRow, LogColumn, Receipt } from "./storage/commits.ts";
 import type { Segment, SegmentTable } from "./storage/segments.ts";
 
@@ -242,7 +243,7 @@ export class LogReader {
     for (let index = first; index < end; index += 1) {
       const block = segment.blocks[index];
       const part = bytes.subarray(offsetOf(segment, index) - offset, offsetOf(segment, index + 1) - offset);
-      const isSound = block !== undefined && sha256(part) === block.sha256;
+      const isSound = block !== undefined && sha256Hex(part) === block.sha256;
       if (!isSound && !unchecked) throw damaged(index, "their segment is not what was written");
       rows.push(...readRows(part, block?.from_seq ?? 0));
       if (!isSound) break;

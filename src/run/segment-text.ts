@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { sha256Hex } from "../artifacts/sha256.ts";
 import { commitHash, type LogRow } from "./chain.ts";
 import type { Segment, SegmentBlock } from "./storage/segments.ts";
 
@@ -23,7 +23,7 @@ export function packSegment(key: string, rows: readonly LogRow[]): { bytes: Uint
   let offset = 0;
   for (const block of inBlocks(rows)) {
     const bytes = new TextEncoder().encode(block.text);
-    blocks.push({ from_seq: block.fromSeq, offset, sha256: sha256(bytes), patches: block.patches });
+    blocks.push({ from_seq: block.fromSeq, offset, sha256: sha256Hex(bytes), patches: block.patches });
     parts.push(bytes);
     offset += bytes.length;
   }
@@ -34,7 +34,7 @@ export function packSegment(key: string, rows: readonly LogRow[]): { bytes: Uint
     upto_seq: last.seq,
     key,
     bytes: offset,
-    sha256: sha256(bytes),
+    sha256: sha256Hex(bytes),
     prev_hash: first.prev_hash,
     log_hash: commitHash(last),
     blocks,
@@ -104,9 +104,4 @@ function readRow(line: string): LogRow | null {
   } catch {
     return null;
   }
-}
-
-/** Lower-case hex. */
-export function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }
