@@ -14,6 +14,7 @@ export default defineConfig({
             miniflare: {
               bindings: {
                 BATON_TOKEN: "test-token",
+                BATON_KEYS: "keys-of-the-tests-0123456789-abcdef",
                 TEST_MIGRATIONS: await readD1Migrations("./migrations"),
               },
             },
@@ -26,6 +27,7 @@ export default defineConfig({
           setupFiles: ["./test/support/migrate-directory.ts"],
           // Some boards are large, and the machine may be busy with other things.
           testTimeout: 30_000,
+          hookTimeout: 30_000,
           // One runtime for all files: storage is shared, so every test names its own runs.
           isolate: false,
         },
@@ -37,6 +39,8 @@ export default defineConfig({
           globalSetup: ["./test/support/local-server.ts"],
           // Some of them start servers of their own, several times, and the machine may be busy.
           testTimeout: 120_000,
+          // So do their hooks, and browsers.
+          hookTimeout: 120_000,
           // These tests wait for answers more than they compute.
           maxWorkers: 4,
           sequence: { groupOrder: 1 },

@@ -2,9 +2,9 @@ import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
 import { bundleWorker } from "./bundle.ts";
 import { applyMigrations, readMigrations } from "./migrations.ts";
+import { loadKeys, loadToken } from "./secrets.ts";
 import { serveWorker, type WorkerDefinition } from "./serve-worker.ts";
 import { reasonOf, StartError } from "./start-error.ts";
-import { loadToken } from "./token.ts";
 import { readWorkerConfig, type WorkerConfig } from "./worker-config.ts";
 
 const projectDir = join(import.meta.dirname, "..");
@@ -39,6 +39,8 @@ export async function startLocalRuntime(options: {
   stateDir: string;
   /** When absent, a random one is made and kept in the state directory. */
   token?: string;
+  /** The secret BATON_KEYS. When absent, a random one is made and kept in the state directory. */
+  keys?: string;
   /** The module to serve, from the project's directory, in place of the one that wrangler.toml names. */
   main?: string;
 }): Promise<LocalRuntime> {
@@ -47,13 +49,16 @@ export async function startLocalRuntime(options: {
   const stateDir = resolve(options.stateDir);
   const config = await readWorkerConfig(projectDir);
   const code = bundleWorker(projectDir, options.main ?? config.main);
-  let token = "";
+  let secrets = { token: "", keys: "" };
   const { url, miniflare, close } = await serveWorker({
     port: options.port,
     stateDir,
     worker: async () => {
-      token = await loadToken(stateDir, options.token);
-      return workerDefinition(config, code, token);
+      secrets = {
+        token: await loadToken(stateDir, options.token),
+        keys: await loadKeys(stateDir, options.keys),
+      };
+      return workerDefinition(config, code, secrets);
     },
   });
   try {
@@ -68,7 +73,7 @@ export async function startLocalRuntime(options: {
   }
   return {
     url,
-    token,
+    token: secrets.token,
     runCron: async (scheduledAtMs = Date.now()) => {
       const worker = await miniflare.getWorker(config.name);
       for (const cron of config.triggers.crons) {
@@ -80,7 +85,11 @@ export async function startLocalRuntime(options: {
   };
 }
 
-function workerDefinition(config: WorkerConfig, code: string, token: string): WorkerDefinition {
+function workerDefinition(
+  config: WorkerConfig,
+  code: string,
+  { token, keys }: { token: string; keys: string },
+): WorkerDefinition {
   const env: NonNullable<WorkerDefinition["env"]> = {};
   for (const [name, value] of Object.entries(config.vars)) env[name] = { type: "text", value };
   for (const { name, class_name } of config.durable_objects.bindings) {
@@ -89,6 +98,7 @@ function workerDefinition(config: WorkerConfig, code: string, token: string): Wo
   for (const { binding, database_id } of config.d1_databases) env[binding] = { type: "d1", id: database_id };
   for (const { binding, bucket_name } of config.r2_buckets) env[binding] = { type: "r2", name: bucket_name };
   env.BATON_TOKEN = { type: "text", value: token };
+  env.BATON_KEYS = { type: "text", value: keys };
   return {
     name: config.name,
     compatibilityDate: config.compatibility_date,

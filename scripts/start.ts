@@ -6,7 +6,7 @@ import { reasonOf, StartError } from "./start-error.ts";
 
 /**
  * `npm start`: serves Baton on this machine until Ctrl-C. Environment: PORT (default 8787, 0 takes a free one),
- * STATE_DIR (default .baton), BATON_TOKEN (default: a random one, kept in STATE_DIR).
+ * STATE_DIR (default .baton), BATON_TOKEN and BATON_KEYS (default: random ones, kept in STATE_DIR).
  */
 async function start(): Promise<void> {
   let runtime: LocalRuntime | undefined;
@@ -21,10 +21,12 @@ async function start(): Promise<void> {
   whenLauncherIsGone(() => stop(1));
   const stateDir = fromEnvironment("STATE_DIR") ?? ".baton";
   const token = fromEnvironment("BATON_TOKEN");
+  const keys = fromEnvironment("BATON_KEYS");
   runtime = await startLocalRuntime({
     port: parsePort(fromEnvironment("PORT") ?? "8787"),
     stateDir,
     ...(token !== undefined && { token }),
+    ...(keys !== undefined && { keys }),
   });
   const { url, token: accepted, runCron } = runtime;
   everyMinute((scheduledAtMs) =>

@@ -11,6 +11,11 @@ export interface Env {
   DIRECTORY: D1Database;
   /** R2: contents of artifacts. A deployment without it refuses them and does everything else. */
   ARTIFACTS?: R2Bucket;
-  /** Secret: the one credential. Without it everything but health is refused. */
+  /** Secret: the root credential, an operator of every tenant. Without it everything but health is refused. */
   BATON_TOKEN?: string;
+  /**
+   * Secret: what tokens are signed with and secrets of hooks are encrypted with, at least 32 characters; several are
+   * separated by blanks, the newest first. BATON_TOKEN when absent (identity/keyring.ts).
+   */
+  BATON_KEYS?: string;
 }

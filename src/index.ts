@@ -9,7 +9,7 @@ export { FeedObject } from "./feed/feed-object.ts";
 export { RunObject } from "./run/run-object.ts";
 
 export default {
-  fetch: (request, env) => serve(request, env),
+  fetch: (request, env, context) => serve(request, env, context),
   async scheduled(controller, env) {
     const nowMs = controller.scheduledTime;
     await attend("leases_swept", () => sweepLeases(env, nowMs));

@@ -22,9 +22,9 @@ const path = "/bench/constructions/";
 /** Baton, and one more path that tells how often the object of the run named last in it was constructed. */
 export default {
   ...baton,
-  async fetch(request, env) {
+  async fetch(request, env, context) {
     const { pathname } = new URL(request.url);
-    if (!pathname.startsWith(path)) return baton.fetch(request, env);
+    if (!pathname.startsWith(path)) return baton.fetch(request, env, context);
     const name = runObjectName(tenantKey(LOCAL_TENANT), pathname.slice(path.length));
     return Response.json(constructions.get(env.RUNS.idFromName(name).toString()) ?? 0);
   },

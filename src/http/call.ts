@@ -1,5 +1,6 @@
 import type * as z from "zod";
 import type { Env } from "../env.ts";
+import type { Principal } from "../identity/principal.ts";
 import { runObjectName, tenantKey } from "../identity/tenant.ts";
 import { type BodyName, type BodyOf, contextBodies, nativeBodies } from "../protocol/bodies.ts";
 import { type QuerySpec, type QueryValues, readQuery } from "../protocol/query.ts";
@@ -17,17 +18,31 @@ export type Door = "context" | "native";
 export class Call {
   readonly request: Request;
   readonly env: Env;
-  readonly tenant: Tenant;
+  readonly context: ExecutionContext;
+  readonly principal: Principal;
   readonly door: Door;
   readonly #ids: Readonly<Record<string, string>>;
   #url: URL | null = null;
 
-  constructor(request: Request, env: Env, tenant: Tenant, door: Door, ids: Readonly<Record<string, string>>) {
-    this.request = request;
-    this.env = env;
-    this.tenant = tenant;
-    this.door = door;
-    this.#ids = ids;
+  constructor(incoming: {
+    request: Request;
+    env: Env;
+    context: ExecutionContext;
+    principal: Principal;
+    door: Door;
+    ids: Readonly<Record<string, string>>;
+  }) {
+    this.request = incoming.request;
+    this.env = incoming.env;
+    this.context = incoming.context;
+    this.principal = incoming.principal;
+    this.door = incoming.door;
+    this.#ids = incoming.ids;
+  }
+
+  /** Whose runs the request is about. */
+  get tenant(): Tenant {
+    return this.principal.tenant;
   }
 
   /** The request's path and query, parsed when first asked for: many requests never need them. */

@@ -1,5 +1,6 @@
 import type { ArtifactProblem } from "../artifacts/problems.ts";
 import { type Refusal, runNotFound } from "../domain/refusals.ts";
+import type { Scope } from "../identity/scopes.ts";
 import { CODES } from "../protocol/codes.ts";
 import type { Issue } from "../protocol/issue.ts";
 import type { HttpAnswer } from "./http-answer.ts";
@@ -13,6 +14,7 @@ export type Problem =
   | Refusal
   | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
+  | { code: "SCOPE_INSUFFICIENT"; error: string; needs: Scope; scopes: Scope[] }
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
   | { code: "CONTENT_LENGTH_REQUIRED"; error: string }

@@ -1,3 +1,4 @@
+import type { Scope } from "../identity/scopes.ts";
 import type { Call, Door } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import {
@@ -73,80 +74,94 @@ export interface Route {
   /** With `:name` for an id; `/:path+` at its end takes the rest, whatever that is. */
   path: string;
   door: Door;
+  /** What the credential must be allowed to. */
+  needs: Scope;
   handle(call: Call): Promise<HttpAnswer>;
 }
 
 type Method = Route["method"];
 type Handler = Route["handle"];
 
-/** Routes below one run that both doors have: method, path, then the handler of `/context` and that of `/v1`. */
-const RUN_ROUTES: readonly [Method, string, Handler | null, Handler | null][] = [
-  ["GET", "", getRunContext, getRunNative],
-  ["PUT", "", replaceRun, replaceRun],
-  ["GET", "/events", listEventsContext, listEventsNative],
-  ["POST", "/events", appendEvent, appendEvent],
-  ["GET", "/events/stream", streamRunContext, streamRunNative],
-  ["POST", "/todos/sync", syncTodos, syncTodos],
-  ["POST", "/driver/next", selectNextStep, selectNextStep],
-  ["POST", "/lease/validate", validateWorkspace, validateWorkspace],
-  ["GET", "/blackboard", getBlackboardContext, getBlackboardNative],
-  ["GET", "/blackboard/patches", listPatchesContext, listPatchesNative],
-  ["POST", "/blackboard/patches", patchBlackboard, patchBlackboard],
-  ["GET", "/tasks", null, listTasks],
-  ["POST", "/tasks", createTasks, createTasks],
-  ["POST", "/tasks/claim", claimTask, claimTask],
-  ["GET", "/tasks/:task_id", null, getTask],
-  ["POST", "/tasks/:task_id/transition", transitionTask, transitionTask],
-  ["POST", "/checkpoints", createCheckpointContext, createCheckpointNative],
-  ["GET", "/checkpoints", null, listCheckpoints],
-  ["GET", "/checkpoints/latest", latestCheckpointContext, latestCheckpointNative],
-  ["GET", "/state", null, getState],
-  ["GET", "/diff", null, getDiff],
-  ["POST", "/fork", null, forkRun],
-  ["GET", "/replay", replayContext, replayNative],
-  ["GET", "/export", null, exportRun],
-  ["GET", "/artifacts", null, listArtifacts],
-  ["POST", "/artifacts", null, appendArtifact],
-  ["GET", "/artifacts/:path+", null, getArtifact],
-  ["PUT", "/artifacts/:path+", null, putArtifact],
-  ["DELETE", "/artifacts/:path+", null, deleteArtifact],
-  ["POST", "/uploads", null, startUpload],
-  ["DELETE", "/uploads/:upload_id", null, abortUpload],
-  ["PUT", "/uploads/:upload_id/parts/:part", null, putUploadPart],
-  ["POST", "/uploads/:upload_id/complete", null, completeUpload],
-  ["GET", "/verify", null, verify],
-  ["GET", "/ledger", ledgerContext, ledgerNative],
-  ["GET", "/checkpoints/mutations", mutationsContext, mutationsNative],
-  ["POST", "/checkpoints/mutations", null, recordMutation],
-  ["GET", "/checkpoints/mutations/rollback-preview", previewContext, previewNative],
-  ["GET", "/checkpoints/mutations/rollback-history", historyContext, historyNative],
-  ["POST", "/checkpoints/mutations/rollback-execute", executeRollback, executeRollback],
+/** Routes below one run that both doors have: method, path, scope, then the handler of `/context` and that of `/v1`. */
+const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | null][] = [
+  ["GET", "", "viewer", getRunContext, getRunNative],
+  ["PUT", "", "planner", replaceRun, replaceRun],
+  ["GET", "/events", "viewer", listEventsContext, listEventsNative],
+  ["POST", "/events", "agent", appendEvent, appendEvent],
+  ["GET", "/events/stream", "viewer", streamRunContext, streamRunNative],
+  ["POST", "/todos/sync", "agent", syncTodos, syncTodos],
+  ["POST", "/driver/next", "agent", selectNextStep, selectNextStep],
+  ["POST", "/lease/validate", "agent", validateWorkspace, validateWorkspace],
+  ["GET", "/blackboard", "viewer", getBlackboardContext, getBlackboardNative],
+  ["GET", "/blackboard/patches", "viewer", listPatchesContext, listPatchesNative],
+  ["POST", "/blackboard/patches", "agent", patchBlackboard, patchBlackboard],
+  ["GET", "/tasks", "viewer", null, listTasks],
+  ["POST", "/tasks", "agent", createTasks, createTasks],
+  ["POST", "/tasks/claim", "agent", claimTask, claimTask],
+  ["GET", "/tasks/:task_id", "viewer", null, getTask],
+  ["POST", "/tasks/:task_id/transition", "agent", transitionTask, transitionTask],
+  ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],
+  ["GET", "/checkpoints", "viewer", null, listCheckpoints],
+  ["GET", "/checkpoints/latest", "viewer", latestCheckpointContext, latestCheckpointNative],
+  ["GET", "/state", "viewer", null, getState],
+  ["GET", "/diff", "viewer", null, getDiff],
+  ["POST", "/fork", "planner", null, forkRun],
+  ["GET", "/replay", "viewer", replayContext, replayNative],
+  ["GET", "/export", "viewer", null, exportRun],
+  ["GET", "/artifacts", "viewer", null, listArtifacts],
+  ["POST", "/artifacts", "agent", null, appendArtifact],
+  ["GET", "/artifacts/:path+", "viewer", null, getArtifact],
+  ["PUT", "/artifacts/:path+", "agent", null, putArtifact],
+  ["DELETE", "/artifacts/:path+", "agent", null, deleteArtifact],
+  ["POST", "/uploads", "agent", null, startUpload],
+  ["DELETE", "/uploads/:upload_id", "agent", null, abortUpload],
+  ["PUT", "/uploads/:upload_id/parts/:part", "agent", null, putUploadPart],
+  ["POST", "/uploads/:upload_id/complete", "agent", null, completeUpload],
+  ["GET", "/verify", "viewer", null, verify],
+  ["GET", "/ledger", "viewer", ledgerContext, ledgerNative],
+  ["GET", "/checkpoints/mutations", "viewer", mutationsContext, mutationsNative],
+  ["POST", "/checkpoints/mutations", "agent", null, recordMutation],
+  ["GET", "/checkpoints/mutations/rollback-preview", "viewer", previewContext, previewNative],
+  ["GET", "/checkpoints/mutations/rollback-history", "viewer", historyContext, historyNative],
+  ["POST", "/checkpoints/mutations/rollback-execute", "planner", executeRollback, executeRollback],
   // After the routes whose names it would take for a checkpoint's.
-  ["GET", "/checkpoints/:checkpoint", null, getCheckpoint],
-  ["GET", "/governance-evidence", getEvidence, getEvidence],
-  ["DELETE", "", null, deleteRunNative],
-  ["POST", "/archive", null, archive],
-  ["POST", "/restore", null, restore],
+  ["GET", "/checkpoints/:checkpoint", "viewer", null, getCheckpoint],
+  ["GET", "/governance-evidence", "viewer", getEvidence, getEvidence],
+  ["DELETE", "", "operator", null, deleteRunNative],
+  ["POST", "/archive", "operator", null, archive],
+  ["POST", "/restore", "operator", null, restore],
 ];
 
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
 export const ROUTES: readonly Route[] = [
-  { method: "POST", path: "/context/runs", door: "context", handle: createRunContext },
-  { method: "GET", path: "/context/runs", door: "context", handle: listRunsContext },
-  { method: "POST", path: "/v1/runs", door: "native", handle: createRunNative },
-  { method: "GET", path: "/v1/runs", door: "native", handle: listRunsNative },
-  { method: "GET", path: "/v1/retention", door: "native", handle: getRetention },
-  { method: "PUT", path: "/v1/retention", door: "native", handle: putRetention },
-  { method: "POST", path: "/v1/runs/import", door: "native", handle: importRun },
-  { method: "POST", path: "/v1/runs/import/reference", door: "native", handle: importReference },
-  { method: "GET", path: "/context/runs/events/stream", door: "context", handle: streamFeedContext },
-  { method: "GET", path: "/v1/events/stream", door: "native", handle: streamFeedNative },
-  ...RUN_ROUTES.flatMap(([method, path, context, native]): Route[] => [
-    ...routeOf(method, `/context/runs/:run_id${path}`, "context", context),
-    ...routeOf(method, `/v1/runs/:run_id${path}`, "native", native),
+  { method: "POST", path: "/context/runs", door: "context", needs: "planner", handle: createRunContext },
+  { method: "GET", path: "/context/runs", door: "context", needs: "viewer", handle: listRunsContext },
+  { method: "POST", path: "/v1/runs", door: "native", needs: "planner", handle: createRunNative },
+  { method: "GET", path: "/v1/runs", door: "native", needs: "viewer", handle: listRunsNative },
+  { method: "GET", path: "/v1/retention", door: "native", needs: "viewer", handle: getRetention },
+  { method: "PUT", path: "/v1/retention", door: "native", needs: "operator", handle: putRetention },
+  { method: "POST", path: "/v1/runs/import", door: "native", needs: "planner", handle: importRun },
+  {
+    method: "POST",
+    path: "/v1/runs/import/reference",
+    door: "native",
+    needs: "planner",
+    handle: importReference,
+  },
+  {
+    method: "GET",
+    path: "/context/runs/events/stream",
+    door: "context",
+    needs: "viewer",
+    handle: streamFeedContext,
+  },
+  { method: "GET", path: "/v1/events/stream", door: "native", needs: "viewer", handle: streamFeedNative },
+  ...RUN_ROUTES.flatMap(([method, path, needs, context, native]): Route[] => [
+    ...routeOf({ method, path: `/context/runs/:run_id${path}`, door: "context", needs }, context),
+    ...routeOf({ method, path: `/v1/runs/:run_id${path}`, door: "native", needs }, native),
   ]),
 ];
 
-function routeOf(method: Method, path: string, door: Door, handle: Handler | null): Route[] {
-  return handle === null ? [] : [{ method, path, door, handle }];
+function routeOf(route: Omit<Route, "handle">, handle: Handler | null): Route[] {
+  return handle === null ? [] : [{ ...route, handle }];
 }

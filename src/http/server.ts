@@ -1,6 +1,6 @@
 import type { Env } from "../env.ts";
-import { credentialOf, isSameSecret } from "../identity/credential.ts";
-import { LOCAL_TENANT } from "../identity/tenant.ts";
+import { hasScope } from "../identity/scopes.ts";
+import { authenticate } from "./authenticate.ts";
 import { Call, type Door } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
@@ -22,7 +22,7 @@ interface Incoming {
  * Answers one request. GET routes answer HEAD too: the same headers, no body. Whatever goes wrong is written by the
  * door that the path belongs to.
  */
-export async function serve(request: Request, env: Env): Promise<Response> {
+export async function serve(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
   const isHead = request.method === "HEAD";
   const incoming: Incoming = {
     request,
@@ -31,7 +31,7 @@ export async function serve(request: Request, env: Env): Promise<Response> {
     path: pathOf(targetOf(request.url)),
     id: crypto.randomUUID(),
   };
-  const { status, headers, body, webSocket } = await answer(incoming, env).catch((error: unknown) =>
+  const { status, headers, body, webSocket } = await answer(incoming, env, context).catch((error: unknown) =>
     refusal(error, incoming),
   );
   if (isHead && body instanceof ReadableStream) await body.cancel();
@@ -53,31 +53,28 @@ function originOf(url: string): string {
   return URL.canParse(url) ? new URL(url).origin : "";
 }
 
-/** Preflight and public pages, then credential, route, handler. */
-async function answer({ request, method, path }: Incoming, env: Env): Promise<HttpAnswer> {
+/** Preflight and public pages, then credential, route, scope, handler. */
+async function answer(
+  { request, method, path }: Incoming,
+  env: Env,
+  context: ExecutionContext,
+): Promise<HttpAnswer> {
   if (method === "OPTIONS") return preflight(request);
   const page = publicPage(path);
   if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
 
-  authenticate(request, env);
+  const principal = await authenticate(request, env);
   const { route, ids } = findRoute(method, path);
-  return route.handle(new Call(request, env, LOCAL_TENANT, route.door, ids));
-}
-
-function authenticate(request: Request, env: Env): void {
-  if (!env.BATON_TOKEN) {
+  if (!hasScope(principal.scopes, route.needs)) {
     throw new RequestRefused({
-      code: "SETUP_REQUIRED",
-      error: "this deployment has no token: set the secret BATON_TOKEN (`wrangler secret put BATON_TOKEN`)",
+      code: "SCOPE_INSUFFICIENT",
+      error: `this needs the scope ${route.needs}`,
+      needs: route.needs,
+      scopes: [...principal.scopes],
     });
   }
-  const credential = credentialOf(request.headers);
-  if (credential !== null && isSameSecret(credential, env.BATON_TOKEN)) return;
-  throw new RequestRefused({
-    code: "AUTH_REQUIRED",
-    error: "Unauthorized: missing or invalid API token",
-  });
+  return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
 }
 
 /** Pages that need no credential; null for any other path. */

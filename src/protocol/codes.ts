@@ -22,6 +22,11 @@ export const CODES = {
     "No token configured",
     "Set the secret BATON_TOKEN on the deployment; until then every request is refused.",
   ),
+  SCOPE_INSUFFICIENT: info(
+    403,
+    "Credential may not do this",
+    "Use a credential with the scope that `needs` names, or have an operator mint one.",
+  ),
   ROUTE_NOT_FOUND: info(404, "No such path", "See docs/http-api.md for the routes."),
   METHOD_NOT_ALLOWED: info(405, "Method not allowed", "Use a method of the `Allow` header."),
   ID_INVALID: info(

@@ -22,18 +22,18 @@ const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "history", "feed", 
  * all of them rows above its own, and the packages. One that has no row fails the test: decide where it belongs.
  */
 const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = new Map([
-  ["protocol", { folders: [], packages: ["zod"] }],
-  ["domain", { folders: ["protocol"], packages: ["zod"] }],
-  ["identity", { folders: ["protocol", "domain"], packages: PLATFORM }],
-  ["directory", { folders: ["protocol", "domain", "identity"], packages: [] }],
+  ["protocol", { folders: [], packages: ["zod", "zod/mini"] }],
+  ["domain", { folders: ["protocol"], packages: ["zod", "zod/mini"] }],
   ["env.ts", { folders: [], packages: [] }],
+  ["identity", { folders: ["protocol", "domain", "env.ts"], packages: [...PLATFORM, "jose"] }],
+  ["directory", { folders: ["protocol", "domain", "identity"], packages: [] }],
   ["artifacts", SERVICE],
   ["run", { ...SERVICE, folders: [...SERVICE.folders, "artifacts"] }],
   ["history", { ...SERVICE, folders: [...SERVICE.folders, "run"] }],
   ["feed", { ...SERVICE, folders: [...SERVICE.folders, "run"] }],
   ["streams", { ...SERVICE, folders: [...SERVICE.folders, "run", "feed"] }],
-  ["hooks", SERVICE],
   ["moving", { ...SERVICE, folders: [...SERVICE.folders, "artifacts", "run"] }],
+  ["hooks", { ...SERVICE, folders: [...SERVICE.folders, "artifacts", "run", "history", "moving"] }],
   // Schemas are made in protocol: here zod is imported for its types only, see TYPES_ONLY.
   ["http", { folders: BELOW_DOORS, packages: ["itty-router", "zod"] }],
   ["maintenance", { folders: BELOW_DOORS, packages: [] }],

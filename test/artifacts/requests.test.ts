@@ -3,7 +3,6 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { sha256Hex } from "../../src/artifacts/sha256.ts";
 import type { Env } from "../../src/env.ts";
 import { ROUTES } from "../../src/http/routes.ts";
-import { serve } from "../../src/http/server.ts";
 import { LOCAL_TENANT, runObjectName, tenantKey } from "../../src/identity/tenant.ts";
 import { collectArtifacts } from "../../src/maintenance/collect-artifacts.ts";
 import { submit } from "../../src/run/run-client.ts";
@@ -16,6 +15,7 @@ import {
   row,
   type TestRun,
 } from "../run/support/test-run.ts";
+import { serve } from "../support/serve.ts";
 import { bucket, keysOf, storeOf } from "./support/store.ts";
 
 const TENANT = tenantKey(LOCAL_TENANT);

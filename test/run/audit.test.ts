@@ -7,7 +7,6 @@ import type { Command } from "../../src/domain/command.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
 import { memoryStateLines } from "../../src/domain/state-lines.ts";
-import { serve } from "../../src/http/server.ts";
 import { eventsAt } from "../../src/run/audit-events.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "../../src/run/audit-views.ts";
 import { evidencePackage } from "../../src/run/evidence.ts";
@@ -16,6 +15,7 @@ import { submit } from "../../src/run/run-client.ts";
 import { RunState } from "../../src/run/run-state.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
 import { aFile, aMutation, fakeHash } from "../support/audit.ts";
+import { serve } from "../support/serve.ts";
 import {
   accepted,
   claimed,

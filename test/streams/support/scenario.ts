@@ -1,4 +1,4 @@
-import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { createExecutionContext, evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { expect } from "vitest";
@@ -7,6 +7,7 @@ import type { FeedObject } from "../../../src/feed/feed-object.ts";
 import { Call } from "../../../src/http/call.ts";
 import { RequestRefused } from "../../../src/http/problem.ts";
 import { streamFeedNative } from "../../../src/http/resources/streams.ts";
+import { rootPrincipal } from "../../../src/identity/principal.ts";
 import { type FeedScope, feedObjectName, runObjectName, tenantKey } from "../../../src/identity/tenant.ts";
 import type { Run, Tenant } from "../../../src/protocol/run.ts";
 import { type RunClient, runClient, submit } from "../../../src/run/run-client.ts";
@@ -239,7 +240,10 @@ export function fetchAs(tenant: Tenant): (asking: Asking) => Promise<Response> {
   return async ({ path, headers }) => {
     const request = new Request(`http://baton.test${path}`, { headers: headers ?? {} });
     try {
-      const answer = await streamFeedNative(new Call(request, env, tenant, "native", {}));
+      const context = createExecutionContext();
+      const principal = rootPrincipal(tenant);
+      const call = new Call({ request, env, context, principal, door: "native", ids: {} });
+      const answer = await streamFeedNative(call);
       return new Response(answer.body, { status: answer.status, headers: answer.headers });
     } catch (error) {
       return new Response(String(error), { status: error instanceof RequestRefused ? 400 : 500 });
