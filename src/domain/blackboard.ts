@@ -1,7 +1,8 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { Artifact, Note, NoteList, PatchOp, Summaries } from "../protocol/blackboard.ts";
 import type { Issue } from "../protocol/issue.ts";
+import { optional, uint } from "../protocol/schema.ts";
 import { readShape } from "../protocol/shape.ts";
 
 /** What a blackboard patch does, once its payload is known to fit (contract 05 §2). */
@@ -12,14 +13,11 @@ export type BoardEffect =
 
 export type ReadPatch = { ok: true; effect: BoardEffect } | { ok: false; issues: Issue[] };
 
-const optionalText = z
-  .string()
-  .nullish()
-  .transform((text) => text ?? undefined);
+const optionalText = optional(z.string());
 
 const entry = {
   id: z.string(),
-  ts_ms: z.int().min(0),
+  ts_ms: uint,
   step_id: optionalText,
   source_event_id: optionalText,
 };

@@ -1,12 +1,10 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import { optional } from "../protocol/schema.ts";
 import { type Counts, counted, countedTool, withTools } from "./counts.ts";
 
-const optionalText = z
-  .string()
-  .nullish()
-  .transform((text) => text ?? undefined);
+const optionalText = optional(z.string());
 
 const recordSchema = z.object({
   session_id: z.string(),
@@ -17,10 +15,7 @@ const recordSchema = z.object({
   status: z.enum(["started", "succeeded", "failed", "blocked"]),
   /** Must be there, but may be null. */
   args_summary: z.unknown(),
-  result_summary: z
-    .unknown()
-    .optional()
-    .transform((summary) => summary ?? undefined),
+  result_summary: optional(z.unknown()),
   error: optionalText,
   policy_decision_id: optionalText,
 });

@@ -1,15 +1,12 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import { optional, uint } from "../protocol/schema.ts";
 import { type Counts, counted, countedTool } from "./counts.ts";
 import { payloadMember } from "./ledger.ts";
 
-const uint = z.int().min(0);
-const optionalText = z
-  .string()
-  .nullish()
-  .transform((text) => text ?? undefined);
-const optionalUint = uint.nullish().transform((count) => count ?? undefined);
+const optionalText = optional(z.string());
+const optionalUint = optional(uint);
 
 /** What a producer may say about the prior content of a file (contract 06 §5). */
 const reportedSnapshot = z.object({
@@ -21,13 +18,13 @@ const reportedSnapshot = z.object({
 /** What the engine itself says when the prior content lies in the run's artifact space. */
 const storedSnapshot = z.object({
   status: z.literal("stored"),
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
   byte_count: uint,
   content_type: z.string(),
   version: uint,
 });
 
-const recordWith = <Snapshot extends z.ZodType>(rollback_snapshot: Snapshot) =>
+const recordWith = <Snapshot extends z.core.$ZodType>(rollback_snapshot: Snapshot) =>
   z.object({
     session_id: z.string(),
     message_id: z.string(),

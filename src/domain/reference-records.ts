@@ -1,8 +1,9 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import { type Artifact, type Note, PATCH_OPS, type PatchOp } from "../protocol/blackboard.ts";
 import { lazy } from "../protocol/lazy.ts";
 import type { RunHeader, Step } from "../protocol/run.ts";
+import { mapped, optional, someText, uint } from "../protocol/schema.ts";
 import { RUN_STATUSES, type RunStatus, WORK_STATUSES } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import { isDeeperThan } from "./json-depth.ts";
@@ -10,18 +11,16 @@ import { isDeeperThan } from "./json-depth.ts";
 /** Shapes of the reference engine's own files (contract 01 §9), read as leniently as it reads them itself. */
 
 const shapes = lazy(() => {
-  const uint = z.int().min(0);
   const text = z.string();
-  /** Absent and null count as absent. */
-  const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
-  const or = <T>(type: z.ZodType<T>, otherwise: T) => type.nullish().transform((value) => value ?? otherwise);
+  const or = <T>(type: z.core.$ZodType<T>, otherwise: T) =>
+    mapped(z.nullish(type), (value) => value ?? otherwise);
   const texts = or(z.array(text), []);
 
-  const task = z
-    .object({
-      id: text.min(1),
+  const task = mapped(
+    z.object({
+      id: someText,
       task_type: text,
-      payload: z.unknown().optional(),
+      payload: z.optional(z.unknown()),
       status: z.enum(WORK_STATUSES),
       workflow_id: optional(text),
       workflow_node_id: optional(text),
@@ -41,15 +40,16 @@ const shapes = lazy(() => {
       task_rev: or(uint, 0),
       created_ts: uint,
       updated_ts: uint,
-    })
-    .transform((value): Task => withoutAbsent({ ...value, payload: value.payload ?? null }) as Task);
+    }),
+    (value): Task => withoutAbsent({ ...value, payload: value.payload ?? null }) as Task,
+  );
 
   const step = z.object({ step_id: text, title: text, status: z.enum(WORK_STATUSES) });
 
   const noWorkspace = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
 
-  const run = z
-    .object({
+  const run = mapped(
+    z.object({
       run_id: text,
       run_type: or(text, "interactive"),
       source_client: optional(text),
@@ -70,11 +70,12 @@ const shapes = lazy(() => {
       last_error: optional(text),
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
-    })
-    .transform((value) => withoutAbsent(value) as StoredRun);
+    }),
+    (value) => withoutAbsent(value) as StoredRun,
+  );
 
-  const event = z
-    .object({
+  const event = mapped(
+    z.object({
       event_id: text,
       seq: optional(uint),
       event_seq: optional(uint),
@@ -85,32 +86,33 @@ const shapes = lazy(() => {
       step_id: optional(text),
       task_id: optional(text),
       command_id: optional(text),
-      payload: z.unknown().optional(),
-    })
-    .transform(({ event_seq, ...value }, context): StoredEvent => {
+      payload: z.optional(z.unknown()),
+    }),
+    ({ event_seq, ...value }, context): StoredEvent => {
       const seq = value.seq ?? event_seq;
-      if (seq === undefined) context.addIssue({ code: "custom", message: "has no seq" });
+      if (seq === undefined) context.issues.push({ code: "custom", input: value, message: "has no seq" });
       return withoutAbsent({ ...value, seq: seq ?? 0, payload: value.payload ?? null }) as StoredEvent;
-    });
+    },
+  );
 
-  const patch = z
-    .object({
+  const patch = mapped(
+    z.object({
       patch_id: text,
       seq: uint,
       ts_ms: uint,
       source_event_seq: optional(uint),
       op: z.enum(PATCH_OPS),
-      payload: z.unknown().optional(),
-    })
-    .transform(
-      (value): StoredPatch => withoutAbsent({ ...value, payload: value.payload ?? null }) as StoredPatch,
-    );
+      payload: z.optional(z.unknown()),
+    }),
+    (value): StoredPatch => withoutAbsent({ ...value, payload: value.payload ?? null }) as StoredPatch,
+  );
 
   const entry = { id: text, ts_ms: uint, step_id: optional(text), source_event_id: optional(text) };
-  const note = z.object({ ...entry, text }).transform((value) => withoutAbsent(value) as Note);
-  const artifact = z
-    .object({ ...entry, path: text, artifact_type: text })
-    .transform((value) => withoutAbsent(value) as Artifact);
+  const note = mapped(z.object({ ...entry, text }), (value) => withoutAbsent(value) as Note);
+  const artifact = mapped(
+    z.object({ ...entry, path: text, artifact_type: text }),
+    (value) => withoutAbsent(value) as Artifact,
+  );
 
   const blackboard = z.object({
     facts: or(z.array(note), []),
@@ -161,7 +163,7 @@ export type StoredCheckpoint = z.output<Shapes["checkpoint"]>;
 /** A value by its shape; null where it has not that shape. */
 function reader<T>(kind: keyof Shapes): (value: unknown) => T | null {
   return (value) => {
-    const read = (shapes()[kind] as unknown as z.ZodType<T>).safeParse(value);
+    const read = (shapes()[kind] as unknown as z.ZodMiniType<T>).safeParse(value);
     return read.success ? read.data : null;
   };
 }

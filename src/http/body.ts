@@ -1,4 +1,4 @@
-import type * as z from "zod";
+import type * as z from "zod/mini";
 import { limitExceeded } from "../domain/refusals.ts";
 import { ID_RULE, LENGTH_RULE } from "../protocol/bodies.ts";
 import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
@@ -15,7 +15,7 @@ const MAX_DRAINED_BYTES = 8 * MAX_BODY_BYTES;
  * @param options.mayBeEmpty whether no body at all counts as `{}` (contract 07 D101).
  * @throws RequestRefused naming what is wrong.
  */
-export async function readBody<Schema extends z.ZodType>(
+export async function readBody<Schema extends z.core.$ZodType>(
   request: Request,
   schema: Schema,
   options: { mayBeEmpty: boolean },

@@ -1,4 +1,4 @@
-import type * as z from "zod";
+import type * as z from "zod/mini";
 import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { runObjectName, tenantKey } from "../identity/tenant.ts";
@@ -86,7 +86,7 @@ export class Call {
   /** The body, by this door's schema of that name. @throws RequestRefused */
   async body<Name extends BodyName>(name: Name, mayBeEmpty = false): Promise<BodyOf<Name>> {
     const bodies = this.door === "context" ? contextBodies() : nativeBodies();
-    const schema = bodies[name] as unknown as z.ZodType<BodyOf<Name>>;
+    const schema = bodies[name] as unknown as z.core.$ZodType<BodyOf<Name>>;
     return readBody(this.request, schema, { mayBeEmpty });
   }
 

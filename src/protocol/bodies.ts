@@ -1,4 +1,4 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { issueForArtifactPath } from "./artifact-path.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
@@ -18,6 +18,7 @@ import {
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_REPLACED,
 } from "./limits.ts";
+import { json, mapped, optional, uint } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
@@ -34,15 +35,8 @@ const MAX_U32 = 2 ** 32 - 1;
 const MAX_ATTEMPT_PUT = MAX_U32 - 1_000_000;
 const MAX_TASK_REV_PUT = Number.MAX_SAFE_INTEGER - 2 ** 40;
 
-const uint = z.int().min(0);
-const u32 = uint.max(MAX_U32);
-const i32 = z
-  .int()
-  .min(-MAX_I32 - 1)
-  .max(MAX_I32);
-
-/** An optional field also takes null, as "absent" (contract 02 §1.3). */
-const optional = <T extends z.ZodType>(type: T) => type.nullish().transform((value) => value ?? undefined);
+const u32 = uint.check(z.maximum(MAX_U32));
+const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
 
 /** Checks a length; what is over the limit is a crossed limit of the engine, not a wrong shape. */
 const lengthUpTo =
@@ -59,61 +53,59 @@ const lengthUpTo =
 const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "characters"));
 
 /** A list of at most so many elements; a longer one is refused before its elements are looked at. */
-const listOf = <T extends z.ZodType>(element: T, limit: number) =>
-  z.array(z.unknown()).check(lengthUpTo(limit, "elements")).pipe(z.array(element));
+const listOf = <T extends z.core.$ZodType>(element: T, limit: number) =>
+  z.pipe(z.array(z.unknown()).check(lengthUpTo(limit, "elements")), z.array(element));
 const label = upTo(MAX_LABEL_LENGTH);
 const path = upTo(MAX_PATH_LENGTH);
 const optionalLabel = optional(label);
 const optionalText = optional(z.string());
 const optionalError = optional(upTo(MAX_ERROR_LENGTH));
-/** Free JSON; absent counts as null. */
-const json = z
-  .unknown()
-  .optional()
-  .transform((value) => value ?? null);
 const runStatus = z.enum(RUN_STATUSES);
 const workStatus = z.enum(WORK_STATUSES);
 
 /** Client-chosen idempotency key; a blank one counts as absent (contract 07 D45). */
-const commandId = z
-  .string()
-  .refine((id) => id.length <= MAX_IDEMPOTENCY_KEY_LENGTH, {
-    message: `must be at most ${MAX_IDEMPOTENCY_KEY_LENGTH} characters`,
-    params: { rule: ID_RULE, limit: MAX_IDEMPOTENCY_KEY_LENGTH },
-  })
-  .nullish()
-  .transform((id) => (id == null || id.trim() === "" ? undefined : id));
+const commandId = mapped(
+  z.nullish(
+    z.string().check(
+      z.refine((id) => id.length <= MAX_IDEMPOTENCY_KEY_LENGTH, {
+        message: `must be at most ${MAX_IDEMPOTENCY_KEY_LENGTH} characters`,
+        params: { rule: ID_RULE, limit: MAX_IDEMPOTENCY_KEY_LENGTH },
+      }),
+    ),
+  ),
+  (id) => (id == null || id.trim() === "" ? undefined : id),
+);
 
 /** An id, trimmed, because it is stored trimmed. */
 const trimmedId = (mayBeBlank: boolean) =>
-  z
-    .string()
-    .trim()
-    .check((context) => {
-      const issue = mayBeBlank && context.value === "" ? null : issueForId("id", context.value);
-      if (issue === null) return;
-      const params = { rule: ID_RULE, ...(issue.limit !== undefined && { limit: issue.limit }) };
-      context.issues.push({ code: "custom", input: context.value, message: ID_MESSAGE, params });
-    });
+  z.string().check(z.trim(), (context) => {
+    const issue = mayBeBlank && context.value === "" ? null : issueForId("id", context.value);
+    if (issue === null) return;
+    const params = { rule: ID_RULE, ...(issue.limit !== undefined && { limit: issue.limit }) };
+    context.issues.push({ code: "custom", input: context.value, message: ID_MESSAGE, params });
+  });
 const id = trimmedId(false);
 const idOrBlank = trimmedId(true);
 
 /** A checkpoint's name stands in a path like an id, beside seqs, ids of checkpoints and words of routes. */
-const checkpointName = id.refine((name) => !/^(?:[0-9]+|cp-.*|latest|mutations)$/.test(name), {
-  message: "must not be a number, begin with cp-, or be latest or mutations",
-  params: { rule: "checkpoint_name" },
-});
+const checkpointName = id.check(
+  z.refine((name) => !/^(?:[0-9]+|cp-.*|latest|mutations)$/.test(name), {
+    message: "must not be a number, begin with cp-, or be latest or mutations",
+    params: { rule: "checkpoint_name" },
+  }),
+);
 
 /** Either spelling of a field, not both (contract 02 §1.3). */
 function eitherOf<T>(
   name: string,
   value: T | null | undefined,
   alias: T | null | undefined,
-  context: z.RefinementCtx,
+  context: z.core.ParsePayload,
 ): T | undefined {
   if (value !== undefined && alias !== undefined) {
     const message = "is given twice, under both of its names";
-    context.addIssue({ code: "custom", path: [name], message, params: { rule: "one_spelling" } });
+    const params = { rule: "one_spelling" };
+    context.issues.push({ code: "custom", input: context.value, path: [name], message, params });
   }
   return value ?? alias ?? undefined;
 }
@@ -131,10 +123,10 @@ export const artifactPath = z.string().check((context) => {
 });
 
 /** SHA-256 in hex. */
-const sha256 = z
-  .string()
-  .regex(/^[0-9a-fA-F]{64}$/, { message: "must be 64 hex digits" })
-  .transform((hex) => hex.toLowerCase());
+const sha256 = mapped(
+  z.string().check(z.regex(/^[0-9a-fA-F]{64}$/, { message: "must be 64 hex digits" })),
+  (hex) => hex.toLowerCase(),
+);
 
 interface BodyOptions {
   runNeedsTasks: boolean;
@@ -145,16 +137,16 @@ interface BodyOptions {
 function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: BodyOptions) {
   const payloadArtifact = payloadArtifacts
     ? optional(object({ path: artifactPath, version: optional(uint) }))
-    : z
-        .unknown()
-        .optional()
-        .transform(() => undefined);
+    : mapped(z.optional(z.unknown()), () => undefined);
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
-  const dependencies = listOf(idOrBlank, MAX_DEPENDENCIES_PER_TASK)
-    .transform((ids) => ids.filter((dependency) => dependency !== ""))
-    .default([]);
-  const references = listOf(z.string(), MAX_REFERENCES_PER_TASK).default([]);
+  const dependencies = z._default(
+    mapped(listOf(idOrBlank, MAX_DEPENDENCIES_PER_TASK), (ids) =>
+      ids.filter((dependency) => dependency !== ""),
+    ),
+    [],
+  );
+  const references = z._default(listOf(z.string(), MAX_REFERENCES_PER_TASK), []);
   const names = listOf(z.string(), MAX_MCP_SERVERS);
 
   const task = object({
@@ -169,15 +161,15 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     decision_ids: references,
     artifact_ids: references,
     assigned_agent: optionalLabel,
-    priority: i32.default(0),
-    attempt: u32.max(MAX_ATTEMPT_PUT).default(0),
-    max_attempts: u32.default(0),
+    priority: z._default(i32, 0),
+    attempt: z._default(u32.check(z.maximum(MAX_ATTEMPT_PUT)), 0),
+    max_attempts: z._default(u32, 0),
     last_error: optionalError,
     next_retry_at_ms: optional(uint),
     lease_owner: optionalLabel,
     lease_token: optionalLabel,
     lease_expires_at_ms: optional(uint),
-    task_rev: uint.max(MAX_TASK_REV_PUT).default(0),
+    task_rev: z._default(uint.check(z.maximum(MAX_TASK_REV_PUT)), 0),
     created_ts: uint,
     updated_ts: uint,
   });
@@ -186,54 +178,57 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
 
   return {
     /** Contract 02 §2.1. */
-    createRun: object({
-      objective: z.string(),
-      run_id: optionalText,
-      run_type: optionalLabel,
-      workspace: optional(workspace),
-      source_client: optionalLabel,
-      model_provider: label.nullish(),
-      modelProvider: label.nullish(),
-      model_id: label.nullish(),
-      modelId: label.nullish(),
-      mcp_servers: names.nullish(),
-      mcpServers: names.nullish(),
-      command_id: commandId,
-    }).transform(({ modelProvider, modelId, mcpServers, ...body }, context) => ({
-      ...body,
-      model_provider: eitherOf("model_provider", body.model_provider, modelProvider, context),
-      model_id: eitherOf("model_id", body.model_id, modelId, context),
-      mcp_servers: eitherOf("mcp_servers", body.mcp_servers, mcpServers, context),
-    })),
+    createRun: mapped(
+      object({
+        objective: z.string(),
+        run_id: optionalText,
+        run_type: optionalLabel,
+        workspace: optional(workspace),
+        source_client: optionalLabel,
+        model_provider: z.nullish(label),
+        modelProvider: z.nullish(label),
+        model_id: z.nullish(label),
+        modelId: z.nullish(label),
+        mcp_servers: z.nullish(names),
+        mcpServers: z.nullish(names),
+        command_id: commandId,
+      }),
+      ({ modelProvider, modelId, mcpServers, ...body }, context) => ({
+        ...body,
+        model_provider: eitherOf("model_provider", body.model_provider, modelProvider, context),
+        model_id: eitherOf("model_id", body.model_id, modelId, context),
+        mcp_servers: eitherOf("mcp_servers", body.mcp_servers, mcpServers, context),
+      }),
+    ),
 
     /** Contract 02 §2.4. Tenant, origin and counters are the engine's and are not read. */
     replaceRun: object({
       run_id: z.string(),
       run_type: label,
-      tenant_context: z.unknown().optional(),
+      tenant_context: z.optional(z.unknown()),
       source_client: optionalLabel,
       model_provider: optionalLabel,
       model_id: optionalLabel,
-      mcp_servers: names.default([]),
+      mcp_servers: z._default(names, []),
       status: runStatus,
       objective: z.string(),
       workspace,
-      steps: listOf(step, MAX_STEPS_PER_RUN).default([]),
-      tasks: runNeedsTasks ? replacedTasks : replacedTasks.default([]),
-      why_next_step: z.string().nullable().default(null),
+      steps: z._default(listOf(step, MAX_STEPS_PER_RUN), []),
+      tasks: runNeedsTasks ? replacedTasks : z._default(replacedTasks, []),
+      why_next_step: z._default(z.nullable(z.string()), null),
       revision: uint,
-      last_event_seq: uint.default(0),
+      last_event_seq: z._default(uint, 0),
       created_at_ms: uint,
       started_at_ms: optional(uint),
       ended_at_ms: optional(uint),
       last_error: optionalText,
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
-      forked_from: z.unknown().optional(),
+      forked_from: z.optional(z.unknown()),
       // What `/v1` shows beside a run, so that what was read can be put back.
-      task_counts: z.unknown().optional(),
-      blackboard_revision: z.unknown().optional(),
-      log_hash: z.unknown().optional(),
+      task_counts: z.optional(z.unknown()),
+      blackboard_revision: z.optional(z.unknown()),
+      log_hash: z.optional(z.unknown()),
       command_id: commandId,
     }),
 
@@ -324,7 +319,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     /** Contract 06 §9. `executor` is read on `/v1` only. */
     executeRollback: object({
       confirm: label,
-      event_ids: listOf(upTo(MAX_ID_LENGTH), MAX_ROLLBACK_STEPS).default([]),
+      event_ids: z._default(listOf(upTo(MAX_ID_LENGTH), MAX_ROLLBACK_STEPS), []),
       policy_ack: optionalLabel,
       executor: optional(z.enum(["artifacts", "agent"])),
       command_id: commandId,
@@ -342,8 +337,8 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       files: listOf(
         object({
           path: z.string(),
-          before_version: uint.nullable(),
-          after_version: uint.nullable(),
+          before_version: z.nullable(uint),
+          after_version: z.nullable(uint),
         }),
         MAX_MUTATED_FILES,
       ),
@@ -372,7 +367,9 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     appendArtifact: object({
       path: optional(artifactPath),
       artifact_type: label,
-      content: z.unknown().refine((content) => content !== undefined, { params: { rule: "required" } }),
+      content: z
+        .unknown()
+        .check(z.refine((content) => content !== undefined, { params: { rule: "required" } })),
       id: optionalLabel,
       step_id: optionalLabel,
       source_event_id: optionalLabel,

@@ -1,8 +1,9 @@
-import * as z from "zod";
+import * as z from "zod/mini";
 import { PATCH_OPS } from "./blackboard.ts";
 import { artifactPath } from "./bodies.ts";
 import { lazy } from "./lazy.ts";
 import type { RunHeader } from "./run.ts";
+import { someText, uint } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 
 /**
@@ -34,12 +35,20 @@ export const BLOB_PART_BYTES = 192 * 1024;
 /** A longer content is never inline: it is put together in memory when it is read back. In bytes. */
 export const MAX_INLINE_BLOB_BYTES = 24 * 1024 * 1024;
 
+/** An object that has one of a shape's members, and no other. */
+const oneMember = <Shape extends z.core.$ZodShape>(shape: z.ZodMiniObject<Shape>) =>
+  z.partial(shape).check(
+    z.refine((line) => Object.keys(line).length === 1, {
+      message: "must have exactly one member",
+      params: { rule: "one_member" },
+    }),
+  );
+
 /** The shapes of lines, and of what is in them. They check and never change a value. */
 export const exportShapes = lazy(() => {
-  const uint = z.int().min(0);
-  const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
-  const optionalText = z.string().optional();
-  const optionalUint = uint.optional();
+  const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+  const optionalText = z.optional(z.string());
+  const optionalUint = z.optional(uint);
 
   const step = z.looseObject({ step_id: z.string(), title: z.string(), status: z.enum(WORK_STATUSES) });
 
@@ -63,7 +72,7 @@ export const exportShapes = lazy(() => {
     objective: z.string(),
     workspace: z.looseObject({ workspace_id: z.string(), canonical_path: z.string(), lease_epoch: uint }),
     steps: z.array(step),
-    why_next_step: z.string().nullable(),
+    why_next_step: z.nullable(z.string()),
     revision: uint,
     last_event_seq: uint,
     created_at_ms: uint,
@@ -75,7 +84,7 @@ export const exportShapes = lazy(() => {
 
   /** A stored task. */
   const storedTask = z.looseObject({
-    id: z.string().min(1),
+    id: someText,
     task_type: z.string(),
     payload: z.unknown(),
     status: z.enum(WORK_STATUSES),
@@ -103,14 +112,14 @@ export const exportShapes = lazy(() => {
 
   const fileChange = z.looseObject({
     path: artifactPath,
-    sha256: sha256.nullable(),
+    sha256: z.nullable(sha256),
     bytes: uint,
     content_type: z.string(),
   });
 
   /** One entry of a state (domain/state-lines.ts): exactly one of these members. */
-  const storedStateEntry = z
-    .strictObject({
+  const storedStateEntry = oneMember(
+    z.strictObject({
       head: z.looseObject({
         run: storedRunHeader,
         blackboard_revision: uint,
@@ -122,13 +131,9 @@ export const exportShapes = lazy(() => {
       decisions: note,
       open_questions: note,
       artifacts: z.looseObject({ id: z.string(), ts_ms: uint, path: z.string(), artifact_type: z.string() }),
-      file: fileChange.extend({ version: uint, ts_ms: uint }),
-    })
-    .partial()
-    .refine((line) => Object.keys(line).length === 1, {
-      message: "must have exactly one member",
-      params: { rule: "one_member" },
-    });
+      file: z.extend(fileChange, { version: uint, ts_ms: uint }),
+    }),
+  );
 
   const eventRecord = z.looseObject({
     event_id: z.string(),
@@ -142,7 +147,7 @@ export const exportShapes = lazy(() => {
     step_id: optionalText,
     task_id: optionalText,
     command_id: optionalText,
-    origin: z.literal("client").optional(),
+    origin: z.optional(z.literal("client")),
     payload: z.unknown(),
   });
 
@@ -158,17 +163,17 @@ export const exportShapes = lazy(() => {
 
   const receipt = z.looseObject({
     op: z.string(),
-    fingerprint: z.string().nullable(),
-    commits: z.int().min(1),
-    deduped: z.array(z.string()).optional(),
+    fingerprint: z.nullable(z.string()),
+    commits: z.int().check(z.minimum(1)),
+    deduped: z.optional(z.array(z.string())),
   });
 
   /** What the payload of an engine-written event holds that gives it its meaning (domain/evolve.ts). */
   const payloads = {
     task: z.looseObject({ task: storedTask }),
-    run: z.looseObject({ run: storedRunHeader.extend({ tasks: z.array(storedTask) }) }),
-    steps: z.looseObject({ steps: z.array(step).optional(), why_next_step: z.string().nullish() }),
-    files: z.looseObject({ files: z.array(fileChange).optional() }),
+    run: z.looseObject({ run: z.extend(storedRunHeader, { tasks: z.array(storedTask) }) }),
+    steps: z.looseObject({ steps: z.optional(z.array(step)), why_next_step: z.nullish(z.string()) }),
+    files: z.looseObject({ files: z.optional(z.array(fileChange)) }),
     workspace: z.looseObject({
       actual_path: optionalText,
       expected_path: optionalText,
@@ -176,48 +181,48 @@ export const exportShapes = lazy(() => {
     }),
   };
 
-  const createdCommand = z.strictObject({ command_id: z.string().min(1), fingerprint: z.string() });
+  const createdCommand = z.strictObject({ command_id: someText, fingerprint: z.string() });
 
   const checkpointHead = z.looseObject({
-    checkpoint_id: z.string().min(1),
+    checkpoint_id: someText,
     run_id: z.string(),
     seq: uint,
     ts_ms: uint,
     reason: z.string(),
     name: optionalText,
-    automatic: z.boolean().optional(),
-    state_sha256: sha256.nullish(),
-    log_hash: sha256.nullish(),
+    automatic: z.optional(z.boolean()),
+    state_sha256: z.nullish(sha256),
+    log_hash: z.nullish(sha256),
   });
 
   const header = z.strictObject({
     baton_export: z.literal(EXPORT_VERSION),
     run_id: z.string(),
     initial: storedRunHeader,
-    created_command: createdCommand.nullable(),
+    created_command: z.nullable(createdCommand),
     last_event_seq: uint,
   });
 
-  const line = z
-    .strictObject({
+  const line = oneMember(
+    z.strictObject({
       genesis: storedStateEntry,
       commit: z.strictObject({
-        seq: z.int().min(1),
-        prev_hash: sha256.nullable(),
-        command_id: z.string().min(1).nullable(),
-        receipt: receipt.nullable(),
+        seq: z.int().check(z.minimum(1)),
+        prev_hash: z.nullable(sha256),
+        command_id: z.nullable(someText),
+        receipt: z.nullable(receipt),
         event: eventRecord,
-        patch: patchRecord.nullable(),
+        patch: z.nullable(patchRecord),
       }),
       checkpoint: checkpointHead,
-      checkpoint_name: z.strictObject({ name: z.string().min(1), seq: uint }),
+      checkpoint_name: z.strictObject({ name: someText, seq: uint }),
       checkpoint_command: z.strictObject({
-        command_id: z.string().min(1),
+        command_id: someText,
         fingerprint: z.string(),
         head: checkpointHead,
       }),
       blob: z.strictObject({ sha256, bytes: uint }),
-      blob_part: z.string().min(1),
+      blob_part: someText,
       end: z.strictObject({
         lines: uint,
         sha256,
@@ -225,12 +230,8 @@ export const exportShapes = lazy(() => {
         log_hash: sha256,
         state_sha256: sha256,
       }),
-    })
-    .partial()
-    .refine((line) => Object.keys(line).length === 1, {
-      message: "must have exactly one member",
-      params: { rule: "one_member" },
-    });
+    }),
+  );
 
   return {
     header,

@@ -1,5 +1,9 @@
-import type * as z from "zod";
+import { en } from "zod/locales";
+import * as z from "zod/mini";
 import type { Issue } from "./issue.ts";
+
+/** What an issue says that brings no message of its own: zod/mini knows no language. */
+const messageOf = en().localeError;
 
 export type Shaped<T> = { ok: true; value: T } | { ok: false; issues: Issue[] };
 
@@ -7,14 +11,14 @@ export type Shaped<T> = { ok: true; value: T } | { ok: false; issues: Issue[] };
  * Reads a value by a schema. What is wrong is told as issues: each names its field as a path (`tasks[3].priority`,
  * behind `prefix`), the rule and, if it has one, the limit. Never throws.
  */
-export function readShape<Schema extends z.ZodType>(
+export function readShape<Schema extends z.core.$ZodType>(
   schema: Schema,
   value: unknown,
   prefix = "",
 ): Shaped<z.output<Schema>> {
   try {
     // With their input, issues can tell a missing field from one of the wrong type.
-    const read = schema.safeParse(value, { reportInput: true });
+    const read = z.safeParse(schema, value, { reportInput: true, error: messageOf });
     return read.success
       ? { ok: true, value: read.data }
       : { ok: false, issues: read.error.issues.flatMap((issue) => issuesOf(issue, prefix)) };

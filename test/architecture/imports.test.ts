@@ -22,8 +22,8 @@ const BELOW_DOORS = [...SERVICE.folders, "run", "artifacts", "history", "feed", 
  * all of them rows above its own, and the packages. One that has no row fails the test: decide where it belongs.
  */
 const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = new Map([
-  ["protocol", { folders: [], packages: ["zod", "zod/mini"] }],
-  ["domain", { folders: ["protocol"], packages: ["zod", "zod/mini"] }],
+  ["protocol", { folders: [], packages: ["zod/mini", "zod/locales"] }],
+  ["domain", { folders: ["protocol"], packages: ["zod/mini"] }],
   ["env.ts", { folders: [], packages: [] }],
   ["identity", { folders: ["protocol", "domain", "env.ts"], packages: [...PLATFORM, "jose"] }],
   ["directory", { folders: ["protocol", "domain", "identity"], packages: [] }],
@@ -35,7 +35,7 @@ const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = ne
   ["moving", { ...SERVICE, folders: [...SERVICE.folders, "artifacts", "run"] }],
   ["hooks", { ...SERVICE, folders: [...SERVICE.folders, "artifacts", "run", "history", "moving"] }],
   // Schemas are made in protocol: here zod is imported for its types only, see TYPES_ONLY.
-  ["http", { folders: BELOW_DOORS, packages: ["itty-router", "zod"] }],
+  ["http", { folders: BELOW_DOORS, packages: ["itty-router", "zod/mini"] }],
   ["maintenance", { folders: BELOW_DOORS, packages: [] }],
   ["index.ts", { folders: [...BELOW_DOORS, "http", "maintenance"], packages: [] }],
 ]);
@@ -217,7 +217,8 @@ describe("the check itself", () => {
     ["run/storage/x.ts", 'export * from "../../http/a.ts";'],
     ["run/x.ts", 'import a from "../index.ts";'],
     ["env.ts", 'import { RunObject } from "./run/a.ts";'],
-    ["http/x.ts", 'import * as z from "zod";'],
+    ["http/x.ts", 'import * as z from "zod/mini";'],
+    ["protocol/x.ts", 'import * as z from "zod";'],
     ["http/x.ts", 'import a from "../maintenance/a.ts";'],
     ["maintenance/x.ts", 'import a from "../http/a.ts";'],
     ["elsewhere/x.ts", 'import a from "../protocol/a.ts";'],

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { Issue } from "../../src/protocol/issue.ts";
 import { readShape } from "../../src/protocol/shape.ts";
 
 /** The issues of a value under a schema, without their messages. */
-function issues(schema: z.ZodType, value: unknown, prefix?: string): Omit<Issue, "message">[] {
+function issues(schema: z.core.$ZodType, value: unknown, prefix?: string): Omit<Issue, "message">[] {
   const result = readShape(schema, value, prefix);
   if (result.ok) throw new Error("the value fits");
   return result.issues.map(({ message, ...issue }) => {
@@ -13,8 +13,11 @@ function issues(schema: z.ZodType, value: unknown, prefix?: string): Omit<Issue,
   });
 }
 
-const item = z.strictObject({ n: z.int().min(0).max(9), word: z.enum(["a", "b"]).optional() });
-const schema = z.strictObject({ items: z.array(item), "odd name": z.string().optional() });
+const item = z.strictObject({
+  n: z.int().check(z.minimum(0), z.maximum(9)),
+  word: z.optional(z.enum(["a", "b"])),
+});
+const schema = z.strictObject({ items: z.array(item), "odd name": z.optional(z.string()) });
 
 describe("issues of a schema", () => {
   const cases: [unknown, Omit<Issue, "message">[]][] = [
@@ -59,10 +62,23 @@ describe("issues of a schema", () => {
   });
 
   it("02§1.3 a check of our own names its rule and limit, or is custom", () => {
-    const named = z.string().refine(() => false, { message: "m", params: { rule: "id", limit: 3 } });
+    const named = z.string().check(z.refine(() => false, { message: "m", params: { rule: "id", limit: 3 } }));
     expect(issues(named, "x")).toEqual([{ field: "", rule: "id", limit: 3 }]);
-    const odd = z.string().refine(() => false, { message: "m", params: { rule: 5, limit: "3" } });
+    const odd = z.string().check(z.refine(() => false, { message: "m", params: { rule: 5, limit: "3" } }));
     expect(issues(odd, "x")).toEqual([{ field: "", rule: "custom" }]);
+  });
+
+  it.each([
+    [z.string(), 5, "Invalid input: expected string, received number"],
+    [z.string(), undefined, "Invalid input: expected string, received undefined"],
+    [z.int(), 0.5, "Invalid input: expected int, received number"],
+    [z.int().check(z.minimum(0)), -1, "Too small: expected number to be >=0"],
+    [z.string().check(z.minLength(1)), "", "Too small: expected string to have >=1 characters"],
+    [z.enum(["a", "b"]), "c", 'Invalid option: expected one of "a"|"b"'],
+    [z.strictObject({}), { a: 1 }, "is not a field of this request"],
+    [z.string().check(z.refine(() => false)), "", "Invalid input"],
+  ])("02§1.3 an issue without a message of its own says what was expected (%#)", (schema, value, message) => {
+    expect(readShape(schema, value)).toMatchObject({ ok: false, issues: [{ message }] });
   });
 
   it("02§1.3 messages do not repeat what was sent", () => {
