@@ -97,6 +97,9 @@ function workerDefinition(
   }
   for (const { binding, database_id } of config.d1_databases) env[binding] = { type: "d1", id: database_id };
   for (const { binding, bucket_name } of config.r2_buckets) env[binding] = { type: "r2", name: bucket_name };
+  for (const { name, namespace_id, simple } of config.ratelimits) {
+    env[name] = { type: "rate-limit", namespace: namespace_id, simple };
+  }
   env.BATON_TOKEN = { type: "text", value: token };
   env.BATON_KEYS = { type: "text", value: keys };
   return {

@@ -34,6 +34,18 @@ const wranglerToml = z.strictObject({
     )
     .default([]),
   r2_buckets: z.array(z.strictObject({ binding: z.string(), bucket_name: z.string() })).default([]),
+  ratelimits: z
+    .array(
+      z.strictObject({
+        name: z.string(),
+        namespace_id: z.string(),
+        simple: z.strictObject({
+          limit: z.number(),
+          period: z.union([z.literal(10), z.literal(60)]),
+        }),
+      }),
+    )
+    .default([]),
   triggers: z.strictObject({ crons: z.array(z.string()).default([]) }).default({ crons: [] }),
 });
 

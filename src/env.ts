@@ -18,4 +18,9 @@ export interface Env {
    * separated by blanks, the newest first. BATON_TOKEN when absent (identity/keyring.ts).
    */
   BATON_KEYS?: string;
+  /** Rates of requests (http/rate.ts, RATES in protocol/limits.ts). Without a binding its rate is not limited. */
+  TOKEN_RATE?: RateLimit;
+  TENANT_RATE?: RateLimit;
+  NETWORK_RATE?: RateLimit;
+  HOOK_RATE?: RateLimit;
 }

@@ -15,6 +15,7 @@ export type Problem =
   | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
   | { code: "SCOPE_INSUFFICIENT"; error: string; needs: Scope; scopes: Scope[] }
+  | { code: "RATE_LIMITED"; error: string; limit_name: string; limit: number; retry_after_ms: number }
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
   | { code: "CONTENT_LENGTH_REQUIRED"; error: string }

@@ -1,9 +1,11 @@
 import type { Env } from "../env.ts";
+import type { Principal } from "../identity/principal.ts";
 import { hasScope } from "../identity/scopes.ts";
 import { authenticate } from "./authenticate.ts";
 import { Call, type Door } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
+import { limitPrincipal, limitRate, networkOf } from "./rate.ts";
 import { describeProblem, health } from "./resources/system.ts";
 import { findRoute, refuseMethod } from "./router.ts";
 import { pathOf, targetOf } from "./target.ts";
@@ -64,7 +66,7 @@ async function answer(
   if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
 
-  const principal = await authenticate(request, env);
+  const principal = await identify(request, env);
   const { route, ids } = findRoute(method, path);
   if (!hasScope(principal.scopes, route.needs)) {
     throw new RequestRefused({
@@ -75,6 +77,24 @@ async function answer(
     });
   }
   return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
+}
+
+/**
+ * Who sends a request; both those who cannot say it and those who can are counted.
+ * @throws RequestRefused as `authenticate`, and `RATE_LIMITED`
+ */
+async function identify(request: Request, env: Env): Promise<Principal> {
+  let principal: Principal;
+  try {
+    principal = await authenticate(request, env);
+  } catch (error) {
+    const isStranger = error instanceof RequestRefused && error.problem.code === "AUTH_REQUIRED";
+    if (isStranger) await limitRate(env, "network", networkOf(request));
+    throw error;
+  }
+  // Awaiting nothing would still cost the root credential a turn.
+  if (principal.kind !== "root") await limitPrincipal(env, principal);
+  return principal;
 }
 
 /** Pages that need no credential; null for any other path. */

@@ -131,3 +131,18 @@ export const MAX_OPEN_UPLOADS_PER_RUN = 100;
 
 /** What an upload left behind is collected once it is so old, and what a commit that failed had asked to hold. */
 export const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
+
+/**
+ * Requests that the platform lets pass per key and location, in a period of 10 or 60 seconds. wrangler.toml says the same
+ * to the platform, and a test holds the two equal. Each is far above what one of its kind needs at work.
+ */
+export const RATES = {
+  /** Per token: an agent at work sends a few a second, and a runaway one must not use up what its tenant may. */
+  token: { requests: 2_000, period_s: 10 },
+  /** Per tenant, over all its tokens: about what one run's object can do. */
+  tenant: { requests: 10_000, period_s: 10 },
+  /** Per network address, of requests without a valid credential or not yet verified: a provider's hooks share a few. */
+  network: { requests: 2_000, period_s: 10 },
+  /** Per hook, before its deliveries are verified: each costs a read. */
+  hook: { requests: 2_000, period_s: 10 },
+} as const;
