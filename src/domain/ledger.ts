@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import { optional } from "../protocol/schema.ts";
+import { fitting } from "../protocol/shape.ts";
 import { type Counts, counted, countedTool, withTools } from "./counts.ts";
 
 const optionalText = optional(z.string());
@@ -37,8 +38,8 @@ export interface LedgerRecord {
 /** The ledger record of an event; null when it is none or does not parse. Type names are matched exactly (06 §4). */
 export function ledgerRecordOf(event: EventRecord): LedgerRecord | null {
   if (event.type !== "tool_effect_recorded") return null;
-  const read = recordSchema.safeParse(payloadMember(event, "record"));
-  return read.success ? (withoutAbsent(read.data) as LedgerRecord) : null;
+  const record = fitting(recordSchema, payloadMember(event, "record"));
+  return record === null ? null : (withoutAbsent(record) as LedgerRecord);
 }
 
 /** A member of a payload that anyone may have written; undefined when there is none. */

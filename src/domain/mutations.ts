@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import { optional, uint } from "../protocol/schema.ts";
+import { fitting } from "../protocol/shape.ts";
 import { type Counts, counted, countedTool } from "./counts.ts";
 import { payloadMember } from "./ledger.ts";
 
@@ -92,13 +93,13 @@ export interface MutationRecord {
 export function mutationRecordOf(event: EventRecord): MutationRecord | null {
   if (event.type !== "mutation_checkpoint_recorded") return null;
   const schema = event.origin === "client" ? reportedRecord : engineRecord;
-  const read = schema.safeParse(payloadMember(event, "record"));
-  if (!read.success) return null;
-  const files = read.data.files.map((file) => ({
+  const record = fitting(schema, payloadMember(event, "record"));
+  if (record === null) return null;
+  const files = record.files.map((file) => ({
     ...withoutAbsent(file),
     rollback_snapshot: withoutAbsent(file.rollback_snapshot) as RollbackSnapshot,
   }));
-  return { ...withoutAbsent(read.data), files };
+  return { ...withoutAbsent(record), files };
 }
 
 /** What the records of a stretch of the log come to (contract 06 §5). */

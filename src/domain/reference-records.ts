@@ -4,6 +4,7 @@ import { type Artifact, type Note, PATCH_OPS, type PatchOp } from "../protocol/b
 import { lazy } from "../protocol/lazy.ts";
 import type { RunHeader, Step } from "../protocol/run.ts";
 import { mapped, optional, someText, uint } from "../protocol/schema.ts";
+import { fitting } from "../protocol/shape.ts";
 import { RUN_STATUSES, type RunStatus, WORK_STATUSES } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import { isDeeperThan } from "./json-depth.ts";
@@ -162,10 +163,7 @@ export type StoredCheckpoint = z.output<Shapes["checkpoint"]>;
 
 /** A value by its shape; null where it has not that shape. */
 function reader<T>(kind: keyof Shapes): (value: unknown) => T | null {
-  return (value) => {
-    const read = (shapes()[kind] as unknown as z.ZodMiniType<T>).safeParse(value);
-    return read.success ? read.data : null;
-  };
+  return (value) => fitting(shapes()[kind] as unknown as z.core.$ZodType<T>, value);
 }
 
 export const readRun = reader<StoredRun>("run");

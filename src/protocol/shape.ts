@@ -16,16 +16,36 @@ export function readShape<Schema extends z.core.$ZodType>(
   value: unknown,
   prefix = "",
 ): Shaped<z.output<Schema>> {
-  try {
-    // With their input, issues can tell a missing field from one of the wrong type.
-    const read = z.safeParse(schema, value, { reportInput: true, error: messageOf });
-    return read.success
-      ? { ok: true, value: read.data }
-      : { ok: false, issues: read.error.issues.flatMap((issue) => issuesOf(issue, prefix)) };
-  } catch (error) {
-    // Hundreds of thousands of faults in one value are more than the library can collect on its stack.
-    if (!(error instanceof RangeError)) throw error;
+  // With their input, issues can tell a missing field from one of the wrong type.
+  const read = parse(schema, value, { reportInput: true, error: messageOf });
+  if (read === null) {
     return { ok: false, issues: [{ field: prefix, rule: "shape", message: "has too many faults to list" }] };
+  }
+  return read.success
+    ? { ok: true, value: read.data }
+    : { ok: false, issues: read.error.issues.flatMap((issue) => issuesOf(issue, prefix)) };
+}
+
+/** A value by a schema; null where it does not fit. Never throws. */
+export function fitting<Schema extends z.core.$ZodType>(
+  schema: Schema,
+  value: unknown,
+): z.output<Schema> | null {
+  const read = parse(schema, value);
+  return read?.success ? read.data : null;
+}
+
+/** Null for a value with tens of thousands of faults: they are more than the library can collect on its stack. */
+function parse<Schema extends z.core.$ZodType>(
+  schema: Schema,
+  value: unknown,
+  options?: z.core.ParseContext<z.core.$ZodIssue>,
+) {
+  try {
+    return z.safeParse(schema, value, options);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return null;
   }
 }
 

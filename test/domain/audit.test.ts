@@ -132,6 +132,12 @@ describe("U1 the audit in the head", () => {
     );
   });
 
+  it("06§5 a record with as many faults as fit into an event is none", () => {
+    const payload = { record: { ...aMutation([]), files: Array(80_000).fill({}) } };
+    const event = anEvent({ seq: 1, type: "mutation_checkpoint_recorded", payload, origin: "client" });
+    expect(withEvent(NO_AUDIT, event).audit).toEqual(NO_AUDIT);
+  });
+
   it("the totals of the mutation view follow from those of the preview", () => {
     fc.assert(
       fc.property(fc.array(mutation, { maxLength: 8 }), (records) => {

@@ -299,6 +299,11 @@ describe("a run of the reference engine", () => {
     expect(() => convert({ ...files, run_state: `{"x":${deep}}` })).toThrow(ReferenceUnreadable);
   });
 
+  it("a run with more faults than can be listed is none", () => {
+    const run_state = JSON.stringify({ tasks: Array(100_000).fill({}) });
+    expect(() => convert({ ...files, run_state })).toThrow(ReferenceUnreadable);
+  });
+
   it("two records of one seq are both kept", () => {
     const other = { ...run.events[2], event_id: "evt-other" };
     const { report, rows } = convert({ ...files, events: lines([...run.events, other]) });

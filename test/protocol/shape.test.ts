@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import * as z from "zod/mini";
 import type { Issue } from "../../src/protocol/issue.ts";
-import { readShape } from "../../src/protocol/shape.ts";
+import { fitting, readShape } from "../../src/protocol/shape.ts";
 
 /** The issues of a value under a schema, without their messages. */
 function issues(schema: z.core.$ZodType, value: unknown, prefix?: string): Omit<Issue, "message">[] {
@@ -79,6 +79,14 @@ describe("issues of a schema", () => {
     [z.string().check(z.refine(() => false)), "", "Invalid input"],
   ])("02§1.3 an issue without a message of its own says what was expected (%#)", (schema, value, message) => {
     expect(readShape(schema, value)).toMatchObject({ ok: false, issues: [{ message }] });
+  });
+
+  it("a value with more faults than can be listed does not fit, and nothing is thrown", () => {
+    const many = { items: Array(300_000).fill({}) };
+    expect(issues(schema, many)).toEqual([{ field: "", rule: "shape" }]);
+    expect(fitting(schema, many)).toBeNull();
+    expect(fitting(schema, { items: [{ n: 1 }, {}] })).toBeNull();
+    expect(fitting(schema, { items: [{ n: 1 }] })).toEqual({ items: [{ n: 1 }] });
   });
 
   it("02§1.3 messages do not repeat what was sent", () => {
