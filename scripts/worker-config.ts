@@ -7,7 +7,13 @@ import { reasonOf, StartError } from "./start-error.ts";
 const ignored = z.unknown().optional();
 
 /** Keys that matter only where the Worker is deployed. */
-const deployedOnly = { observability: ignored, limits: ignored, placement: ignored };
+const deployedOnly = {
+  observability: ignored,
+  limits: ignored,
+  placement: ignored,
+  keep_names: ignored,
+  upload_source_maps: ignored,
+};
 
 /** Strict, so that a binding added to the file but not served here is an error and not a puzzle. */
 const wranglerToml = z.strictObject({
