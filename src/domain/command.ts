@@ -54,7 +54,8 @@ export type Command =
   | {
       op: "append_event";
       type: string;
-      status: RunStatus;
+      /** The run keeps its own where there is none: no door leaves it out. */
+      status?: RunStatus | undefined;
       step_id?: string | undefined;
       payload: unknown;
       payload_artifact?: PayloadArtifact | undefined;

@@ -40,7 +40,7 @@ export function decideAppend(
   const draft = new Draft(view.head(), context, commandId);
   const event = draft.event({
     type: command.type,
-    status: command.status,
+    status: command.status ?? view.head().run.status,
     step_id: command.step_id,
     origin: isEngineEventType(command.type) ? "client" : undefined,
     payload,

@@ -18,6 +18,8 @@ export interface RunDraft {
   model_provider?: string;
   model_id?: string;
   mcp_servers: string[];
+  /** Where it comes from, when a delivery of a hook made it (docs/mapping.md); no client's to say. */
+  source_metadata?: unknown;
 }
 
 /** The header of a run as creation leaves it: queued, revision 1, no events (contract 01 §5, 02 §2.1). */

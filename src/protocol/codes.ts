@@ -150,6 +150,16 @@ export const CODES = {
     "Parts do not fit",
     "Mend the parts that `issues` names, then complete again.",
   ),
+  MAPPING_INVALID: info(
+    422,
+    "Mapping does not fit",
+    "Mend the mapping where `issues` says, try it with `POST /v1/mappings/test`, then replay the delivery.",
+  ),
+  MAPPING_LIMIT: info(
+    422,
+    "Mapping cut off",
+    "Fill in less: `truncate` texts, `take` fewer elements. The raw payload is kept whole.",
+  ),
   UPLOAD_COMPLETED: info(409, "Upload is completed", "Its parts can no longer be changed."),
 } as const satisfies Record<string, CodeInfo>;
 

@@ -36,6 +36,24 @@ export const MAX_BODY_BYTES = 2 * 1024 * 1024;
 /** The files of a run of the reference engine, together: they are converted in memory. */
 export const MAX_REFERENCE_BYTES = 16 * 1024 * 1024;
 
+/** A mapping, in UTF-16 units of JSON: it is read with its hook for every delivery. */
+export const MAX_MAPPING_LENGTH = 64 * 1024;
+
+/** Tasks that a mapping describes, apart from what `for_each` makes of one of them. */
+export const MAX_MAPPING_TASKS = 50;
+
+/** Tasks that `for_each` makes of one delivery. */
+export const MAX_FOR_EACH_ITEMS = 200;
+
+/** One text, or one value, that a mapping fills in, in bytes: what is longer is read from the raw payload. */
+export const MAX_OUTPUT_BYTES = 16 * 1024;
+
+/** All that a mapping fills in for one delivery, in bytes: it travels in one command. */
+export const MAX_MAPPED_BYTES = 256 * 1024;
+
+/** Steps of mapping one delivery: about a quarter of a second at the most. */
+export const MAX_MAPPING_STEPS = 500_000;
+
 /** One batch is one transaction; this bounds how long it holds the run. */
 export const MAX_TASKS_PER_BATCH = 500;
 

@@ -1,13 +1,12 @@
 import { listRuns, type RunCursor, type RunFilter } from "../../directory/runs.ts";
-import { jsonTooLarge } from "../../domain/json-size.ts";
 import type { RunDraft } from "../../domain/run.ts";
+import { runDraft } from "../../domain/run-draft.ts";
 import { isAbsolutePath } from "../../domain/workspace.ts";
 import { tenantKey } from "../../identity/tenant.ts";
-import { nonBlank, withoutAbsent } from "../../protocol/absent.ts";
+import { withoutAbsent } from "../../protocol/absent.ts";
 import type { BodyOf } from "../../protocol/bodies.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import { readIfMatch } from "../../protocol/if-match.ts";
-import { MAX_NEW_RUN_BYTES } from "../../protocol/limits.ts";
 import type { Run } from "../../protocol/run.ts";
 import { RUN_STATUSES } from "../../protocol/status.ts";
 import type { Created, WholeRun } from "../../run/run-object.ts";
@@ -19,8 +18,6 @@ import { jsonAnswer, jsonText, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 
-const DEFAULT_RUN_TYPE = "interactive";
-const NO_WORKSPACE = { workspace_id: "", canonical_path: "", lease_epoch: 0 };
 /** How many runs a list on `/context` reads from their objects at once. */
 const RUNS_READ_AT_ONCE = 16;
 
@@ -61,19 +58,9 @@ async function draftOf(
   const run_id = body.run_id ?? (await generatedId(call, identified));
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
-  const draft: RunDraft = withoutAbsent({
-    run_id,
-    objective: body.objective,
-    run_type: body.run_type ?? DEFAULT_RUN_TYPE,
-    workspace: body.workspace ?? NO_WORKSPACE,
-    source_client: nonBlank(body.source_client),
-    model_provider: nonBlank(body.model_provider),
-    model_id: nonBlank(body.model_id),
-    mcp_servers: (body.mcp_servers ?? []).map((name) => name.trim()).filter((name) => name !== ""),
-  });
-  const tooLarge = jsonTooLarge("new_run_bytes", draft, MAX_NEW_RUN_BYTES);
-  if (tooLarge !== null) throw new RequestRefused(tooLarge);
-  return draft;
+  const made = runDraft(body, run_id);
+  if (!made.ok) throw new RequestRefused(made.refusal);
+  return made.draft;
 }
 
 /** A fresh id; for a request with a key always the same one, so that its repeat finds the run it made. */
