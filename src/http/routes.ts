@@ -38,6 +38,7 @@ import {
   listPatchesContext,
   listPatchesNative,
 } from "./resources/log.ts";
+import { listPresets, testMapping } from "./resources/mappings.ts";
 import {
   archive,
   deleteRunNative,
@@ -140,6 +141,8 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/v1/runs", door: "native", needs: "viewer", handle: listRunsNative },
   { method: "GET", path: "/v1/retention", door: "native", needs: "viewer", handle: getRetention },
   { method: "PUT", path: "/v1/retention", door: "native", needs: "operator", handle: putRetention },
+  { method: "GET", path: "/v1/mappings/presets", door: "native", needs: "viewer", handle: listPresets },
+  { method: "POST", path: "/v1/mappings/test", door: "native", needs: "viewer", handle: testMapping },
   { method: "POST", path: "/v1/runs/import", door: "native", needs: "planner", handle: importRun },
   {
     method: "POST",

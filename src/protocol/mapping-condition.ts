@@ -54,7 +54,8 @@ export function issuesOfCondition(condition: unknown): ConditionIssue[] {
     const node = value as { and?: unknown[]; or?: unknown[]; not?: unknown };
     if (node.not !== undefined) visit(node.not, [...path, "not"], depth + 1);
     for (const word of ["and", "or"] as const) {
-      for (const [index, part] of (node[word] ?? []).entries()) visit(part, [...path, word, index], depth + 1);
+      for (const [index, part] of (node[word] ?? []).entries())
+        visit(part, [...path, word, index], depth + 1);
     }
   };
   visit(condition, [], 1);
@@ -94,11 +95,18 @@ function issueOfNode(value: unknown): ConditionIssue | null {
 function issueOfOperand(operator: (typeof OPERATORS)[number], operand: unknown): ConditionIssue | null {
   switch (operator) {
     case "eq":
-      return isScalar(operand) ? null : issue(["eq"], "scalar", "must be a text, a number, true, false or null");
+      return isScalar(operand)
+        ? null
+        : issue(["eq"], "scalar", "must be a text, a number, true, false or null");
     case "in":
       return isList(operand, isScalar)
         ? null
-        : issue(["in"], "scalars", `must be 1 to ${MAX_CHOICES} texts, numbers, true, false or null`, MAX_CHOICES);
+        : issue(
+            ["in"],
+            "scalars",
+            `must be 1 to ${MAX_CHOICES} texts, numbers, true, false or null`,
+            MAX_CHOICES,
+          );
     case "matches":
       return isGlob(operand) ? null : issue(["matches"], "glob", GLOB_MESSAGE, MAX_GLOB_LENGTH);
     case "event":
@@ -131,11 +139,6 @@ function isList(value: unknown, isElement: (element: unknown) => boolean): boole
   return Array.isArray(value) && value.length > 0 && value.length <= MAX_CHOICES && value.every(isElement);
 }
 
-function issue(
-  path: (string | number)[],
-  rule: string,
-  message: string,
-  limit?: number,
-): ConditionIssue {
+function issue(path: (string | number)[], rule: string, message: string, limit?: number): ConditionIssue {
   return { path, rule, message, ...(limit !== undefined && { limit }) };
 }

@@ -89,7 +89,7 @@ function readArgument(
   const literal = LITERAL.exec(text)?.[0];
   const read = literal === undefined ? readMappingPath(text, start) : null;
   if (read !== null && !read.ok) return { ok: false, message: `an argument ${read.message}` };
-  const argument = read === null ? valueOf(literal ?? "") : read.path;
+  const argument = read === null ? literalValue(literal ?? "") : read.path;
   const end = skipBlank(text, read === null ? start + (literal ?? "").length : read.end);
   if (text[end] !== ")") return { ok: false, message: "has no ) after an argument" };
   return { ok: true, argument, end };
@@ -116,7 +116,7 @@ function filterOf(name: string, argument: Argument | undefined): MappingFilter |
 }
 
 /** A quoted text, or a number. */
-function valueOf(literal: string): string | number {
+function literalValue(literal: string): string | number {
   return literal.startsWith('"') ? literal.slice(1, -1).replace(/\\(["\\])/g, "$1") : Number(literal);
 }
 

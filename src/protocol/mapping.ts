@@ -158,7 +158,8 @@ const isJsonTemplate: Check = (context) => {
 
 const isLiteralJson: Check = (context) => {
   const isShallow = eachText(context.value, [], (text, path) => {
-    if (hasOutputs(text)) report(context, path, "literal", "takes no {{ }}: what is filled in goes into input");
+    if (hasOutputs(text))
+      report(context, path, "literal", "takes no {{ }}: what is filled in goes into input");
   });
   if (!isShallow) report(context, [], "max_depth", `is nested deeper than ${MAX_DEPTH} levels`, MAX_DEPTH);
 };
@@ -277,3 +278,30 @@ export const mappingSchema = lazy(() => {
     })
     .check(fitsTogether) satisfies z.ZodMiniType<Mapping>;
 });
+
+/** A delivery to try a mapping with. */
+export interface MappingSample {
+  event?: string | undefined;
+  headers?: Record<string, string> | undefined;
+  body?: unknown;
+}
+
+const sampleSchema = lazy(() =>
+  z.strictObject({
+    event: z.optional(z.string().check(z.maxLength(MAX_LABEL_LENGTH))),
+    headers: z.optional(z.record(z.string(), z.string())),
+    body: z.optional(z.unknown()),
+  }),
+);
+
+/** `POST /v1/mappings/test`. The mapping is read by its own schema, after presets were looked up. */
+export const mappingTestSchema = lazy(() => z.strictObject({ mapping: z.unknown(), sample: sampleSchema() }));
+
+/** `POST /v1/hooks/{hook_id}/test`: a sample, or a delivery that the hook has had. */
+export const hookTestSchema = lazy(() =>
+  z.strictObject({
+    mapping: z.optional(z.unknown()),
+    sample: z.optional(sampleSchema()),
+    delivery_id: z.optional(z.string()),
+  }),
+);

@@ -117,9 +117,7 @@ export async function applyPlan(
   return { status: "mapped", run_id, created, woken: notWoken === null };
 }
 
-type Place =
-  | { ok: true; run: RunClient; run_id: string; created: boolean }
-  | { ok: false; mapped: Mapped };
+type Place = { ok: true; run: RunClient; run_id: string; created: boolean } | { ok: false; mapped: Mapped };
 
 /** The run that the plan is about, made if it is not there. */
 async function placeOf(
@@ -134,7 +132,10 @@ async function placeOf(
   const first = await create(env, tenant, hookId, deliveryId, plan, run_id);
   if (first === null) return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: true };
   const isTaken = first.code === "CONTEXT_RUN_EXISTS";
-  if (plan.on_existing === "new_run" && (isTaken || first.code === "RUN_DELETED" || first.code === "RUN_ARCHIVED")) {
+  if (
+    plan.on_existing === "new_run" &&
+    (isTaken || first.code === "RUN_DELETED" || first.code === "RUN_ARCHIVED")
+  ) {
     const second = await create(env, tenant, hookId, deliveryId, plan, own);
     if (second === null) return { ok: true, run: clientOf(env, tenant, own), run_id: own, created: true };
     return { ok: false, mapped: refused(second, own) };
@@ -200,7 +201,11 @@ async function keepPayload(
   const path = payloadPath(delivery_id, content_type);
   const content = await store.keep(runHolder(runId), raw);
   const artifact = { id: delivery_id, artifact_type: "webhook_payload" };
-  const refusal = await perform(run, { op: "put_artifact", path, ...content, content_type, artifact }, commandId);
+  const refusal = await perform(
+    run,
+    { op: "put_artifact", path, ...content, content_type, artifact },
+    commandId,
+  );
   if (refusal !== null) return refusal;
   await store.confirm(runHolder(runId), [content.sha256]);
   return { path };

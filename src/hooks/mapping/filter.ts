@@ -24,7 +24,8 @@ export function fulfils(
   meter.step();
   const result = { condition: name, matched: false };
   results.push(result);
-  const part = (inner: MappingCondition, at: string) => fulfils(inner, scope, meter, results, `${name}.${at}`);
+  const part = (inner: MappingCondition, at: string) =>
+    fulfils(inner, scope, meter, results, `${name}.${at}`);
   if ("not" in condition) {
     result.matched = !part(condition.not, "not");
   } else if ("and" in condition) {

@@ -1,6 +1,6 @@
 import { applyPayloadContract } from "../../domain/contract.ts";
 import { runDraft } from "../../domain/run-draft.ts";
-import { nativeBodies, type BodyOf } from "../../protocol/bodies.ts";
+import { type BodyOf, nativeBodies } from "../../protocol/bodies.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import type { Issue } from "../../protocol/issue.ts";
 import { MAX_FOR_EACH_ITEMS } from "../../protocol/limits.ts";
@@ -113,13 +113,16 @@ function rendered(mapping: Mapping, scope: Scope, meter: Meter, issues: Issue[])
     issues.push({ field: `tasks[${index}].payload`, rule: code.toLowerCase(), message: error });
   }
   const wake_task_id =
-    mapping.wake_task_id === undefined ? null : idOf(mapping.wake_task_id, scope, meter, "wake_task_id", issues);
+    mapping.wake_task_id === undefined
+      ? null
+      : idOf(mapping.wake_task_id, scope, meter, "wake_task_id", issues);
   if (run === null || batch === null) return null;
 
   const untrusted_fields = objective.includes("{{") ? ["objective"] : [];
   const source_metadata = { ...source, run_key, trust: UNTRUSTED, untrusted_fields };
   const draft = runDraft(run, "hook-", source_metadata);
-  if (!draft.ok) issues.push({ field: "run", rule: draft.refusal.code.toLowerCase(), message: draft.refusal.error });
+  if (!draft.ok)
+    issues.push({ field: "run", rule: draft.refusal.code.toLowerCase(), message: draft.refusal.error });
   const on_existing = mapping.on_existing ?? "append_event";
   return { run_key, on_existing, run, source_metadata, event, tasks: batch.tasks, wake_task_id };
 }

@@ -153,7 +153,12 @@ export const PRESETS: Readonly<Record<MappingPreset, Preset>> = {
     title: "Slack: a slash command",
     scheme: "slack",
     mapping: {
-      when: { and: [{ path: "command", matches: "/*" }, { path: "trigger_id", exists: true }] },
+      when: {
+        and: [
+          { path: "command", matches: "/*" },
+          { path: "trigger_id", exists: true },
+        ],
+      },
       run: {
         objective: "Carry out the Slack command {{ command | truncate(50) }}: {{ text | truncate(500) }}",
         run_type: "slack_command",
@@ -220,12 +225,17 @@ export const PRESETS: Readonly<Record<MappingPreset, Preset>> = {
     title: "Linear: an issue is made or changes",
     scheme: "linear",
     mapping: {
-      when: { and: [{ path: "type", eq: "Issue" }, { path: "action", in: ["create", "update"] }] },
+      when: {
+        and: [
+          { path: "type", eq: "Issue" },
+          { path: "action", in: ["create", "update"] },
+        ],
+      },
       run_key: "linear/{{ data.id }}",
       on_existing: "append_event",
       run: {
         objective:
-          "Work on Linear issue {{ data.identifier | default(\"\") | truncate(40) }}: {{ data.title | truncate(200) }}",
+          'Work on Linear issue {{ data.identifier | default("") | truncate(40) }}: {{ data.title | truncate(200) }}',
         run_type: "linear_issue",
         source_client: "linear",
       },

@@ -14,6 +14,6 @@ export function readMapping(
     const message = `there is no preset of that name, only ${MAPPING_PRESETS.join(", ")}`;
     return { ok: false, issues: [{ field, rule: "one_of", message }] };
   }
-  const read = readShape(mappingSchema() as unknown as Parameters<typeof readShape>[0], value, field);
-  return read.ok ? { ok: true, mapping: read.value as Mapping } : { ok: false, issues: read.issues };
+  const read = readShape(mappingSchema(), value, field);
+  return read.ok ? { ok: true, mapping: read.value } : { ok: false, issues: read.issues };
 }

@@ -43,7 +43,8 @@ export function renderText(
     if (value === undefined) missing.push(nameOf(part));
     const filled = asText(value, meter);
     meter.output(filled);
-    rendered += options.marked && typeof value !== "number" && typeof value !== "boolean" ? mark(filled) : filled;
+    rendered +=
+      options.marked && typeof value !== "number" && typeof value !== "boolean" ? mark(filled) : filled;
   }
   // Half a surrogate pair is no text; the doors refuse it.
   return { text: rendered.toWellFormed(), missing };
