@@ -14,6 +14,7 @@ export default defineConfig({
             miniflare: {
               bindings: {
                 BATON_TOKEN: "test-token",
+                REQUEST_LOG: "none",
                 BATON_KEYS: "keys-of-the-tests-0123456789-abcdef",
                 TEST_MIGRATIONS: await readD1Migrations("./migrations"),
               },

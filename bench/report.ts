@@ -1,4 +1,5 @@
 import { cpus, totalmem } from "node:os";
+import { LOCAL_VARS } from "../scripts/local-vars.ts";
 import { type Figure, judge, type Measure, type Report, type Unit } from "./measure.ts";
 
 /** What one measure of a bench run gave: a report, or why there is none. */
@@ -51,6 +52,7 @@ export function toJson(outcomes: readonly Outcome[], setting: { rounds: number; 
   const content = {
     measured_at: new Date().toISOString(),
     machine,
+    request_log: LOCAL_VARS.REQUEST_LOG,
     rounds: setting.rounds,
     round_ms: setting.roundMs,
     misses: missCount(outcomes),

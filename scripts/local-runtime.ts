@@ -1,6 +1,7 @@
 import { join, resolve } from "node:path";
 import type { Miniflare } from "miniflare";
 import { bundleWorker } from "./bundle.ts";
+import { LOCAL_VARS } from "./local-vars.ts";
 import { applyMigrations, readMigrations } from "./migrations.ts";
 import { loadKeys, loadToken } from "./secrets.ts";
 import { serveWorker, type WorkerDefinition } from "./serve-worker.ts";
@@ -41,6 +42,8 @@ export async function startLocalRuntime(options: {
   token?: string;
   /** The secret BATON_KEYS. When absent, a random one is made and kept in the state directory. */
   keys?: string;
+  /** Variables of the Worker, in place of those of wrangler.toml and of the local start's own. */
+  vars?: Record<string, string>;
   /** The module to serve, from the project's directory, in place of the one that wrangler.toml names. */
   main?: string;
 }): Promise<LocalRuntime> {
@@ -58,7 +61,11 @@ export async function startLocalRuntime(options: {
         token: await loadToken(stateDir, options.token),
         keys: await loadKeys(stateDir, options.keys),
       };
-      return workerDefinition(config, code, secrets);
+      return workerDefinition(
+        { ...config, vars: { ...config.vars, ...LOCAL_VARS, ...options.vars } },
+        code,
+        secrets,
+      );
     },
   });
   try {

@@ -6,7 +6,8 @@ import { reasonOf, StartError } from "./start-error.ts";
 
 /**
  * `npm start`: serves Baton on this machine until Ctrl-C. Environment: PORT (default 8787, 0 takes a free one),
- * STATE_DIR (default .baton), BATON_TOKEN and BATON_KEYS (default: random ones, kept in STATE_DIR).
+ * STATE_DIR (default .baton), BATON_TOKEN and BATON_KEYS (default: random ones, kept in STATE_DIR), and the Worker's
+ * variables CORS_ORIGINS and REQUEST_LOG (src/env.ts; here `problems` is the default).
  */
 async function start(): Promise<void> {
   let runtime: LocalRuntime | undefined;
@@ -27,6 +28,7 @@ async function start(): Promise<void> {
     stateDir,
     ...(token !== undefined && { token }),
     ...(keys !== undefined && { keys }),
+    vars: variables("CORS_ORIGINS", "REQUEST_LOG"),
   });
   const { url, token: accepted, runCron } = runtime;
   everyMinute((scheduledAtMs) =>
@@ -49,6 +51,16 @@ async function start(): Promise<void> {
 /** A variable's value; an empty one counts as not set. */
 function fromEnvironment(name: string): string | undefined {
   return process.env[name] || undefined;
+}
+
+/** Those of these variables that are set. */
+function variables(...names: string[]): Record<string, string> {
+  const set: Record<string, string> = {};
+  for (const name of names) {
+    const value = fromEnvironment(name);
+    if (value !== undefined) set[name] = value;
+  }
+  return set;
 }
 
 function parsePort(text: string): number {

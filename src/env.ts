@@ -18,6 +18,10 @@ export interface Env {
    * separated by blanks, the newest first. BATON_TOKEN when absent (identity/keyring.ts).
    */
   BATON_KEYS?: string;
+  /** Which browser pages may read answers: `*`, the default, or origins separated by blanks or commas (http/cors.ts). */
+  CORS_ORIGINS?: string;
+  /** Which requests leave a line in the log: `all`, the default, `problems` or `none` (http/request-log.ts). */
+  REQUEST_LOG?: string;
   /** Rates of requests (http/rate.ts, RATES in protocol/limits.ts). Without a binding its rate is not limited. */
   TOKEN_RATE?: RateLimit;
   TENANT_RATE?: RateLimit;

@@ -3,21 +3,22 @@ import type { Principal } from "../identity/principal.ts";
 import { hasScope } from "../identity/scopes.ts";
 import { authenticate } from "./authenticate.ts";
 import { Call, type Door } from "./call.ts";
+import { corsHeaders, preflightHeaders } from "./cors.ts";
+import { frontPage } from "./front-page.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
 import { limitPrincipal, limitRate, networkOf } from "./rate.ts";
+import { logRequest, type RequestFacts } from "./request-log.ts";
 import { describeProblem, health } from "./resources/system.ts";
 import { findRoute, refuseMethod } from "./router.ts";
+import { safeHeaders } from "./safe-headers.ts";
 import { pathOf, targetOf } from "./target.ts";
 
 /** One request, with what every answer to it needs. */
-interface Incoming {
+interface Incoming extends RequestFacts {
   request: Request;
-  /** HEAD is answered like GET. */
-  method: string;
   /** Percent-encoded, as it came. */
   path: string;
-  id: string;
 }
 
 /**
@@ -28,26 +29,32 @@ export async function serve(request: Request, env: Env, context: ExecutionContex
   const isHead = request.method === "HEAD";
   const incoming: Incoming = {
     request,
+    // HEAD is answered like GET.
     method: isHead ? "GET" : request.method,
     // Parsing the whole URL would cost each request more than finding its route.
     path: pathOf(targetOf(request.url)),
     id: crypto.randomUUID(),
+    startedAtMs: Date.now(),
+    principal: null,
+    route: null,
+    ids: {},
+    code: null,
   };
-  const { status, headers, body, webSocket } = await answer(incoming, env, context).catch((error: unknown) =>
-    refusal(error, incoming),
-  );
+  const answered = await answer(incoming, env, context).catch((error: unknown) => refusal(error, incoming));
+  const { status, headers, body, webSocket } = answered;
   if (isHead && body instanceof ReadableStream) await body.cancel();
-  return new Response(isHead ? null : body, {
+  const response = new Response(isHead ? null : body, {
     status,
     headers: {
+      ...safeHeaders(request.url),
       ...headers,
-      // Any origin, method and header, as the contract has it (02 §1.4).
-      "access-control-allow-origin": "*",
-      "access-control-expose-headers": "*",
+      ...corsHeaders(env, request),
       "x-request-id": incoming.id,
     },
     ...(webSocket !== undefined && { webSocket }),
   });
+  logRequest(env, incoming, answered);
+  return response;
 }
 
 /** Where the deployment is, as the client calls it; nothing when it calls it by no name a URL can have. */
@@ -56,18 +63,18 @@ function originOf(url: string): string {
 }
 
 /** Preflight and public pages, then credential, route, scope, handler. */
-async function answer(
-  { request, method, path }: Incoming,
-  env: Env,
-  context: ExecutionContext,
-): Promise<HttpAnswer> {
-  if (method === "OPTIONS") return preflight(request);
-  const page = publicPage(path);
+async function answer(incoming: Incoming, env: Env, context: ExecutionContext): Promise<HttpAnswer> {
+  const { request, method, path } = incoming;
+  if (method === "OPTIONS") return { status: 204, headers: preflightHeaders(env, request), body: null };
+  const page = publicPage(path, env, request);
   if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
 
   const principal = await identify(request, env);
+  incoming.principal = principal;
   const { route, ids } = findRoute(method, path);
+  incoming.route = route;
+  incoming.ids = ids;
   if (!hasScope(principal.scopes, route.needs)) {
     throw new RequestRefused({
       code: "SCOPE_INSUFFICIENT",
@@ -97,33 +104,24 @@ async function identify(request: Request, env: Env): Promise<Principal> {
   return principal;
 }
 
-/** Pages that need no credential; null for any other path. */
-function publicPage(path: string): HttpAnswer | null {
+/** Pages that need no credential; null for any other path. Without its secret, a deployment has but two. */
+function publicPage(path: string, env: Env, request: Request): HttpAnswer | null {
   if (path === "/global/health") return health();
+  if (path === "/") return frontPage(env, originOf(request.url));
   const code = /^\/problems\/([A-Z_]+)$/.exec(path)?.[1];
-  return code === undefined ? null : describeProblem(code);
-}
-
-function preflight(request: Request): HttpAnswer {
-  return {
-    status: 204,
-    headers: {
-      "access-control-allow-methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-      "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? "*",
-      "access-control-max-age": "86400",
-    },
-    body: null,
-  };
+  return code === undefined || !env.BATON_TOKEN ? null : describeProblem(code);
 }
 
 /** What to tell the caller about an error: refusals as they are, faults as nothing but an id to ask about. */
 function refusal(error: unknown, incoming: Incoming): HttpAnswer {
   if (error instanceof RequestRefused) {
+    incoming.code = error.problem.code;
     const answer = problemAnswer(error.problem, incoming);
     return { ...answer, headers: { ...answer.headers, ...error.headers } };
   }
   const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
   console.error(JSON.stringify({ event: "request_failed", request_id: incoming.id, fault }));
+  incoming.code = "INTERNAL";
   return problemAnswer({ code: "INTERNAL", error: `internal error, request ${incoming.id}` }, incoming);
 }
 

@@ -23,7 +23,8 @@ export default async function setup(project: TestProject): Promise<(() => Promis
     return undefined;
   }
   const stateDir = await mkdtemp(join(tmpdir(), "baton-test-"));
-  const runtime = await startLocalRuntime({ port: 0, stateDir, token: "test-token" });
+  const vars = { REQUEST_LOG: "none" };
+  const runtime = await startLocalRuntime({ port: 0, stateDir, token: "test-token", vars });
   project.provide("baseUrl", runtime.url);
   project.provide("token", runtime.token);
   return async () => {
