@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { Artifact, Note, NoteList, PatchOp, Summaries } from "../protocol/blackboard.ts";
 import type { Issue } from "../protocol/issue.ts";
+import { lazy } from "../protocol/lazy.ts";
 import { optional, uint } from "../protocol/schema.ts";
 import { readShape } from "../protocol/shape.ts";
 
@@ -13,16 +14,15 @@ export type BoardEffect =
 
 export type ReadPatch = { ok: true; effect: BoardEffect } | { ok: false; issues: Issue[] };
 
-const optionalText = optional(z.string());
-
-const entry = {
-  id: z.string(),
-  ts_ms: uint,
-  step_id: optionalText,
-  source_event_id: optionalText,
-};
-const noteSchema = z.object({ ...entry, text: z.string() });
-const artifactSchema = z.object({ ...entry, path: z.string(), artifact_type: z.string() });
+const shapes = lazy(() => {
+  const optionalText = optional(z.string());
+  const entry = { id: z.string(), ts_ms: uint, step_id: optionalText, source_event_id: optionalText };
+  return {
+    note: z.object({ ...entry, text: z.string() }),
+    artifact: z.object({ ...entry, path: z.string(), artifact_type: z.string() }),
+    summary: z.string(),
+  };
+});
 
 /** Ops that only the task endpoints may cause (contract 05 §2.1). */
 export function isTaskOp(op: PatchOp): boolean {
@@ -42,7 +42,7 @@ export function readPatch(op: PatchOp, payload: unknown): ReadPatch {
     case "add_open_question":
       return readNote("open_questions", payload);
     case "add_artifact": {
-      const read = readShape(artifactSchema, payload, "payload");
+      const read = readShape(shapes().artifact, payload, "payload");
       if (!read.ok) return read;
       return { ok: true, effect: { kind: "add_artifact", artifact: withoutAbsent(read.value) } };
     }
@@ -58,13 +58,13 @@ export function readPatch(op: PatchOp, payload: unknown): ReadPatch {
 }
 
 function readNote(list: NoteList, payload: unknown): ReadPatch {
-  const read = readShape(noteSchema, payload, "payload");
+  const read = readShape(shapes().note, payload, "payload");
   if (!read.ok) return read;
   return { ok: true, effect: { kind: "add_note", list, note: withoutAbsent(read.value) } };
 }
 
 function readSummary(name: keyof Summaries, payload: unknown): ReadPatch {
-  const read = readShape(z.string(), payload, "payload");
+  const read = readShape(shapes().summary, payload, "payload");
   if (!read.ok) return read;
   return { ok: true, effect: { kind: "set_summary", name, text: read.value } };
 }

@@ -1,24 +1,26 @@
 import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import { lazy } from "../protocol/lazy.ts";
 import { optional } from "../protocol/schema.ts";
 import { fitting } from "../protocol/shape.ts";
 import { type Counts, counted, countedTool, withTools } from "./counts.ts";
 
-const optionalText = optional(z.string());
-
-const recordSchema = z.object({
-  session_id: z.string(),
-  message_id: z.string(),
-  tool_call_id: optionalText,
-  tool: z.string(),
-  phase: z.enum(["invocation", "outcome"]),
-  status: z.enum(["started", "succeeded", "failed", "blocked"]),
-  /** Must be there, but may be null. */
-  args_summary: z.unknown(),
-  result_summary: optional(z.unknown()),
-  error: optionalText,
-  policy_decision_id: optionalText,
+const recordSchema = lazy(() => {
+  const optionalText = optional(z.string());
+  return z.object({
+    session_id: z.string(),
+    message_id: z.string(),
+    tool_call_id: optionalText,
+    tool: z.string(),
+    phase: z.enum(["invocation", "outcome"]),
+    status: z.enum(["started", "succeeded", "failed", "blocked"]),
+    /** Must be there, but may be null. */
+    args_summary: z.unknown(),
+    result_summary: optional(z.unknown()),
+    error: optionalText,
+    policy_decision_id: optionalText,
+  });
 });
 
 /** What a tool did, as the producer of the run's events tells it (contract 06 §4, 02 §9.1). */
@@ -38,7 +40,7 @@ export interface LedgerRecord {
 /** The ledger record of an event; null when it is none or does not parse. Type names are matched exactly (06 §4). */
 export function ledgerRecordOf(event: EventRecord): LedgerRecord | null {
   if (event.type !== "tool_effect_recorded") return null;
-  const record = fitting(recordSchema, payloadMember(event, "record"));
+  const record = fitting(recordSchema(), payloadMember(event, "record"));
   return record === null ? null : (withoutAbsent(record) as LedgerRecord);
 }
 

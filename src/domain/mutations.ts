@@ -1,57 +1,63 @@
 import * as z from "zod/mini";
 import { withoutAbsent } from "../protocol/absent.ts";
 import type { EventRecord } from "../protocol/event.ts";
+import { lazy } from "../protocol/lazy.ts";
 import { optional, uint } from "../protocol/schema.ts";
 import { fitting } from "../protocol/shape.ts";
 import { type Counts, counted, countedTool } from "./counts.ts";
 import { payloadMember } from "./ledger.ts";
 
-const optionalText = optional(z.string());
-const optionalUint = optional(uint);
+/** A record as a client may report it, and as the engine stores it. */
+const records = lazy(() => {
+  const optionalText = optional(z.string());
+  const optionalUint = optional(uint);
 
-/** What a producer may say about the prior content of a file (contract 06 §5). */
-const reportedSnapshot = z.object({
-  status: z.enum(["inline_text", "not_needed", "too_large", "binary"]),
-  content: optionalText,
-  byte_count: optionalUint,
-});
-
-/** What the engine itself says when the prior content lies in the run's artifact space. */
-const storedSnapshot = z.object({
-  status: z.literal("stored"),
-  sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
-  byte_count: uint,
-  content_type: z.string(),
-  version: uint,
-});
-
-const recordWith = <Snapshot extends z.core.$ZodType>(rollback_snapshot: Snapshot) =>
-  z.object({
-    session_id: z.string(),
-    message_id: z.string(),
-    tool_call_id: optionalText,
-    tool: z.string(),
-    outcome: z.enum(["succeeded", "failed", "blocked"]),
-    file_count: uint,
-    changed_file_count: uint,
-    workspace_root: optionalText,
-    effective_cwd: optionalText,
-    files: z.array(
-      z.object({
-        path: z.string(),
-        resolved_path: z.string(),
-        existed_before: z.boolean(),
-        existed_after: z.boolean(),
-        changed: z.boolean(),
-        before_hash: optionalText,
-        after_hash: optionalText,
-        rollback_snapshot,
-      }),
-    ),
+  /** What a producer may say about the prior content of a file (contract 06 §5). */
+  const reportedSnapshot = z.object({
+    status: z.enum(["inline_text", "not_needed", "too_large", "binary"]),
+    content: optionalText,
+    byte_count: optionalUint,
   });
 
-const reportedRecord = recordWith(reportedSnapshot);
-const engineRecord = recordWith(z.union([storedSnapshot, reportedSnapshot]));
+  /** What the engine itself says when the prior content lies in the run's artifact space. */
+  const storedSnapshot = z.object({
+    status: z.literal("stored"),
+    sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+    byte_count: uint,
+    content_type: z.string(),
+    version: uint,
+  });
+
+  const recordWith = <Snapshot extends z.core.$ZodType>(rollback_snapshot: Snapshot) =>
+    z.object({
+      session_id: z.string(),
+      message_id: z.string(),
+      tool_call_id: optionalText,
+      tool: z.string(),
+      outcome: z.enum(["succeeded", "failed", "blocked"]),
+      file_count: uint,
+      changed_file_count: uint,
+      workspace_root: optionalText,
+      effective_cwd: optionalText,
+      files: z.array(
+        z.object({
+          path: z.string(),
+          resolved_path: z.string(),
+          existed_before: z.boolean(),
+          existed_after: z.boolean(),
+          changed: z.boolean(),
+          before_hash: optionalText,
+          after_hash: optionalText,
+          rollback_snapshot,
+        }),
+      ),
+    });
+
+  return {
+    reported: recordWith(reportedSnapshot),
+    stored: recordWith(z.union([storedSnapshot, reportedSnapshot])),
+  };
+});
 
 export type RollbackSnapshot =
   | { status: "inline_text" | "not_needed" | "too_large" | "binary"; content?: string; byte_count?: number }
@@ -92,7 +98,7 @@ export interface MutationRecord {
  */
 export function mutationRecordOf(event: EventRecord): MutationRecord | null {
   if (event.type !== "mutation_checkpoint_recorded") return null;
-  const schema = event.origin === "client" ? reportedRecord : engineRecord;
+  const schema = event.origin === "client" ? records().reported : records().stored;
   const record = fitting(schema, payloadMember(event, "record"));
   if (record === null) return null;
   const files = record.files.map((file) => ({

@@ -35,9 +35,6 @@ const MAX_U32 = 2 ** 32 - 1;
 const MAX_ATTEMPT_PUT = MAX_U32 - 1_000_000;
 const MAX_TASK_REV_PUT = Number.MAX_SAFE_INTEGER - 2 ** 40;
 
-const u32 = uint.check(z.maximum(MAX_U32));
-const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
-
 /** Checks a length; what is over the limit is a crossed limit of the engine, not a wrong shape. */
 const lengthUpTo =
   (limit: number, unit: string) =>
@@ -55,26 +52,6 @@ const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "characters")
 /** A list of at most so many elements; a longer one is refused before its elements are looked at. */
 const listOf = <T extends z.core.$ZodType>(element: T, limit: number) =>
   z.pipe(z.array(z.unknown()).check(lengthUpTo(limit, "elements")), z.array(element));
-const label = upTo(MAX_LABEL_LENGTH);
-const path = upTo(MAX_PATH_LENGTH);
-const optionalLabel = optional(label);
-const optionalText = optional(z.string());
-const optionalError = optional(upTo(MAX_ERROR_LENGTH));
-const runStatus = z.enum(RUN_STATUSES);
-const workStatus = z.enum(WORK_STATUSES);
-
-/** Client-chosen idempotency key; a blank one counts as absent (contract 07 D45). */
-const commandId = mapped(
-  z.nullish(
-    z.string().check(
-      z.refine((id) => id.length <= MAX_IDEMPOTENCY_KEY_LENGTH, {
-        message: `must be at most ${MAX_IDEMPOTENCY_KEY_LENGTH} characters`,
-        params: { rule: ID_RULE, limit: MAX_IDEMPOTENCY_KEY_LENGTH },
-      }),
-    ),
-  ),
-  (id) => (id == null || id.trim() === "" ? undefined : id),
-);
 
 /** An id, trimmed, because it is stored trimmed. */
 const trimmedId = (mayBeBlank: boolean) =>
@@ -84,16 +61,6 @@ const trimmedId = (mayBeBlank: boolean) =>
     const params = { rule: ID_RULE, ...(issue.limit !== undefined && { limit: issue.limit }) };
     context.issues.push({ code: "custom", input: context.value, message: ID_MESSAGE, params });
   });
-const id = trimmedId(false);
-const idOrBlank = trimmedId(true);
-
-/** A checkpoint's name stands in a path like an id, beside seqs, ids of checkpoints and words of routes. */
-const checkpointName = id.check(
-  z.refine((name) => !/^(?:[0-9]+|cp-.*|latest|mutations)$/.test(name), {
-    message: "must not be a number, begin with cp-, or be latest or mutations",
-    params: { rule: "checkpoint_name" },
-  }),
-);
 
 /** Either spelling of a field, not both (contract 02 §1.3). */
 function eitherOf<T>(
@@ -114,18 +81,14 @@ function eitherOf<T>(
 type ObjectMaker = typeof z.object;
 
 /** A path of the artifact space. */
-export const artifactPath = z.string().check((context) => {
-  const issue = issueForArtifactPath("path", context.value);
-  if (issue === null) return;
-  const { rule, limit, actual } = issue;
-  const params = { rule, ...(limit !== undefined && { limit }), ...(actual !== undefined && { actual }) };
-  context.issues.push({ code: "custom", input: context.value, message: issue.message, params });
-});
-
-/** SHA-256 in hex. */
-const sha256 = mapped(
-  z.string().check(z.regex(/^[0-9a-fA-F]{64}$/, { message: "must be 64 hex digits" })),
-  (hex) => hex.toLowerCase(),
+export const artifactPath = lazy(() =>
+  z.string().check((context) => {
+    const issue = issueForArtifactPath("path", context.value);
+    if (issue === null) return;
+    const { rule, limit, actual } = issue;
+    const params = { rule, ...(limit !== undefined && { limit }), ...(actual !== undefined && { actual }) };
+    context.issues.push({ code: "custom", input: context.value, message: issue.message, params });
+  }),
 );
 
 interface BodyOptions {
@@ -135,8 +98,48 @@ interface BodyOptions {
 }
 
 function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: BodyOptions) {
+  const u32 = uint.check(z.maximum(MAX_U32));
+  const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
+  const label = upTo(MAX_LABEL_LENGTH);
+  const path = upTo(MAX_PATH_LENGTH);
+  const optionalLabel = optional(label);
+  const optionalText = optional(z.string());
+  const optionalError = optional(upTo(MAX_ERROR_LENGTH));
+  const runStatus = z.enum(RUN_STATUSES);
+  const workStatus = z.enum(WORK_STATUSES);
+
+  /** Client-chosen idempotency key; a blank one counts as absent (contract 07 D45). */
+  const commandId = mapped(
+    z.nullish(
+      z.string().check(
+        z.refine((id) => id.length <= MAX_IDEMPOTENCY_KEY_LENGTH, {
+          message: `must be at most ${MAX_IDEMPOTENCY_KEY_LENGTH} characters`,
+          params: { rule: ID_RULE, limit: MAX_IDEMPOTENCY_KEY_LENGTH },
+        }),
+      ),
+    ),
+    (id) => (id == null || id.trim() === "" ? undefined : id),
+  );
+
+  const id = trimmedId(false);
+  const idOrBlank = trimmedId(true);
+
+  /** A checkpoint's name stands in a path like an id, beside seqs, ids of checkpoints and words of routes. */
+  const checkpointName = id.check(
+    z.refine((name) => !/^(?:[0-9]+|cp-.*|latest|mutations)$/.test(name), {
+      message: "must not be a number, begin with cp-, or be latest or mutations",
+      params: { rule: "checkpoint_name" },
+    }),
+  );
+
+  /** SHA-256 in hex. */
+  const sha256 = mapped(
+    z.string().check(z.regex(/^[0-9a-fA-F]{64}$/, { message: "must be 64 hex digits" })),
+    (hex) => hex.toLowerCase(),
+  );
+
   const payloadArtifact = payloadArtifacts
-    ? optional(object({ path: artifactPath, version: optional(uint) }))
+    ? optional(object({ path: artifactPath(), version: optional(uint) }))
     : mapped(z.optional(z.unknown()), () => undefined);
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
@@ -365,7 +368,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
 
     /** Contract 05 §6. The content may be any JSON, but must be there. */
     appendArtifact: object({
-      path: optional(artifactPath),
+      path: optional(artifactPath()),
       artifact_type: label,
       content: z
         .unknown()
@@ -380,7 +383,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     }),
 
     startUpload: object({
-      path: artifactPath,
+      path: artifactPath(),
       artifact_type: optionalLabel,
       content_type: optionalLabel,
       sha256: optional(sha256),

@@ -111,7 +111,7 @@ export const exportShapes = lazy(() => {
   const note = z.looseObject({ id: z.string(), ts_ms: uint, text: z.string() });
 
   const fileChange = z.looseObject({
-    path: artifactPath,
+    path: artifactPath(),
     sha256: z.nullable(sha256),
     bytes: uint,
     content_type: z.string(),

@@ -1,7 +1,9 @@
 import * as z from "zod/mini";
+import { lazy } from "./lazy.ts";
 import { uint } from "./schema.ts";
 
-const duration = z.nullable(uint);
-
 /** The body of `PUT /v1/retention`: how long ended runs are kept, in milliseconds; null for ever. Both must be said. */
-export const retentionBody = z.strictObject({ archive_after_ms: duration, delete_after_ms: duration });
+export const retentionBody = lazy(() => {
+  const duration = z.nullable(uint);
+  return z.strictObject({ archive_after_ms: duration, delete_after_ms: duration });
+});

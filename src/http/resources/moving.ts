@@ -88,7 +88,7 @@ export async function getRetention(call: Call): Promise<HttpAnswer> {
 
 /** `PUT /v1/retention`: replaces what was said before; cron goes by it from its next tick on. */
 export async function putRetention(call: Call): Promise<HttpAnswer> {
-  const retention = await readBody(call.request, retentionBody, { mayBeEmpty: false });
+  const retention = await readBody(call.request, retentionBody(), { mayBeEmpty: false });
   if (retention.archive_after_ms !== null && call.env.ARTIFACTS === undefined) {
     throw new RequestRefused(archiveMissing);
   }
