@@ -116,7 +116,7 @@ export class Uploads {
       if (!received.ok) return received;
       const { content, written } = received.value;
       const stored = { part, etag: written.etag, ...content };
-      await putPart(this.#db, uploadId, stored);
+      await putPart(this.#db, found.upload, stored);
       return { ok: true, value: stored };
     } catch (error) {
       // Completed or given up meanwhile.

@@ -69,14 +69,19 @@ export async function removePart(db: D1Database, uploadId: string, part: number)
   await db.prepare("DELETE FROM upload_parts WHERE upload_id = ? AND part = ?").bind(uploadId, part).run();
 }
 
-export async function putPart(db: D1Database, uploadId: string, part: UploadPart): Promise<void> {
+/** Notes a part that has arrived, and for which tenant, whose usage it counts to. */
+export async function putPart(
+  db: D1Database,
+  { tenant, upload_id }: Pick<UploadId, "tenant" | "upload_id">,
+  part: UploadPart,
+): Promise<void> {
   await db
     .prepare(
-      `INSERT INTO upload_parts (upload_id, part, etag, sha256, bytes) VALUES (?, ?, ?, ?, ?)
+      `INSERT INTO upload_parts (upload_id, part, etag, sha256, bytes, tenant) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT (upload_id, part) DO UPDATE SET
          etag = excluded.etag, sha256 = excluded.sha256, bytes = excluded.bytes`,
     )
-    .bind(uploadId, part.part, part.etag, part.sha256, part.bytes)
+    .bind(upload_id, part.part, part.etag, part.sha256, part.bytes, tenant)
     .run();
 }
 

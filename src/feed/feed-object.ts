@@ -7,6 +7,7 @@ import { Sql } from "../run/storage/sql.ts";
 import { joined, newerThan, packStretches, type Stretch, unpackStretches } from "../run/stretch.ts";
 import { type FeedPlace, type FeedRow, Journal } from "./journal.ts";
 import { askEach, type Present, rollCall } from "./roll-call.ts";
+import { Seats } from "./seats.ts";
 
 /** One message to the followers holds about so much, in UTF-16 units. */
 const MAX_MESSAGE_LENGTH = 1024 * 1024;
@@ -30,6 +31,7 @@ export class FeedObject extends DurableObject<Env> {
   readonly #sql: Sql;
   readonly #scope: FeedScope;
   readonly #followers: Followers;
+  readonly #seats: Seats;
   #openJournal: Journal | null = null;
   #queue: Arrival[] = [];
   #isLeading = false;
@@ -49,14 +51,19 @@ export class FeedObject extends DurableObject<Env> {
     this.#sql = new Sql(ctx.storage);
     this.#scope = feedScope(ctx.id.name ?? "");
     this.#followers = new Followers(ctx);
+    this.#seats = new Seats(ctx);
   }
 
   /**
    * Follows the feed over a WebSocket. It is told the rows of the journal as they are added, with their commits
    * (run/stretch.ts), and now and then where the journal is (`FeedPlace`), for the first time when the journal is
    * complete. Nothing is read from the socket.
+   *
+   * Or takes a seat of the tenant's streams (seats.ts): `/seat?limit=`.
    */
-  override async fetch(): Promise<Response> {
+  override async fetch(request: Request): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url);
+    if (pathname === "/seat") return this.#seats.take(Number(searchParams.get("limit")));
     // From now on pushes are taken; what the roll call finds and what they bring is all before the place that is told.
     this.#opening += 1;
     try {
@@ -67,6 +74,11 @@ export class FeedObject extends DurableObject<Env> {
     const { socket, response } = this.#followers.accept();
     socket.send(JSON.stringify(this.#journal().place()));
     return response;
+  }
+
+  /** Streams of the tenant's tokens that are open. */
+  async seatsTaken(): Promise<number> {
+    return this.#seats.count();
   }
 
   /** See FeedInbox of run/feed-link.ts. */

@@ -1,4 +1,5 @@
 import type { ArtifactProblem } from "../artifacts/problems.ts";
+import type { QuotaExceeded } from "../directory/quotas.ts";
 import { type Refusal, runNotFound } from "../domain/refusals.ts";
 import type { Scope } from "../identity/scopes.ts";
 import { CODES } from "../protocol/codes.ts";
@@ -15,6 +16,8 @@ export type Problem =
   | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
   | { code: "SCOPE_INSUFFICIENT"; error: string; needs: Scope; scopes: Scope[] }
+  | { code: "ROOT_REQUIRED"; error: string }
+  | QuotaExceeded
   | { code: "RATE_LIMITED"; error: string; limit_name: string; limit: number; retry_after_ms: number }
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }

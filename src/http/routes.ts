@@ -48,6 +48,7 @@ import {
   putRetention,
   restore,
 } from "./resources/moving.ts";
+import { getQuotas, putQuotas } from "./resources/quotas.ts";
 import { importReference } from "./resources/reference.ts";
 import { executeRollback, recordMutation } from "./resources/rollback.ts";
 import {
@@ -143,6 +144,8 @@ export const ROUTES: readonly Route[] = [
   { method: "PUT", path: "/v1/retention", door: "native", needs: "operator", handle: putRetention },
   { method: "GET", path: "/v1/mappings/presets", door: "native", needs: "viewer", handle: listPresets },
   { method: "POST", path: "/v1/mappings/test", door: "native", needs: "viewer", handle: testMapping },
+  { method: "GET", path: "/v1/quotas", door: "native", needs: "viewer", handle: getQuotas },
+  { method: "PUT", path: "/v1/quotas", door: "native", needs: "operator", handle: putQuotas },
   { method: "POST", path: "/v1/runs/import", door: "native", needs: "planner", handle: importRun },
   {
     method: "POST",

@@ -7,6 +7,7 @@ import { corsHeaders, preflightHeaders } from "./cors.ts";
 import { frontPage } from "./front-page.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
+import { requireQuota } from "./quota.ts";
 import { limitPrincipal, limitRate, networkOf } from "./rate.ts";
 import { logRequest, type RequestFacts } from "./request-log.ts";
 import { describeProblem, health } from "./resources/system.ts";
@@ -83,6 +84,7 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
       scopes: [...principal.scopes],
     });
   }
+  if (principal.kind !== "root") await requireQuota(env, principal, route, request);
   return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
 }
 

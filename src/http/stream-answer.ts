@@ -1,8 +1,12 @@
+import { quotaExceeded, readAllowance } from "../directory/quotas.ts";
+import { feedClient } from "../feed/feed-client.ts";
 import { type Batch, Pump } from "../streams/pump.ts";
 import { controlFrame } from "../streams/run-stream.ts";
+import { type Seat, takeSeat } from "../streams/seat.ts";
 import { type Sink, SseSink, WebSocketSink } from "../streams/sinks.ts";
 import type { Call } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
+import { RequestRefused } from "./problem.ts";
 
 /** What a stream's frames are named by: `type` in a run's stream, `kind` in one of many runs. */
 export type FrameName = "type" | "kind";
@@ -23,18 +27,24 @@ export async function streamAnswer<Source extends Closable>(
   batchesOf: (source: Source) => Promise<AsyncGenerator<Batch> | null>,
 ): Promise<HttpAnswer> {
   let pump: Pump | null = null;
-  const source = await open((length) => pump?.arrived(length));
+  const seat = await seatOf(call);
+  let source: Source | null = null;
   let batches: AsyncGenerator<Batch> | null = null;
+  const close = (): void => {
+    source?.close();
+    seat?.release();
+  };
   try {
+    source = await open((length) => pump?.arrived(length));
     batches = await batchesOf(source);
   } finally {
-    if (batches === null) source.close();
+    if (batches === null) close();
   }
   // Nothing is left, and a client that comes back by itself shall stop (HTML, server-sent events).
   if (batches === null) return { status: 204, headers: {}, body: null };
-  const { sink, answer } = sinkFor(call, frameName, () => source.close());
+  const { sink, answer } = sinkFor(call, frameName, close);
   if (call.request.method === "HEAD") {
-    source.close();
+    close();
     return answer;
   }
   pump = new Pump(sink, ({ id, resume }) =>
@@ -51,8 +61,18 @@ export async function streamAnswer<Source extends Closable>(
       };
       sink.end([call.door === "native" ? gap : { data: "", comment: `gap ${gap.data}` }], false);
     })
-    .finally(() => source.close());
+    .finally(close);
   return answer;
+}
+
+/** The root credential needs no seat. @throws RequestRefused `QUOTA_EXCEEDED` */
+async function seatOf(call: Call): Promise<Seat | null> {
+  if (call.principal.kind === "root") return null;
+  const { limits } = await readAllowance(call.env.DIRECTORY, call.tenantKey);
+  const feed = () => feedClient(call.env.FEEDS, { tenant: call.tenantKey, workspace: null });
+  const seat = await takeSeat(feed, limits.streams);
+  if (typeof seat === "number") throw new RequestRefused(quotaExceeded("streams", limits.streams, seat));
+  return seat;
 }
 
 function sinkFor(call: Call, frameName: FrameName, onLeft: () => void): { sink: Sink; answer: HttpAnswer } {

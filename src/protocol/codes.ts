@@ -27,6 +27,12 @@ export const CODES = {
     "Credential may not do this",
     "Use a credential with the scope that `needs` names, or have an operator mint one.",
   ),
+  ROOT_REQUIRED: info(403, "Root credential required", "Ask whoever holds BATON_TOKEN."),
+  QUOTA_EXCEEDED: info(
+    403,
+    "Quota used up",
+    "Delete what is no longer needed, close streams, or have the holder of the root credential raise `quota`.",
+  ),
   RATE_LIMITED: info(429, "Too many requests", "Wait for `Retry-After`, then go on more slowly.", true),
   ROUTE_NOT_FOUND: info(404, "No such path", "See docs/http-api.md for the routes."),
   METHOD_NOT_ALLOWED: info(405, "Method not allowed", "Use a method of the `Allow` header."),

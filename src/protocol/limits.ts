@@ -150,6 +150,16 @@ export const MAX_OPEN_UPLOADS_PER_RUN = 100;
 /** What an upload left behind is collected once it is so old, and what a commit that failed had asked to hold. */
 export const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
 
+/** What a tenant may have at once, where nothing else is said for it (`PUT /v1/quotas`). */
+export const DEFAULT_QUOTAS = {
+  /** The directory is one database of 10 GB, and a run takes about 2 KB of it with its index rows. */
+  runs: 100_000,
+  /** 100 GiB in R2: what artifacts cost is mostly this. */
+  artifact_bytes: 100 * 1024 * 1024 * 1024,
+  /** A stream is a connection and a socket to its run's object; one object holds 32,768. */
+  streams: 1_000,
+};
+
 /**
  * Requests that the platform lets pass per key and location, in a period of 10 or 60 seconds. wrangler.toml says the same
  * to the platform, and a test holds the two equal. Each is far above what one of its kind needs at work.

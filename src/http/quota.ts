@@ -1,0 +1,52 @@
+import { type CountedQuota, exceeded, readAllowance } from "../directory/quotas.ts";
+import type { Env } from "../env.ts";
+import type { Principal } from "../identity/principal.ts";
+import { tenantKey } from "../identity/tenant.ts";
+import { declaredLength } from "./content-headers.ts";
+import { RequestRefused } from "./problem.ts";
+import type { Route } from "./routes.ts";
+
+/** How much of a quota a request takes: so much, or as much as its body is long. */
+type Taken = Readonly<Partial<Record<CountedQuota, number | "body">>>;
+
+/** What requests take of which quota, by method and path behind the door. What is not here takes nothing for good. */
+export const TAKEN: Readonly<Record<string, Taken>> = {
+  "POST /runs": { runs: 1 },
+  "POST /runs/:run_id/fork": { runs: 1 },
+  // Of an export, only the contents that it brings along are kept: whoever has room for one byte may try.
+  "POST /runs/import": { runs: 1, artifact_bytes: 1 },
+  "POST /runs/import/reference": { runs: 1, artifact_bytes: 1 },
+  "POST /runs/:run_id/artifacts": { artifact_bytes: "body" },
+  "PUT /runs/:run_id/artifacts/:path+": { artifact_bytes: "body" },
+  "POST /runs/:run_id/uploads": { artifact_bytes: 1 },
+  "PUT /runs/:run_id/uploads/:upload_id/parts/:part": { artifact_bytes: "body" },
+};
+
+/** A route without its door, as `TAKEN` has it. */
+export function takingKey({ method, path }: Pick<Route, "method" | "path">): string {
+  return `${method} ${path.replace(/^\/(?:context|v1)/, "")}`;
+}
+
+/**
+ * Refuses what would take a tenant over a quota, before anything of it is done. It costs one read. The root credential
+ * sets the quotas and is not held to them; what it makes counts.
+ *
+ * @throws RequestRefused `QUOTA_EXCEEDED`
+ */
+export async function requireQuota(
+  env: Env,
+  { kind, tenant }: Principal,
+  route: Route,
+  request: Request,
+): Promise<void> {
+  if (kind === "root") return;
+  const taken = TAKEN[takingKey(route)];
+  if (taken === undefined) return;
+  const allowance = await readAllowance(env.DIRECTORY, tenantKey(tenant));
+  for (const [quota, amount] of Object.entries(taken) as [CountedQuota, number | "body"][]) {
+    // A body of unknown length is let in as long as there is any room.
+    const more = amount === "body" ? (declaredLength(request) ?? 1) : amount;
+    const problem = exceeded(allowance, quota, more);
+    if (problem !== null) throw new RequestRefused(problem);
+  }
+}

@@ -1,0 +1,17 @@
+import * as z from "zod/mini";
+import { lazy } from "./lazy.ts";
+import { uint } from "./schema.ts";
+
+/** What a tenant may have only so much of at once. */
+export const QUOTAS = ["runs", "artifact_bytes", "streams"] as const;
+
+export type QuotaName = (typeof QUOTAS)[number];
+
+/** A tenant's own limits; null where the default holds. */
+export type Quotas = Record<QuotaName, number | null>;
+
+/** The body of `PUT /v1/quotas`. All three must be said; null for the default. */
+export const quotasBody = lazy(() => {
+  const limit = z.nullable(uint);
+  return z.strictObject({ runs: limit, artifact_bytes: limit, streams: limit });
+});

@@ -1,0 +1,325 @@
+import { createExecutionContext, evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { artifactStore } from "../../src/artifacts/store.ts";
+import { listAudit } from "../../src/directory/audit-events.ts";
+import { readAllowance, writeQuotas } from "../../src/directory/quotas.ts";
+import { putRun } from "../../src/directory/runs.ts";
+import { putPart, removeUpload } from "../../src/directory/uploads.ts";
+import { newRun } from "../../src/domain/run.ts";
+import { Call } from "../../src/http/call.ts";
+import type { HttpAnswer } from "../../src/http/http-answer.ts";
+import { RequestRefused } from "../../src/http/problem.ts";
+import { requireQuota, TAKEN, takingKey } from "../../src/http/quota.ts";
+import { findRoute } from "../../src/http/router.ts";
+import { ROUTES } from "../../src/http/routes.ts";
+import { type Principal, rootPrincipal } from "../../src/identity/principal.ts";
+import { feedObjectName, LOCAL_TENANT, tenantKey } from "../../src/identity/tenant.ts";
+import { DEFAULT_QUOTAS } from "../../src/protocol/limits.ts";
+import type { Quotas } from "../../src/protocol/quotas.ts";
+import { NO_TASKS } from "../../src/run/storage/tasks.ts";
+import { draftOf, eventually } from "../run/support/test-run.ts";
+
+const db = env.DIRECTORY;
+const NONE: Quotas = { runs: null, artifact_bytes: null, streams: null };
+
+/** The holder of a token of a tenant that no other test uses, and its root. */
+function newTenant(): { key: string; token: Principal; root: Principal } {
+  const root = rootPrincipal({ ...LOCAL_TENANT, workspace_id: crypto.randomUUID() });
+  const token: Principal = { ...root, kind: "token", token_id: "tok_test" };
+  return { key: tenantKey(root.tenant), token, root };
+}
+
+/** Asks as someone; rejects with the refusal. */
+async function ask(
+  principal: Principal,
+  method: string,
+  path: string,
+  body?: string | object,
+): Promise<HttpAnswer> {
+  const text = typeof body === "object" ? JSON.stringify(body) : body;
+  const request = new Request(`https://baton.example${path}`, {
+    method,
+    ...(text !== undefined && {
+      body: text,
+      headers: { "content-type": "application/json", "content-length": String(text.length) },
+    }),
+  });
+  const { route, ids } = findRoute(method, path.split("?")[0] ?? "");
+  await requireQuota(env, principal, route, request);
+  const context = createExecutionContext();
+  return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
+}
+
+async function jsonOf({ body }: HttpAnswer): Promise<Record<string, unknown>> {
+  return (await new Response(body).json()) as Record<string, unknown>;
+}
+
+/** What a request is refused with. */
+async function refusalOf(asking: Promise<HttpAnswer>): Promise<object> {
+  const refused = await asking.then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (refused instanceof RequestRefused) return refused.problem;
+  throw refused ?? new Error("it was not refused");
+}
+
+const newRunOf = (run_id: string) => ({ run_id, objective: "Count me" });
+
+describe("quotas: what is counted", () => {
+  /** What happens to the tables that are counted. Numbers are names of runs and contents, or bytes. */
+  type Step =
+    | { do: "put run" | "drop run" | "drop blob" | "drop upload"; id: number }
+    | { do: "put blob"; id: number; bytes: number }
+    | { do: "put part"; id: number; part: number; bytes: number };
+  const id = fc.nat({ max: 3 });
+  const bytes = fc.nat({ max: 1_000 });
+  const anyStep = fc.oneof(
+    fc.record({ do: fc.constantFrom("put run", "drop run", "drop blob", "drop upload"), id }),
+    fc.record({ do: fc.constant("put blob"), id, bytes }),
+    fc.record({ do: fc.constant("put part"), id, part: fc.integer({ min: 1, max: 2 }), bytes }),
+  ) as fc.Arbitrary<Step>;
+
+  async function take(tenant: string, step: Step): Promise<void> {
+    const name = `${tenant}-${step.id}`;
+    switch (step.do) {
+      case "put run":
+        return putRun(db, {
+          tenant,
+          run: newRun(draftOf(name), LOCAL_TENANT, 1),
+          taskCounts: NO_TASKS,
+          leaseDueAtMs: null,
+        });
+      case "drop run":
+        await db.prepare("DELETE FROM runs WHERE tenant = ? AND run_id = ?").bind(tenant, name).run();
+        return;
+      case "put blob":
+        await db
+          .prepare(
+            "INSERT INTO blobs (tenant, sha256, key, bytes) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+          )
+          .bind(tenant, name, name, step.bytes)
+          .run();
+        return;
+      case "drop blob":
+        await db.prepare("DELETE FROM blobs WHERE tenant = ? AND sha256 = ?").bind(tenant, name).run();
+        return;
+      case "put part":
+        return putPart(
+          db,
+          { tenant, upload_id: name },
+          { part: step.part, etag: "e", sha256: "0", bytes: step.bytes },
+        );
+      case "drop upload":
+        return removeUpload(db, { tenant, run_id: "r", upload_id: name });
+    }
+  }
+
+  it("usage is what the tables hold, whatever happened to them", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyStep, { maxLength: 30 }), async (steps) => {
+        const tenant = `test/${crypto.randomUUID()}`;
+        for (const step of steps) await take(tenant, step);
+        const held = await db
+          .prepare(
+            `SELECT (SELECT count(*) FROM runs WHERE tenant = ?1) AS runs,
+               (SELECT coalesce(sum(bytes), 0) FROM blobs WHERE tenant = ?1) +
+               (SELECT coalesce(sum(bytes), 0) FROM upload_parts WHERE tenant = ?1) AS artifact_bytes`,
+          )
+          .bind(tenant)
+          .first();
+        expect((await readAllowance(db, tenant)).used).toEqual(held);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it("a tenant's contents count once, whoever holds them", async () => {
+    const { key } = newTenant();
+    const store = artifactStore(env, key);
+    await store?.keep("run:a", "hello");
+    await store?.keep("run:b", "hello");
+    expect((await readAllowance(db, key)).used).toEqual({ runs: 0, artifact_bytes: 5 });
+  });
+
+  it("a tenant of which nothing is known has the defaults and uses nothing", async () => {
+    expect(await readAllowance(db, newTenant().key)).toEqual({
+      limits: DEFAULT_QUOTAS,
+      own: NONE,
+      used: { runs: 0, artifact_bytes: 0 },
+    });
+  });
+});
+
+describe("quotas: what is refused", () => {
+  it("every route that makes runs or takes in contents takes of a quota, and each entry is a route", () => {
+    const known = new Set(ROUTES.map(takingKey));
+    for (const key of Object.keys(TAKEN)) expect(known).toContain(key);
+    const making = /^POST \/runs(\/import|\/import\/reference|\/:run_id\/fork)?$|artifacts|uploads/;
+    const rest = [...known].filter((key) => making.test(key) && TAKEN[key] === undefined).sort();
+    // What reads, gives back, or makes a whole of parts that were counted.
+    expect(rest).toEqual([
+      "DELETE /runs/:run_id/artifacts/:path+",
+      "DELETE /runs/:run_id/uploads/:upload_id",
+      "GET /runs/:run_id/artifacts",
+      "GET /runs/:run_id/artifacts/:path+",
+      "POST /runs/:run_id/uploads/:upload_id/complete",
+    ]);
+  });
+
+  it.each(["/v1", "/context"])(
+    "runs at %s: the last that fits is made, the next not, and room can be made",
+    async (door) => {
+      const { key, token, root } = newTenant();
+      await writeQuotas(db, key, { ...NONE, runs: 2 }, 1).run();
+      for (const run_id of ["a", "b"]) await ask(token, "POST", `${door}/runs`, newRunOf(run_id));
+      const refusal = { code: "QUOTA_EXCEEDED", quota: "runs", limit: 2, used: 2 };
+      expect(await refusalOf(ask(token, "POST", `${door}/runs`, newRunOf("c")))).toMatchObject(refusal);
+      expect(await refusalOf(ask(token, "POST", "/v1/runs/a/fork", { run_id: "c" }))).toMatchObject(refusal);
+      await ask(root, "DELETE", "/v1/runs/a");
+      await ask(token, "POST", `${door}/runs`, newRunOf("c"));
+      // Whoever sets the quotas is not held to them.
+      await ask(root, "POST", `${door}/runs`, newRunOf("d"));
+      expect((await readAllowance(db, key)).used.runs).toBe(3);
+    },
+  );
+
+  it("bytes: what would go over is refused before it is read, in one request and in parts", async () => {
+    const { key, token } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    await writeQuotas(db, key, { ...NONE, artifact_bytes: 10 }, 1).run();
+    await ask(token, "PUT", "/v1/runs/a/artifacts/x.txt", "12345678");
+    const refusal = { code: "QUOTA_EXCEEDED", quota: "artifact_bytes", limit: 10, used: 8 };
+    expect(await refusalOf(ask(token, "PUT", "/v1/runs/a/artifacts/y.txt", "123"))).toMatchObject(refusal);
+    const uploads = "/v1/runs/a/uploads";
+    await writeQuotas(db, key, { ...NONE, artifact_bytes: 20 }, 1).run();
+    const { upload_id } = await jsonOf(await ask(token, "POST", uploads, { path: "z" }));
+    await ask(token, "PUT", `${uploads}/${String(upload_id)}/parts/1`, "0123456789");
+    const full = { ...refusal, limit: 20, used: 18 };
+    const part = `${uploads}/${String(upload_id)}/parts/2`;
+    expect(await refusalOf(ask(token, "PUT", part, "012"))).toMatchObject(full);
+    await ask(token, "DELETE", `${uploads}/${String(upload_id)}`);
+    expect((await readAllowance(db, key)).used.artifact_bytes).toBe(8);
+  });
+});
+
+describe("quotas: streams", () => {
+  const taken = async (key: string): Promise<number> => {
+    const feed = env.FEEDS.getByName(feedObjectName({ tenant: key, workspace: null }));
+    return (feed as unknown as { seatsTaken(): Promise<number> }).seatsTaken();
+  };
+  const settled = (key: string, count: number) =>
+    eventually(
+      () => taken(key),
+      (seats) => seats === count,
+      5_000,
+    );
+
+  it.each([
+    "/v1/runs/a/events/stream",
+    "/context/runs/a/events/stream",
+    "/v1/events/stream",
+    "/context/runs/events/stream",
+  ])("%s takes a seat until its reader leaves", async (path) => {
+    const { key, token, root } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    await writeQuotas(db, key, { ...NONE, streams: 2 }, 1).run();
+    const query = path.startsWith("/context/runs/e") ? "?workspace=/w" : "";
+    const open = (principal: Principal) => ask(principal, "GET", path + query);
+    const [first, second] = [await open(token), await open(token)];
+    expect(await refusalOf(open(token))).toMatchObject({
+      code: "QUOTA_EXCEEDED",
+      quota: "streams",
+      limit: 2,
+      used: 2,
+    });
+    const ofRoot = await open(root);
+    expect(await taken(key)).toBe(2);
+    await (first.body as ReadableStream).cancel();
+    await settled(key, 1);
+    const third = await open(token);
+    for (const { body } of [second, third, ofRoot]) await (body as ReadableStream).cancel();
+    await settled(key, 0);
+  });
+
+  it("one that is refused, or asked only for its headers, takes none", async () => {
+    const { key, token } = newTenant();
+    expect(await refusalOf(ask(token, "GET", "/v1/runs/none/events/stream"))).toMatchObject({
+      code: "RUN_NOT_FOUND",
+    });
+    await settled(key, 0);
+  });
+
+  it("seats outlive the feed's sleep, and are taken again after its restart", async () => {
+    const { key, token } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    const stream = await ask(token, "GET", "/v1/runs/a/events/stream");
+    const feed = env.FEEDS.getByName(feedObjectName({ tenant: key, workspace: null }));
+    await evictDurableObject(feed);
+    expect(await taken(key)).toBe(1);
+    await runInDurableObject(feed, (_object, state) => state.abort("the test aborts it")).catch(
+      () => undefined,
+    );
+    await eventually(
+      () => taken(key).catch(() => -1),
+      (seats) => seats === 1,
+      10_000,
+    );
+    await (stream.body as ReadableStream).cancel();
+    await settled(key, 0);
+  });
+
+  it("seats are nobody's followers: a run that commits has none to tell", async () => {
+    const { key, token } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    const stream = await ask(token, "GET", "/v1/runs/a/events/stream");
+    const feed = env.FEEDS.getByName(feedObjectName({ tenant: key, workspace: null }));
+    const followers = await runInDurableObject(
+      feed,
+      (_object, state) => state.getWebSockets("follower").length,
+    );
+    expect([await taken(key), followers]).toEqual([1, 0]);
+    await (stream.body as ReadableStream).cancel();
+  });
+});
+
+describe("GET and PUT /v1/quotas", () => {
+  it("shows limits and use; root replaces the limits, which is recorded", async () => {
+    const { key, token, root } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    const before = await jsonOf(await ask(token, "GET", "/v1/quotas"));
+    expect(before).toEqual({
+      quotas: {
+        runs: { limit: DEFAULT_QUOTAS.runs, used: 1, is_default: true },
+        artifact_bytes: { limit: DEFAULT_QUOTAS.artifact_bytes, used: 0, is_default: true },
+        streams: { limit: DEFAULT_QUOTAS.streams, used: 0, is_default: true },
+      },
+    });
+    const own = { runs: 1, artifact_bytes: null, streams: 0 };
+    const after = await jsonOf(await ask(root, "PUT", "/v1/quotas", own));
+    expect(after).toMatchObject({
+      quotas: { runs: { limit: 1, used: 1, is_default: false }, streams: { limit: 0, is_default: false } },
+    });
+    const [event] = await listAudit(db, key, Number.MAX_SAFE_INTEGER, 1);
+    expect(event).toMatchObject({ type: "quotas.changed", subject: key, token_id: "root", detail: own });
+  });
+
+  it("no token sets quotas, an operator's neither", async () => {
+    const { token } = newTenant();
+    const raised = { runs: 9, artifact_bytes: 9, streams: 9 };
+    expect(await refusalOf(ask(token, "PUT", "/v1/quotas", raised))).toMatchObject({ code: "ROOT_REQUIRED" });
+  });
+
+  it.each([
+    {},
+    { runs: 1 },
+    { runs: -1, artifact_bytes: 1, streams: 1 },
+    { runs: 1.5, artifact_bytes: null, streams: null },
+    { runs: 1, artifact_bytes: 1, streams: 1, tasks: 1 },
+  ])("%j is no quotas", async (body) => {
+    const { root } = newTenant();
+    expect(await refusalOf(ask(root, "PUT", "/v1/quotas", body))).toMatchObject({ code: "BODY_INVALID" });
+  });
+});
