@@ -1,5 +1,6 @@
 import type { EventRecord } from "../protocol/event.ts";
 import type { Issue } from "../protocol/issue.ts";
+import { OVERLOADED_RETRY_MS } from "../protocol/limits.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
 /** `row`: which row of a batch, counted from 0, where the refusal is about one. */
@@ -10,6 +11,7 @@ export type Refusal = Reason & { row?: number };
  * own way. `error` is the contract's literal text where there is one (contract 02 §1.5, 04 §8).
  */
 type Reason =
+  | { code: "OVERLOADED"; error: string; retry_after_ms: number }
   | { code: "RUN_NOT_FOUND"; error: string }
   | { code: "TASK_NOT_FOUND"; error: string }
   | { code: "CONTEXT_RUN_EXISTS"; error: string; run_id: string }
@@ -90,6 +92,11 @@ export function limitExceeded(limitName: string, limit: number, actual: number):
     limit,
     actual,
   };
+}
+
+/** Nothing is wrong with the request; there is no room for it now. */
+export function overloaded(error: string): Refusal {
+  return { code: "OVERLOADED", error, retry_after_ms: OVERLOADED_RETRY_MS };
 }
 
 /** The run's artifact space has nothing there, or no such version. */

@@ -121,6 +121,9 @@ export function nativeProblem(
 
 function problemHeaders(problem: Problem): Record<string, string> {
   if (problem.code === "METHOD_NOT_ALLOWED") return { allow: problem.allow.join(", ") };
+  if (problem.code === "OVERLOADED") {
+    return { "retry-after": String(Math.ceil(problem.retry_after_ms / 1000)) };
+  }
   if (problem.code === "AUTH_REQUIRED") return { "www-authenticate": "Bearer" };
   return {};
 }

@@ -6,6 +6,7 @@ import { Call, type Door } from "./call.ts";
 import { corsHeaders, preflightHeaders } from "./cors.ts";
 import { frontPage } from "./front-page.ts";
 import type { HttpAnswer } from "./http-answer.ts";
+import { passingFault } from "./platform-fault.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
 import { requireQuota } from "./quota.ts";
 import { limitPrincipal, limitRate, networkOf } from "./rate.ts";
@@ -120,6 +121,12 @@ function refusal(error: unknown, incoming: Incoming): HttpAnswer {
     incoming.code = error.problem.code;
     const answer = problemAnswer(error.problem, incoming);
     return { ...answer, headers: { ...answer.headers, ...error.headers } };
+  }
+  const passing = passingFault(error);
+  if (passing !== null) {
+    incoming.code = passing.code;
+    console.error(JSON.stringify({ event: "platform_fault", request_id: incoming.id, fault: String(error) }));
+    return problemAnswer(passing, incoming);
   }
   const fault = error instanceof Error ? (error.stack ?? error.message) : String(error);
   console.error(JSON.stringify({ event: "request_failed", request_id: incoming.id, fault }));

@@ -34,6 +34,12 @@ export const CODES = {
     "Delete what is no longer needed, close streams, or have the holder of the root credential raise `quota`.",
   ),
   RATE_LIMITED: info(429, "Too many requests", "Wait for `Retry-After`, then go on more slowly.", true),
+  OVERLOADED: info(
+    503,
+    "Too busy for now",
+    "Wait for `Retry-After`, then repeat the request under the same idempotency key; use batches to send less often.",
+    true,
+  ),
   ROUTE_NOT_FOUND: info(404, "No such path", "See docs/http-api.md for the routes."),
   METHOD_NOT_ALLOWED: info(405, "Method not allowed", "Use a method of the `Allow` header."),
   ID_INVALID: info(

@@ -150,6 +150,15 @@ export const MAX_OPEN_UPLOADS_PER_RUN = 100;
 /** What an upload left behind is collected once it is so old, and what a commit that failed had asked to hold. */
 export const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
 
+/** Commands that may wait for their turn in one run: about half a second's worth, longer than which nobody should wait. */
+export const MAX_WAITING_COMMANDS = 2_000;
+
+/** What they may hold together, in UTF-16 units: an object has 128 MB for this and all its state. */
+export const MAX_WAITING_LENGTH = 16 * 1024 * 1024;
+
+/** When one that found no place may come again. */
+export const OVERLOADED_RETRY_MS = 1_000;
+
 /** What a tenant may have at once, where nothing else is said for it (`PUT /v1/quotas`). */
 export const DEFAULT_QUOTAS = {
   /** The directory is one database of 10 GB, and a run takes about 2 KB of it with its index rows. */

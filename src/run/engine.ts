@@ -3,10 +3,11 @@ import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
-import { limitExceeded, type Refusal, runNotFound } from "../domain/refusals.ts";
+import { limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { CommandQueue } from "./command-queue.ts";
 import { Crowd } from "./crowd.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import { LogDamaged, type LogReader } from "./log-reader.ts";
@@ -48,6 +49,13 @@ interface Waiting {
 /** One transaction stays short enough not to delay reads. */
 const MAX_GROUP = 128;
 
+/** Told before anything is done: a repeat, too, may come again. */
+const FULL: Answer = {
+  ok: false,
+  refusal: overloaded("too many commands wait for this run"),
+  rows: { read: 0, written: 0 },
+};
+
 const GONE: Answer = { ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } };
 
 /** What the engine tells the object after a group of commands was made durable. */
@@ -70,6 +78,7 @@ export interface CommitListener {
  *    transaction. A command that met no other never waits; where commands met, the first waits a moment for the others.
  * G2 Each command has a nested transaction of its own: its refusal or fault undoes it alone.
  * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
+ * G4 Past a bound, commands are refused before anything is done (command-queue.ts).
  */
 export class Engine {
   readonly #sql: Sql;
@@ -79,7 +88,7 @@ export class Engine {
   readonly #tokens: LeaseTokens;
   readonly #listener: CommitListener;
   readonly #clock: () => number;
-  #queue: Waiting[] = [];
+  readonly #queue = new CommandQueue<Waiting>();
   #isLeading = false;
   #isClosed = false;
   readonly #crowd = new Crowd();
@@ -106,7 +115,9 @@ export class Engine {
   submit(submission: Submission): Promise<Answer> {
     if (this.#isClosed) return Promise.resolve(GONE);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    this.#queue.push({ submission, resolve, reject });
+    if (!this.#queue.push({ submission, resolve, reject }, submission.command)) {
+      return Promise.resolve(FULL);
+    }
     this.#crowd.arrived(this.#queue.length);
     if (!this.#isLeading) void this.#lead();
     return promise;
@@ -122,7 +133,7 @@ export class Engine {
   /** The run is about to go: what is flushed is answered, nothing more is taken. */
   close(): void {
     this.#isClosed = true;
-    for (const { resolve } of this.#queue.splice(0)) resolve(GONE);
+    for (const { resolve } of this.#queue.take(this.#queue.length)) resolve(GONE);
   }
 
   async #lead(): Promise<void> {
@@ -130,7 +141,7 @@ export class Engine {
     while (this.#queue.length > 0) {
       await this.#crowd.gather(() => this.#queue.length);
       if (this.#isClosed) break;
-      const group = this.#queue.splice(0, MAX_GROUP);
+      const group = this.#queue.take(MAX_GROUP);
       const settle: (() => void)[] = [];
       const before = this.#state.head().run;
       try {
@@ -161,7 +172,7 @@ export class Engine {
         for (const [index, { submission, resolve, reject }] of group.entries()) {
           if (echoLength > MAX_ECHO_LENGTH) {
             // The rest form the next group: answers that echo a large board are held until the flush.
-            this.#queue.unshift(...group.splice(index));
+            this.#queue.putBack(group.splice(index));
             break;
           }
           if (this.#isSealed(submission)) {
