@@ -51,7 +51,7 @@ export const MAX_OUTPUT_BYTES = 16 * 1024;
 /** All that a mapping fills in for one delivery, in bytes: it travels in one command. */
 export const MAX_MAPPED_BYTES = 256 * 1024;
 
-/** Steps of mapping one delivery: about a quarter of a second at the most. */
+/** Steps of mapping one delivery: characters compared, members looked up, values copied. Together well below a second. */
 export const MAX_MAPPING_STEPS = 500_000;
 
 /** One batch is one transaction; this bounds how long it holds the run. */

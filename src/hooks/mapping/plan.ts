@@ -105,7 +105,10 @@ function rendered(mapping: Mapping, scope: Scope, meter: Meter, issues: Issue[])
       return row;
     }),
   );
-  const batch = rows.length === 0 ? { tasks: [] } : shaped("createTasks", { tasks: rows }, "", issues);
+  // Rows are counted otherwise than the mapping's tasks: what is wrong with those is told first, and alone.
+  const isWhole = issues.length === 0;
+  const batch =
+    rows.length === 0 || !isWhole ? { tasks: [] } : shaped("createTasks", { tasks: rows }, "", issues);
   for (const [index, { task_type, payload, id }] of (batch?.tasks ?? []).entries()) {
     const contracted = applyPayloadContract(task_type, payload, id ?? "");
     if (contracted.ok) continue;
