@@ -268,12 +268,13 @@ export const PRESETS: Readonly<Record<MappingPreset, Preset>> = {
     scheme: "hmac",
     mapping: {
       when: { path: "$headers.sentry-hook-resource", in: ["event_alert", "metric_alert", "issue"] },
+      // An issue and the alerts about it are one run; a metric has no issue.
       run_key:
-        'sentry/{{ data.event.issue_id | default("") }}/{{ data.issue.id | default("") }}/{{ data.metric_alert.id | default("") }}',
+        'sentry/{{ data.event.issue_id | default(data.issue.id) | default("metric") }}/{{ data.metric_alert.id | default("") }}',
       on_existing: "append_event",
       run: {
         objective:
-          'Find the cause of a Sentry alert: {{ data.event.title | default("") | truncate(200) }} {{ data.issue.title | default("") | truncate(200) }} {{ data.description_title | default("") | truncate(200) }}',
+          "Find the cause of a Sentry alert: {{ data.event.title | default(data.issue.title) | default(data.description_title) | truncate(200) }}",
         run_type: "sentry_alert",
         source_client: "sentry",
       },
@@ -287,7 +288,7 @@ export const PRESETS: Readonly<Record<MappingPreset, Preset>> = {
           payload: { title: "Find the cause, and say how to mend it" },
           input: {
             rule: "{{ data.triggered_rule }}",
-            title: "{{ data.event.title | truncate(500) }}",
+            title: "{{ data.event.title | default(data.issue.title) | truncate(500) }}",
             culprit: "{{ data.event.culprit | truncate(500) }}",
             level: "{{ data.event.level }}",
             web_url: "{{ data.event.web_url }}",
