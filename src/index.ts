@@ -1,6 +1,7 @@
 import type { Env } from "./env.ts";
 import { serve } from "./http/server.ts";
 import { collectArtifacts } from "./maintenance/collect-artifacts.ts";
+import { finishDeliveries } from "./maintenance/finish-deliveries.ts";
 import { resumeMoves } from "./maintenance/resume-moves.ts";
 import { retain } from "./maintenance/retain.ts";
 import { sweepLeases } from "./maintenance/sweep-leases.ts";
@@ -13,6 +14,7 @@ export default {
   async scheduled(controller, env) {
     const nowMs = controller.scheduledTime;
     await attend("leases_swept", () => sweepLeases(env, nowMs));
+    await attend("deliveries_finished", () => finishDeliveries(env, nowMs));
     await attend("artifacts_collected", () => collectArtifacts(env, nowMs));
     await attend("moves_resumed", () => resumeMoves(env, nowMs));
     await attend("runs_retained", () => retain(env, nowMs));

@@ -7,7 +7,8 @@ import { MAX_BODY_BYTES } from "../protocol/limits.ts";
 import { readShape } from "../protocol/shape.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 
-const MAX_DRAINED_BYTES = 8 * MAX_BODY_BYTES;
+/** What of a body over its limit is read all the same. */
+const MAX_DRAINED_BYTES = 7 * MAX_BODY_BYTES;
 
 /**
  * Reads a request's JSON body and checks its shape. Checks in the contract's order: content type, size, encoding and
@@ -21,7 +22,7 @@ export async function readBody<Schema extends z.core.$ZodType>(
   options: { mayBeEmpty: boolean },
 ): Promise<z.output<Schema>> {
   if (!(options.mayBeEmpty && isEmpty(request))) checkContentType(request);
-  const text = decode(await readBytes(request));
+  const text = decode(await readBytes(request, MAX_BODY_BYTES));
   const parsed =
     options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
   if (!parsed.ok) refuseJson(parsed.problem);
@@ -57,19 +58,20 @@ function checkContentType(request: Request): void {
 /**
  * Reads until the limit, so that no client can make the Worker hold more. What is over it is read too, up to a bound,
  * and thrown away: a client that is still sending does not see an answer that comes before it is done.
+ * @throws RequestRefused `BODY_TOO_LARGE`
  */
-async function readBytes(request: Request): Promise<Uint8Array> {
+export async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
   // A body whose length is known and allowed needs no counting, and reading it at once is much cheaper.
   const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) <= MAX_BODY_BYTES) return request.bytes();
+  if (declared !== null && Number(declared) <= limit) return request.bytes();
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
     length += chunk.length;
-    if (length > MAX_DRAINED_BYTES) refuseSize();
-    if (length <= MAX_BODY_BYTES) chunks.push(chunk);
+    if (length > limit + MAX_DRAINED_BYTES) throw bodyTooLarge(limit);
+    if (length <= limit) chunks.push(chunk);
   }
-  if (length > MAX_BODY_BYTES) refuseSize();
+  if (length > limit) throw bodyTooLarge(limit);
   if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
   const bytes = new Uint8Array(length);
   let offset = 0;
@@ -80,12 +82,12 @@ async function readBytes(request: Request): Promise<Uint8Array> {
   return bytes;
 }
 
-function refuseSize(): never {
-  throw new RequestRefused({
+export function bodyTooLarge(limit: number): RequestRefused {
+  return new RequestRefused({
     code: "BODY_TOO_LARGE",
-    error: `body is limited to ${MAX_BODY_BYTES} bytes`,
+    error: `body is limited to ${limit} bytes`,
     limit_name: "body_bytes",
-    limit: MAX_BODY_BYTES,
+    limit,
   });
 }
 

@@ -14,6 +14,17 @@ import { targetOf } from "./target.ts";
 /** Which of the two doors a request came in by. */
 export type Door = "context" | "native";
 
+/** Ids that routes have in their paths. */
+export type PathId =
+  | "run_id"
+  | "task_id"
+  | "upload_id"
+  | "part"
+  | "checkpoint"
+  | "hook_id"
+  | "secret_id"
+  | "delivery_id";
+
 /** One request on its way to a handler: authenticated, routed, its path decoded. */
 export class Call {
   readonly request: Request;
@@ -53,7 +64,7 @@ export class Call {
   }
 
   /** An id in the path, checked; a route without it is a fault of the routing table. */
-  id(name: "run_id" | "task_id" | "upload_id" | "part" | "checkpoint"): string {
+  id(name: PathId): string {
     const id = this.#ids[name];
     if (id === undefined) throw new Error(`the route has no ${name}`);
     return id;

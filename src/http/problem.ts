@@ -22,6 +22,9 @@ export type Problem =
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
   | { code: "CONTENT_LENGTH_REQUIRED"; error: string }
+  | { code: "KEYS_REQUIRED"; error: string }
+  | { code: "HOOK_NOT_FOUND" | "HOOK_DISABLED" | "SIGNATURE_INVALID" | "SECRET_NOT_FOUND"; error: string }
+  | { code: "DELIVERY_NOT_FOUND" | "DELIVERY_BUSY"; error: string }
   | { code: "RANGE_NOT_SATISFIABLE"; error: string; bytes: number }
   | { code: "BODY_TOO_LARGE"; error: string; limit_name: string; limit: number }
   | {
@@ -124,6 +127,8 @@ function problemHeaders(problem: Problem): Record<string, string> {
   if (problem.code === "OVERLOADED") {
     return { "retry-after": String(Math.ceil(problem.retry_after_ms / 1000)) };
   }
+  // An answer 401 has to name a way (RFC 9110, section 15.5.2), and this is none that a browser would ask a person for.
+  if (problem.code === "SIGNATURE_INVALID") return { "www-authenticate": "Signature" };
   if (problem.code === "AUTH_REQUIRED") return { "www-authenticate": "Bearer" };
   return {};
 }

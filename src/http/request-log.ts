@@ -11,7 +11,7 @@ export interface RequestFacts {
   method: string;
   startedAtMs: number;
   principal: Principal | null;
-  route: Route | null;
+  route: Pick<Route, "path" | "door"> | null;
   /** Checked ones only. */
   ids: Readonly<Record<string, string>>;
   /** Of the problem that it was answered with. */
@@ -43,6 +43,8 @@ export function logRequest(env: Env, facts: RequestFacts, answer: HttpAnswer): v
       token_id: principal?.token_id,
       run_id: ids.run_id ?? createdRun(answer),
       task_id: ids.task_id,
+      hook_id: ids.hook_id,
+      delivery_id: ids.delivery_id ?? answer.headers["baton-delivery-id"],
       rows_read: count(answer.headers["baton-rows-read"]),
       rows_written: count(answer.headers["baton-rows-written"]),
     }),

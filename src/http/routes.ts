@@ -30,7 +30,17 @@ import {
   replayContext,
   replayNative,
 } from "./resources/checkpoints.ts";
+import { deliveryPayload, getDelivery, listHookDeliveries, replayDelivery } from "./resources/deliveries.ts";
 import { forkRun, getDiff, getState } from "./resources/history.ts";
+import {
+  addHookSecret,
+  createHook,
+  deleteHookNative,
+  getHook,
+  listHooksNative,
+  putHook,
+  removeHookSecret,
+} from "./resources/hooks.ts";
 import {
   appendEvent,
   listEventsContext,
@@ -134,6 +144,21 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["POST", "/restore", "operator", null, restore],
 ];
 
+/** Hooks and what was delivered to them: deliveries themselves come in at `/hooks/{public_id}` (ingest.ts). */
+const HOOK_ROUTES: readonly [Route["method"], string, Handler][] = [
+  ["POST", "", createHook],
+  ["GET", "", listHooksNative],
+  ["GET", "/:hook_id", getHook],
+  ["PUT", "/:hook_id", putHook],
+  ["DELETE", "/:hook_id", deleteHookNative],
+  ["POST", "/:hook_id/secrets", addHookSecret],
+  ["DELETE", "/:hook_id/secrets/:secret_id", removeHookSecret],
+  ["GET", "/:hook_id/deliveries", listHookDeliveries],
+  ["GET", "/:hook_id/deliveries/:delivery_id", getDelivery],
+  ["GET", "/:hook_id/deliveries/:delivery_id/payload", deliveryPayload],
+  ["POST", "/:hook_id/deliveries/:delivery_id/replay", replayDelivery],
+];
+
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
 export const ROUTES: readonly Route[] = [
   { method: "POST", path: "/context/runs", door: "context", needs: "planner", handle: createRunContext },
@@ -142,6 +167,15 @@ export const ROUTES: readonly Route[] = [
   { method: "GET", path: "/v1/runs", door: "native", needs: "viewer", handle: listRunsNative },
   { method: "GET", path: "/v1/retention", door: "native", needs: "viewer", handle: getRetention },
   { method: "PUT", path: "/v1/retention", door: "native", needs: "operator", handle: putRetention },
+  ...HOOK_ROUTES.map(
+    ([method, path, handle]): Route => ({
+      method,
+      path: `/v1/hooks${path}`,
+      door: "native",
+      needs: "operator",
+      handle,
+    }),
+  ),
   { method: "GET", path: "/v1/mappings/presets", door: "native", needs: "viewer", handle: listPresets },
   { method: "POST", path: "/v1/mappings/test", door: "native", needs: "viewer", handle: testMapping },
   { method: "GET", path: "/v1/quotas", door: "native", needs: "viewer", handle: getQuotas },

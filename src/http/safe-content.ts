@@ -30,14 +30,24 @@ export function safeContentType(declared: string): string {
   return charset === undefined ? type : `${type}; charset=${charset.toLowerCase()}`;
 }
 
+/** The headers of bytes from somewhere else, which a browser shall save under this name and never show. */
+export function downloadHeaders(
+  name: string,
+  { content_type, sha256 }: { content_type: string; sha256: string },
+): Record<string, string> {
+  return {
+    "content-type": safeContentType(content_type),
+    "content-disposition": `attachment; filename*=UTF-8''${extValue(name)}`,
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'",
+    "repr-digest": digestHeader(sha256),
+  };
+}
+
 /** The headers of a content, which a browser shall save and never show: what agents upload is nobody's page. */
 export function contentHeaders(file: FileVersion & { sha256: string }): Record<string, string> {
   return {
-    "content-type": safeContentType(file.content_type),
-    "content-disposition": `attachment; filename*=UTF-8''${extValue(file.path.split("/").at(-1) ?? "")}`,
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "sandbox; default-src 'none'",
-    "repr-digest": digestHeader(file.sha256),
+    ...downloadHeaders(file.path.split("/").at(-1) ?? "", file),
     "accept-ranges": "bytes",
     "baton-artifact-version": String(file.version),
     ...validators(file),

@@ -6,6 +6,7 @@ import { Call, type Door } from "./call.ts";
 import { corsHeaders, preflightHeaders } from "./cors.ts";
 import { frontPage } from "./front-page.ts";
 import type { HttpAnswer } from "./http-answer.ts";
+import { INGEST, ingest, publicIdOf } from "./ingest.ts";
 import { passingFault } from "./platform-fault.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
 import { requireQuota } from "./quota.ts";
@@ -71,6 +72,15 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
   const page = publicPage(path, env, request);
   if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
+
+  const publicId = publicIdOf(path);
+  if (publicId !== null) {
+    incoming.route = INGEST;
+    const isFound = ({ hook_id }: { hook_id: string }) => {
+      incoming.ids = { hook_id };
+    };
+    return ingest({ request, env, context, publicId, isFound });
+  }
 
   const principal = await identify(request, env);
   incoming.principal = principal;
@@ -140,5 +150,5 @@ function problemAnswer(problem: Problem, { request, path, id }: Incoming): HttpA
 }
 
 function doorOf(path: string): Door {
-  return /^\/v1(\/|$)/.test(path) ? "native" : "context";
+  return /^\/(v1|hooks)(\/|$)/.test(path) ? "native" : "context";
 }

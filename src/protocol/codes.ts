@@ -172,6 +172,21 @@ export const CODES = {
     "Mapping cut off",
     "Fill in less: `truncate` texts, `take` fewer elements. The raw payload is kept whole.",
   ),
+  HOOK_NOT_FOUND: info(404, "No such hook", "Check the hook's id, or the URL that it was given."),
+  HOOK_DISABLED: info(410, "Hook is disabled", "Have an operator enable it: `PUT /v1/hooks/{hook_id}`."),
+  SIGNATURE_INVALID: info(
+    401,
+    "Delivery not verified",
+    "Sign the bytes that you send, now, with an active secret; an operator sees the reason on the hook.",
+  ),
+  SECRET_NOT_FOUND: info(404, "No such secret", "The hook shows the ids of its secrets."),
+  DELIVERY_NOT_FOUND: info(404, "No such delivery", "List the hook's deliveries; they are kept for 30 days."),
+  DELIVERY_BUSY: info(409, "Delivery is being processed", "Wait for it to end, then replay it.", true),
+  KEYS_REQUIRED: info(
+    503,
+    "No keys configured",
+    "Set the secret BATON_KEYS (32+ characters) on the deployment.",
+  ),
   UPLOAD_COMPLETED: info(409, "Upload is completed", "Its parts can no longer be changed."),
 } as const satisfies Record<string, CodeInfo>;
 

@@ -183,3 +183,36 @@ export const RATES = {
   /** Per hook, before its deliveries are verified: each costs a read. */
   hook: { requests: 2_000, period_s: 10 },
 } as const;
+
+/** A delivery's body: what a hook takes when it does not say, and what it can say. GitHub sends up to 25 MiB. */
+export const DEFAULT_DELIVERY_BYTES = 1024 * 1024;
+export const MIN_DELIVERY_BYTES = 1024;
+export const MAX_DELIVERY_BYTES = 25 * 1024 * 1024;
+
+/** A delivery's body up to here lies in D1, with its row; what is longer goes to R2. */
+export const MAX_INLINE_DELIVERY_BYTES = 64 * 1024;
+
+/** Where there is no bucket, a body lies in D1 up to here: a row ends at 2 MB. */
+export const MAX_DELIVERY_BYTES_WITHOUT_BUCKET = 1024 * 1024;
+
+/** How far the clock of a sender that signs the time may be off, where a hook may say so. */
+export const MIN_TOLERANCE_MS = 1_000;
+export const MAX_TOLERANCE_MS = 60 * 60 * 1000;
+
+/** Hooks of one tenant. */
+export const MAX_HOOKS = 1_000;
+
+/** Secrets of a hook that count at once: an old one and a new one, and a few more in a hurry. */
+export const MAX_HOOK_SECRETS = 5;
+
+/** How long deliveries are kept: providers repeat them for days, and until then repeats are known. */
+export const DELIVERIES_KEPT_MS = 30 * 24 * 60 * 60 * 1000;
+
+/** How often a delivery's processing is tried before it waits for somebody to replay it. */
+export const MAX_DELIVERY_TRIES = 8;
+
+/** A delivery's body that is read as data: with what it is read into, a longer one could be more than the Worker's memory. */
+export const MAX_MAPPED_DELIVERY_BYTES = 12 * 1024 * 1024;
+
+/** Headers of a delivery that are kept, in UTF-16 units, names included. */
+export const MAX_KEPT_HEADERS_LENGTH = 8 * 1024;

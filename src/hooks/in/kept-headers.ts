@@ -1,0 +1,32 @@
+import type { SchemeConfig } from "../../protocol/hooks.ts";
+import { MAX_KEPT_HEADERS_LENGTH } from "../../protocol/limits.ts";
+
+/** Headers by which senders say what they send. */
+const TELLING =
+  /^(content-type|user-agent|idempotency-key|request-id|(x|webhook|svix|linear|sentry-hook|ce|stripe)-.+)$/;
+
+/** What proves, or could be used to prove, who somebody is; and where the request came by. */
+const KEPT_BACK =
+  /signature|hmac|secret|token|auth|password|credential|cookie|session|api-?key|^x-(forwarded|real-ip|request-start|agent|envoy)/;
+
+/** The header in which a scheme's proof is, where its name does not tell. */
+function proofHeader(scheme: SchemeConfig): string | null {
+  return "header" in scheme ? scheme.header : null;
+}
+
+/**
+ * The headers of a delivery that are kept with it, for mappings and people: those that tell something, and none that proves
+ * anything. Names are lower case. What is over the bound is left out.
+ */
+export function keptHeaders(scheme: SchemeConfig, headers: Headers): Record<string, string> {
+  const kept: Record<string, string> = {};
+  let length = 0;
+  const proof = proofHeader(scheme);
+  for (const [name, value] of headers) {
+    if (!TELLING.test(name) || KEPT_BACK.test(name) || name === proof) continue;
+    length += name.length + value.length;
+    if (length > MAX_KEPT_HEADERS_LENGTH) break;
+    kept[name] = value;
+  }
+  return kept;
+}
