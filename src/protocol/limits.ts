@@ -150,6 +150,12 @@ export const MAX_OPEN_UPLOADS_PER_RUN = 100;
 /** What an upload left behind is collected once it is so old, and what a commit that failed had asked to hold. */
 export const ABANDONED_AFTER_MS = 24 * 60 * 60 * 1000;
 
+/**
+ * Storage of one run's object, in bytes. The platform's ends at 10 GB; what a run has is looked at every few hundred commits, and
+ * the longest of those fit into what is left.
+ */
+export const MAX_RUN_BYTES = 8_000_000_000;
+
 /** Commands that may wait for their turn in one run: about half a second's worth, longer than which nobody should wait. */
 export const MAX_WAITING_COMMANDS = 2_000;
 

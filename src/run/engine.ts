@@ -4,7 +4,7 @@ import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
 import { type Outcome, recall } from "../domain/outcome.ts";
 import { limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
-import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH } from "../protocol/limits.ts";
+import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH, MAX_RUN_BYTES } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { CommandQueue } from "./command-queue.ts";
@@ -45,6 +45,9 @@ interface Waiting {
   resolve(answer: Answer): void;
   reject(error: unknown): void;
 }
+
+/** With this many of the longest commits, storage does not grow from MAX_RUN_BYTES to its end. */
+const COMMITS_UNMEASURED = 500;
 
 /** One transaction stays short enough not to delay reads. */
 const MAX_GROUP = 128;
@@ -93,6 +96,10 @@ export class Engine {
   #isClosed = false;
   readonly #crowd = new Crowd();
   #nowMs = 0;
+  /** Size of the object's storage in bytes, of late: to ask for it is too dear for each commit. */
+  #storedBytes: number;
+  /** When it was asked for, as a seq. */
+  #measuredSeq: number;
 
   constructor(
     storage: DurableObjectStorage,
@@ -109,6 +116,8 @@ export class Engine {
     this.#tokens = new LeaseTokens(state.row.leaseKey);
     this.#listener = listener;
     this.#clock = clock;
+    this.#storedBytes = storage.sql.databaseSize;
+    this.#measuredSeq = state.head().run.last_event_seq;
   }
 
   /** Takes a command in; resolves once it is durable, or refused. Rejects only for a fault, which undid it. */
@@ -142,6 +151,7 @@ export class Engine {
       await this.#crowd.gather(() => this.#queue.length);
       if (this.#isClosed) break;
       const group = this.#queue.take(MAX_GROUP);
+      this.#measure();
       const settle: (() => void)[] = [];
       const before = this.#state.head().run;
       try {
@@ -162,6 +172,14 @@ export class Engine {
       }
     }
     this.#isLeading = false;
+  }
+
+  /** Looks at the size of storage now and then; each time while it is too large, because sealing makes room. */
+  #measure(): void {
+    const seq = this.#state.head().run.last_event_seq;
+    if (this.#storedBytes <= MAX_RUN_BYTES && seq - this.#measuredSeq < COMMITS_UNMEASURED) return;
+    this.#measuredSeq = seq;
+    this.#storedBytes = this.#storage.sql.databaseSize;
   }
 
   #commitGroup(group: Waiting[], settle: (() => void)[]): void {
@@ -272,6 +290,9 @@ export class Engine {
   }
 
   #decideAndAppend({ command, commandId, fingerprint }: Submission): Unpriced {
+    if (this.#storedBytes > MAX_RUN_BYTES) {
+      return { ok: false, refusal: limitExceeded("run_bytes", MAX_RUN_BYTES, this.#storedBytes) };
+    }
     const context = this.#context();
     // A claim that will be refused must change nothing (I13).
     if (command.op === "claim_task" && command.agent_id.trim() !== "") {

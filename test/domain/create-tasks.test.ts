@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { TaskRow } from "../../src/domain/command.ts";
 import { WORK_STATUSES, type WorkStatus } from "../../src/protocol/status.ts";
 import type { Task } from "../../src/protocol/task.ts";
@@ -178,6 +178,16 @@ describe("a batch", () => {
     const wrong = aRow({ payload: 1 });
     expect(refused(batch(blank, wrong), memoryRun())).toMatchObject({ code: "FIELD_INVALID" });
     expect(refused(batch(wrong, blank), memoryRun())).toMatchObject({ code: "TASK_CONTRACT_INVALID" });
+  });
+
+  it("design: a run takes 200,000 tasks and no more", () => {
+    const run = memoryRun();
+    const held = vi.spyOn(run, "taskCount").mockReturnValue(199_999);
+    expect(accepted(batch(aRow({ id: "last" })), run).commits).toHaveLength(1);
+    const refusal = { code: "LIMIT_EXCEEDED", limit_name: "tasks_per_run", limit: 200_000, actual: 200_001 };
+    expect(refused(batch(aRow({ id: "last" }), aRow({ id: "over" })), run)).toMatchObject(refusal);
+    held.mockReturnValue(200_000);
+    expect(refused(batch(aRow({ id: "over" })), run)).toMatchObject({ ...refusal, row: 0 });
   });
 
   it("04§2 500 rows are taken, 501 refused", () => {

@@ -1,12 +1,20 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { MAX_WAITING_COMMANDS, MAX_WAITING_LENGTH, OVERLOADED_RETRY_MS } from "../../src/protocol/limits.ts";
+import {
+  MAX_RUN_BYTES,
+  MAX_WAITING_COMMANDS,
+  MAX_WAITING_LENGTH,
+  OVERLOADED_RETRY_MS,
+} from "../../src/protocol/limits.ts";
 import { CommandQueue } from "../../src/run/command-queue.ts";
-import type { Answer } from "../../src/run/engine.ts";
+import { type Answer, Engine } from "../../src/run/engine.ts";
+import type { LogReader } from "../../src/run/log-reader.ts";
 import { unpackAnswer } from "../../src/run/packed-answer.ts";
+import { RunState } from "../../src/run/run-state.ts";
+import { Sql } from "../../src/run/storage/sql.ts";
 import { serve } from "../support/serve.ts";
-import { inObject, newTestRun, note, objectOf, overviewOf } from "./support/test-run.ts";
+import { inObject, inStorage, newTestRun, note, objectOf, overviewOf } from "./support/test-run.ts";
 
 describe("the queue of a run's commands", () => {
   it("takes as many as may wait, in order, and again when some have had their turn", () => {
@@ -75,6 +83,42 @@ describe("a run that is asked for more than it can do", () => {
     // The id of what was refused is not used up.
     const last = unpackAnswer(await run.client.submit(submission(MAX_WAITING_COMMANDS + extra - 1)));
     expect(last).toMatchObject({ ok: true, repeat: null });
+  });
+});
+
+describe("a run whose storage is nearly full", () => {
+  it("takes nothing more, answers repeats, and goes on when sealing has made room", async () => {
+    const run = await newTestRun();
+    await inStorage(run, async (_sql, storage) => {
+      let databaseSize = MAX_RUN_BYTES;
+      const crowded = {
+        sql: {
+          get databaseSize() {
+            return databaseSize;
+          },
+        },
+        sync: () => storage.sync(),
+      } as unknown as DurableObjectStorage;
+      const sql = new Sql(storage);
+      const listener = { committed: () => undefined, flushed: () => undefined, failed: () => undefined };
+      const engineNow = () =>
+        new Engine(crowded, sql, RunState.existing(sql), {} as LogReader, listener, () => Date.now());
+      const first = { command: note("first"), commandId: "first" };
+      expect(await engineNow().submit(first)).toMatchObject({ ok: true, repeat: null });
+      const full = engineNow();
+      databaseSize += 1;
+      // An engine that is at work notices too, if not at once.
+      const many = Array.from({ length: 700 }, () => full.submit({ command: note() }));
+      expect((await Promise.all(many)).filter(({ ok }) => !ok).length).toBeGreaterThan(0);
+      expect(await full.submit({ command: note("second") })).toMatchObject({
+        ok: false,
+        refusal: { code: "LIMIT_EXCEEDED", limit_name: "run_bytes", limit: MAX_RUN_BYTES },
+        rows: { written: 0 },
+      });
+      expect(await full.submit(first)).toMatchObject({ ok: true, repeat: { same: true } });
+      databaseSize -= 1;
+      expect(await full.submit({ command: note("second") })).toMatchObject({ ok: true });
+    });
   });
 });
 
