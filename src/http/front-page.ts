@@ -1,5 +1,6 @@
 import type { Env } from "../env.ts";
 import type { HttpAnswer } from "./http-answer.ts";
+import { RequestRefused } from "./problem.ts";
 
 const SETUP = `Baton is deployed, but it has no root credential yet. Until it has one, it refuses every request but this one
 and GET /global/health.
@@ -27,6 +28,15 @@ The API is under /v1, and under /context for clients of the reference engine. Ev
 Authorization: Bearer <token>. What a problem's code means is at /problems/{code}; whether this deployment is up, at
 /global/health. The documentation lies beside the source, in docs/; begin with docs/http-api.md.
 `;
+
+/** Nothing is served by a deployment without its secret. @throws RequestRefused `SETUP_REQUIRED` */
+export function requireSetup(env: Env): void {
+  if (env.BATON_TOKEN) return;
+  throw new RequestRefused({
+    code: "SETUP_REQUIRED",
+    error: "this deployment has no token: set the secret BATON_TOKEN (`wrangler secret put BATON_TOKEN`)",
+  });
+}
 
 /** `GET /`: what this is; before it is set up, what to do. Tells nothing that is not in the source. */
 export function frontPage(env: Env, origin: string): HttpAnswer {

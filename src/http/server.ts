@@ -4,7 +4,7 @@ import { hasScope } from "../identity/scopes.ts";
 import { authenticate } from "./authenticate.ts";
 import { Call, type Door } from "./call.ts";
 import { corsHeaders, preflightHeaders } from "./cors.ts";
-import { frontPage } from "./front-page.ts";
+import { frontPage, requireSetup } from "./front-page.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { INGEST, ingest, publicIdOf } from "./ingest.ts";
 import { passingFault } from "./platform-fault.ts";
@@ -73,6 +73,7 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
   if (page !== null && method !== "GET") refuseMethod(method, ["GET", "HEAD"]);
   if (page !== null) return page;
 
+  requireSetup(env);
   const publicId = publicIdOf(path);
   if (publicId !== null) {
     incoming.route = INGEST;

@@ -126,6 +126,7 @@ describe("a deployment without its secret", () => {
     ["GET", "/v1/nothing"],
     ["GET", "/problems/SETUP_REQUIRED"],
     ["GET", "/global/none"],
+    ["POST", "/hooks/none"],
   ])("refuses %s %s, whatever credential comes", async (method, path) => {
     for (const authorization of ["Bearer ", "Bearer undefined", "Bearer test-token", ""]) {
       const answer = await ask(path, { method, headers: { authorization } }, without);

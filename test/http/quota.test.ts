@@ -8,6 +8,7 @@ import { readAllowance, writeQuotas } from "../../src/directory/quotas.ts";
 import { putRun } from "../../src/directory/runs.ts";
 import { putPart, removeUpload } from "../../src/directory/uploads.ts";
 import { newRun } from "../../src/domain/run.ts";
+import { applyMapping } from "../../src/hooks/mapping/apply.ts";
 import { Call } from "../../src/http/call.ts";
 import type { HttpAnswer } from "../../src/http/http-answer.ts";
 import { RequestRefused } from "../../src/http/problem.ts";
@@ -185,6 +186,22 @@ describe("quotas: what is refused", () => {
       expect((await readAllowance(db, key)).used.runs).toBe(3);
     },
   );
+
+  it("runs: deliveries of hooks make no more either, and one that made its run is carried on with", async () => {
+    const { key, root } = newTenant();
+    await writeQuotas(db, key, { ...NONE, runs: 1 }, 1).run();
+    const hook = { hook_id: "hook_quota", mapping: { run: { objective: "Delivered" } } };
+    const deliver = (delivery_id: string) => {
+      const delivery = { delivery_id, event: "any", headers: {}, body: {}, received_at_ms: 1 };
+      const content = { raw: new TextEncoder().encode("{}"), content_type: "application/json" };
+      return applyMapping(env, { tenant: root.tenant, hook, delivery: { ...delivery, ...content } });
+    };
+    const made = await deliver("dlv_1");
+    expect(made).toMatchObject({ status: "mapped", created: true });
+    const refused = { status: "mapping_failed", error: { code: "QUOTA_EXCEEDED", quota: "runs", limit: 1 } };
+    expect(await deliver("dlv_2")).toMatchObject(refused);
+    expect(await deliver("dlv_1")).toEqual(made);
+  });
 
   it("bytes: what would go over is refused before it is read, in one request and in parts", async () => {
     const { key, token } = newTenant();

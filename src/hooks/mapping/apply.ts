@@ -1,5 +1,6 @@
 import { runHolder } from "../../artifacts/keys.ts";
 import { artifactStore } from "../../artifacts/store.ts";
+import { exceeded, type QuotaExceeded, readAllowance } from "../../directory/quotas.ts";
 import type { Command } from "../../domain/command.ts";
 import { commandIdConflict, type Refusal } from "../../domain/refusals.ts";
 import { runDraft } from "../../domain/run-draft.ts";
@@ -34,7 +35,12 @@ export type Mapped =
   /** `run_id`: the run that was there already, where that is the reason. */
   | { status: "skipped"; reason: string; run_id?: string }
   /** `error`: of the mapping, or why the run refused what came of it. */
-  | { status: "mapping_failed"; error: MappingError | Refusal; issues: Issue[]; run_id?: string };
+  | {
+      status: "mapping_failed";
+      error: MappingError | Refusal | QuotaExceeded;
+      issues: Issue[];
+      run_id?: string;
+    };
 
 /**
  * Maps a stored delivery and carries out what came of it. Any number of calls for one delivery, one after another or at once,
@@ -121,7 +127,7 @@ type Place = { ok: true; run: RunClient; run_id: string; created: boolean } | { 
 
 /** The run that the plan is about, made if it is not there. */
 async function placeOf(
-  env: Pick<Env, "RUNS">,
+  env: Pick<Env, "RUNS" | "DIRECTORY">,
   tenant: Tenant,
   hookId: string,
   deliveryId: string,
@@ -147,7 +153,7 @@ async function placeOf(
   return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: false };
 }
 
-function refused(refusal: Refusal, run_id: string): Mapped {
+function refused(refusal: Refusal | QuotaExceeded, run_id: string): Mapped {
   if (CODES[refusal.code].retryable) throw new Error(`${refusal.code}: ${refusal.error}`);
   return { status: "mapping_failed", error: refusal, issues: [], run_id };
 }
@@ -158,18 +164,22 @@ function clientOf(env: Pick<Env, "RUNS">, tenant: Tenant, runId: string): RunCli
 
 /** Creates the run, once. Null when this delivery has made it, now or before. */
 async function create(
-  env: Pick<Env, "RUNS">,
+  env: Pick<Env, "RUNS" | "DIRECTORY">,
   tenant: Tenant,
   hookId: string,
   deliveryId: string,
   plan: Plan,
   run_id: string,
-): Promise<Refusal | null> {
+): Promise<Refusal | QuotaExceeded | null> {
   const made = runDraft(plan.run, run_id, plan.source_metadata);
   if (!made.ok) return made.refusal;
   // Not the mapping's digest: that may have been mended since a first attempt, and the delivery is the same.
   const command = { command_id: commandIds(hookId, deliveryId).create, fingerprint: deliveryId };
-  const created = await clientOf(env, tenant, run_id).create({ tenant, draft: made.draft, command });
+  const run = clientOf(env, tenant, run_id);
+  const over = exceeded(await readAllowance(env.DIRECTORY, tenantKey(tenant)), "runs", 1);
+  // What is there already, an earlier attempt's too, takes no more of the quota.
+  if (over !== null && (await run.presence()).kind === "nothing") return over;
+  const created = await run.create({ tenant, draft: made.draft, command });
   return created.ok ? null : created.refusal;
 }
 

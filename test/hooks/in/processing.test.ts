@@ -169,7 +169,10 @@ describe("issue: a delivery whose processing was cut off is finished by cron", (
 
 describe("issue: deliveries are replayed", () => {
   it("one that could not be mapped, once its mapping is mended", async () => {
-    const tooBroad = { ...ANYTHING, tasks: [{ task_type: "a", payload: { title: "t" }, for_each: { in: "items" } }] };
+    const tooBroad = {
+      ...ANYTHING,
+      tasks: [{ task_type: "a", payload: { title: "t" }, for_each: { in: "items" } }],
+    };
     const hook = await newHook(githubSender, { mapping: tooBroad });
     const items = Array.from({ length: 201 }, (_, index) => index);
     const answer = await send(
