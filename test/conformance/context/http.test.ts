@@ -63,7 +63,6 @@ describe("authentication", () => {
 
 describe("routing", () => {
   const unknown: [string, string][] = [
-    ["GET", "/"],
     ["GET", "/context"],
     ["GET", "/context/run"],
     ["GET", "/Context/runs"],
