@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Env } from "../../src/env.ts";
 import { CODES } from "../../src/protocol/codes.ts";
+import { bindingsUntil } from "../hooks/mapping/faults.ts";
 import { serve } from "../support/serve.ts";
 
 const HOST = "https://baton.example";
@@ -319,4 +320,52 @@ describe("what goes wrong inside", () => {
     if (code === "INTERNAL")
       expect(error).toBe(`internal error, request ${answer.headers.get("x-request-id")}`);
   });
+
+  /** Each makes the run that it needs, and is then asked with a fault at its first call to the platform, its second, … */
+  const steps: [string, string, (run: string) => string, (run: string) => string | undefined][] = [
+    ["makes a run", "POST", () => "/v1/runs", (run) => `{"run_id":"${run}-new","objective":"Fail"}`],
+    [
+      "makes a run on /context",
+      "POST",
+      () => "/context/runs",
+      (run) => `{"run_id":"${run}-new","objective":"Fail"}`,
+    ],
+    ["forks", "POST", (run) => `/v1/runs/${run}/fork`, () => "{}"],
+    ["appends", "POST", (run) => `/v1/runs/${run}/events`, () => '{"type":"note","status":"running"}'],
+    ["stores an artifact", "PUT", (run) => `/v1/runs/${run}/artifacts/a.json`, () => '{"a":1}'],
+    ["begins an upload", "POST", (run) => `/v1/runs/${run}/uploads`, () => '{"path":"b"}'],
+    ["checkpoints", "POST", (run) => `/v1/runs/${run}/checkpoints`, () => "{}"],
+    ["archives", "POST", (run) => `/v1/runs/${run}/archive`, () => undefined],
+    ["deletes", "DELETE", (run) => `/v1/runs/${run}`, () => undefined],
+    ["reads the past", "GET", (run) => `/v1/runs/${run}/state`, () => undefined],
+    ["verifies", "GET", (run) => `/v1/runs/${run}/verify`, () => undefined],
+    ["lists on /context", "GET", () => "/context/runs?limit=1", () => undefined],
+    ["sets quotas", "PUT", () => "/v1/quotas", () => '{"runs":null,"artifact_bytes":null,"streams":null}'],
+  ];
+  it.each(steps)(
+    "%s: a fault at any call to the platform tells nothing of the inside",
+    async (_name, method, pathOf, bodyOf) => {
+      vi.spyOn(console, "error").mockImplementation(() => undefined);
+      for (let call = 0, isDone = false; !isDone; call += 1) {
+        const run = `run-${crypto.randomUUID()}`;
+        const body = JSON.stringify({ run_id: run, objective: "Fail" });
+        expect((await ask("/v1/runs", { method: "POST", body })).status).toBe(201);
+        const cut = bindingsUntil(env, { call, when: call % 2 === 0 ? "before" : "after" });
+        const asked = bodyOf(run);
+        const init = { method, ...(asked !== undefined && { body: asked }) };
+        const answer = await ask(pathOf(run), init, { ...env, ...cut.env });
+        const text = await answer.text();
+        expect(text).not.toMatch(/\.ts\b|CutOff|node_modules| at /);
+        if (answer.status >= 500) {
+          const id = answer.headers.get("x-request-id");
+          expect(JSON.parse(text)).toMatchObject({
+            code: "INTERNAL",
+            error: `internal error, request ${id}`,
+          });
+        }
+        isDone = cut.calls() <= call;
+        expect(call).toBeLessThan(60);
+      }
+    },
+  );
 });
