@@ -5,6 +5,7 @@ import { applyMapping, type Mapped } from "../../../src/hooks/mapping/apply.ts";
 import { deliveryRunId, keyedRunId } from "../../../src/hooks/mapping/ids.ts";
 import { LOCAL_TENANT } from "../../../src/identity/tenant.ts";
 import { type Mapping, ON_EXISTING, type OnExisting } from "../../../src/protocol/mapping.ts";
+import type { Run } from "../../../src/protocol/run.ts";
 import { storeOf, textOf } from "../../artifacts/support/store.ts";
 import {
   accepted,
@@ -156,6 +157,28 @@ describe("a delivery becomes a run", () => {
     const { sha256 } = (event as { payload: { artifact_ref: { sha256: string } } }).payload.artifact_ref;
     expect(await textOf(await storeOf(TENANT).store.read(sha256))).toBe(JSON.stringify(body()));
     expect((await replayOf(run)).drift.mismatch).toBe(false);
+  });
+
+  it("that can be exported, imported and forked, and stays marked", async () => {
+    const hook = new TestHook();
+    await hook.map(hook.delivery(body()));
+    const path = `/v1/runs/${hook.runId(7)}`;
+    const headers = { "x-agent-token": "test-token" };
+    const exported = await exports.default.fetch(
+      new Request(`http://baton.test${path}/export?artifacts=true`, { headers }),
+    );
+    const imported = await exports.default.fetch(
+      new Request(`http://baton.test/v1/runs/import?run_id=${crypto.randomUUID()}`, {
+        method: "POST",
+        headers: { ...headers, "content-type": "application/x-ndjson" },
+        body: await exported.text(),
+      }),
+    );
+    const { run } = await imported.json<{ run: Run }>();
+    const forked = await http<{ run: Run }>("POST", `${path}/fork`, { body: {}, status: 201 });
+    for (const copy of [run, forked.run]) {
+      expect(copy.source_metadata).toMatchObject({ hook_id: hook.id, trust: "untrusted_external" });
+    }
   });
 
   it("of its own without a run key", async () => {
