@@ -48,7 +48,7 @@ import {
   listPatchesContext,
   listPatchesNative,
 } from "./resources/log.ts";
-import { listPresets, testMapping } from "./resources/mappings.ts";
+import { listPresets, testHook, testMapping } from "./resources/mappings.ts";
 import {
   archive,
   deleteRunNative,
@@ -151,6 +151,7 @@ const HOOK_ROUTES: readonly [Route["method"], string, Handler][] = [
   ["GET", "/:hook_id", getHook],
   ["PUT", "/:hook_id", putHook],
   ["DELETE", "/:hook_id", deleteHookNative],
+  ["POST", "/:hook_id/test", testHook],
   ["POST", "/:hook_id/secrets", addHookSecret],
   ["DELETE", "/:hook_id/secrets/:secret_id", removeHookSecret],
   ["GET", "/:hook_id/deliveries", listHookDeliveries],

@@ -1,6 +1,6 @@
 import { runHolder } from "../../artifacts/keys.ts";
 import { artifactStore } from "../../artifacts/store.ts";
-import { exceeded, type QuotaExceeded, readAllowance } from "../../directory/quotas.ts";
+import { type Allowance, exceeded, type QuotaExceeded, readAllowance } from "../../directory/quotas.ts";
 import type { Command } from "../../domain/command.ts";
 import { commandIdConflict, type Refusal } from "../../domain/refusals.ts";
 import { runDraft } from "../../domain/run-draft.ts";
@@ -28,19 +28,17 @@ export interface MappingRequest {
   };
 }
 
+/** Why a run did not take what came of a delivery, or was not made. */
+type Refused = Refusal | QuotaExceeded;
+
 /** What became of a delivery. */
 export type Mapped =
   /** `created`: whether this delivery made the run. `woken`: whether it made a task runnable; absent where it was not asked to. */
   | { status: "mapped"; run_id: string; created: boolean; woken?: boolean }
   /** `run_id`: the run that was there already, where that is the reason. */
   | { status: "skipped"; reason: string; run_id?: string }
-  /** `error`: of the mapping, or why the run refused what came of it. */
-  | {
-      status: "mapping_failed";
-      error: MappingError | Refusal | QuotaExceeded;
-      issues: Issue[];
-      run_id?: string;
-    };
+  /** `error`: of the mapping, or why what came of it was refused. */
+  | { status: "mapping_failed"; error: MappingError | Refused; issues: Issue[]; run_id?: string };
 
 /**
  * Maps a stored delivery and carries out what came of it. Any number of calls for one delivery, one after another or at once,
@@ -90,11 +88,15 @@ export async function applyPlan(
   plan: Plan,
 ): Promise<Mapped> {
   const { delivery_id } = payload;
-  const place = await placeOf(env, tenant, hookId, delivery_id, plan);
+  // Whoever sends to a hook is held to the quotas of its tenant, whoever made the hook.
+  const allowance = await readAllowance(env.DIRECTORY, tenantKey(tenant));
+  const place = await placeOf(env, tenant, hookId, delivery_id, plan, allowance);
   if (!place.ok) return place.mapped;
   const { run_id, created, run } = place;
   const ids = commandIds(hookId, delivery_id);
 
+  const tooMuch = env.ARTIFACTS && exceeded(allowance, "artifact_bytes", payload.raw.length);
+  if (tooMuch) return refused(tooMuch, run_id);
   const kept = await keepPayload(env, tenant, run, run_id, ids.payload, payload);
   if ("code" in kept) return refused(kept, run_id);
   const payload_artifact = kept.path === null ? undefined : { path: kept.path };
@@ -127,22 +129,23 @@ type Place = { ok: true; run: RunClient; run_id: string; created: boolean } | { 
 
 /** The run that the plan is about, made if it is not there. */
 async function placeOf(
-  env: Pick<Env, "RUNS" | "DIRECTORY">,
+  env: Pick<Env, "RUNS">,
   tenant: Tenant,
   hookId: string,
   deliveryId: string,
   plan: Plan,
+  allowance: Allowance,
 ): Promise<Place> {
   const own = deliveryRunId(hookId, deliveryId);
   const run_id = plan.run_key === null ? own : keyedRunId(hookId, plan.run_key);
-  const first = await create(env, tenant, hookId, deliveryId, plan, run_id);
+  const first = await create(env, tenant, hookId, deliveryId, plan, run_id, allowance);
   if (first === null) return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: true };
   const isTaken = first.code === "CONTEXT_RUN_EXISTS";
   if (
     plan.on_existing === "new_run" &&
     (isTaken || first.code === "RUN_DELETED" || first.code === "RUN_ARCHIVED")
   ) {
-    const second = await create(env, tenant, hookId, deliveryId, plan, own);
+    const second = await create(env, tenant, hookId, deliveryId, plan, own, allowance);
     if (second === null) return { ok: true, run: clientOf(env, tenant, own), run_id: own, created: true };
     return { ok: false, mapped: refused(second, own) };
   }
@@ -153,7 +156,7 @@ async function placeOf(
   return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: false };
 }
 
-function refused(refusal: Refusal | QuotaExceeded, run_id: string): Mapped {
+function refused(refusal: Refused, run_id: string): Mapped {
   if (CODES[refusal.code].retryable) throw new Error(`${refusal.code}: ${refusal.error}`);
   return { status: "mapping_failed", error: refusal, issues: [], run_id };
 }
@@ -162,23 +165,30 @@ function clientOf(env: Pick<Env, "RUNS">, tenant: Tenant, runId: string): RunCli
   return runClient(env.RUNS, runObjectName(tenantKey(tenant), runId));
 }
 
+/** Whether there is a run, be it in its archive. */
+export async function exists(run: RunClient): Promise<boolean> {
+  const read = await run.readOverview();
+  return read.ok || read.refusal.code === "RUN_ARCHIVED";
+}
+
 /** Creates the run, once. Null when this delivery has made it, now or before. */
 async function create(
-  env: Pick<Env, "RUNS" | "DIRECTORY">,
+  env: Pick<Env, "RUNS">,
   tenant: Tenant,
   hookId: string,
   deliveryId: string,
   plan: Plan,
   run_id: string,
-): Promise<Refusal | QuotaExceeded | null> {
+  allowance: Allowance,
+): Promise<Refused | null> {
   const made = runDraft(plan.run, run_id, plan.source_metadata);
   if (!made.ok) return made.refusal;
+  const run = clientOf(env, tenant, run_id);
+  const tooMany = exceeded(allowance, "runs", 1);
+  // A run that is there takes nothing of the quota; to ask costs something, and only where the quota is used up.
+  if (tooMany !== null && !(await exists(run))) return tooMany;
   // Not the mapping's digest: that may have been mended since a first attempt, and the delivery is the same.
   const command = { command_id: commandIds(hookId, deliveryId).create, fingerprint: deliveryId };
-  const run = clientOf(env, tenant, run_id);
-  const over = exceeded(await readAllowance(env.DIRECTORY, tenantKey(tenant)), "runs", 1);
-  // What is there already, an earlier attempt's too, takes no more of the quota.
-  if (over !== null && (await run.presence()).kind === "nothing") return over;
   const created = await run.create({ tenant, draft: made.draft, command });
   return created.ok ? null : created.refusal;
 }

@@ -191,7 +191,8 @@ function keyOf(template: string, scope: Scope, meter: Meter, issues: Issue[]): s
   const { text, missing } = renderText(template, scope, meter);
   requireAll("run_key", missing, issues);
   const key = text.trim();
-  if (key === "") issues.push({ field: "run_key", rule: "non_blank", message: "comes to nothing" });
+  if (key === "" && missing.length === 0)
+    issues.push({ field: "run_key", rule: "non_blank", message: "comes to nothing" });
   return key;
 }
 

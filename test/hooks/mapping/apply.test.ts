@@ -1,10 +1,12 @@
 import { env, exports } from "cloudflare:workers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { writeQuotas } from "../../../src/directory/quotas.ts";
 import { applyMapping, type Mapped } from "../../../src/hooks/mapping/apply.ts";
 import { deliveryRunId, keyedRunId } from "../../../src/hooks/mapping/ids.ts";
-import { LOCAL_TENANT } from "../../../src/identity/tenant.ts";
+import { LOCAL_TENANT, tenantKey } from "../../../src/identity/tenant.ts";
 import { type Mapping, ON_EXISTING, type OnExisting } from "../../../src/protocol/mapping.ts";
+import type { Quotas } from "../../../src/protocol/quotas.ts";
 import type { Run } from "../../../src/protocol/run.ts";
 import { storeOf, textOf } from "../../artifacts/support/store.ts";
 import {
@@ -392,6 +394,45 @@ describe("a later delivery of the same key", () => {
     hook.mapping = { ...hook.mapping, tasks: [{ task_type: "t", id: "free" }] };
     expect(await hook.map(delivery)).toMatchObject({ status: "mapped" });
     expect((await eventsOf(run)).filter(({ type }) => type === "issue_changed")).toHaveLength(2);
+  });
+});
+
+describe("the tenant's quotas", () => {
+  /** A hook of a tenant with quotas of its own. */
+  function tenantOf(quotas: Partial<Quotas>) {
+    const tenant = { ...LOCAL_TENANT, workspace_id: crypto.randomUUID() };
+    const hook = new TestHook({ on_existing: "add_tasks" });
+    const map = (delivery: ReturnType<TestHook["delivery"]>) =>
+      applyMapping(env, { tenant, hook: { hook_id: hook.id, mapping: hook.mapping }, delivery });
+    const set = (changed: Partial<Quotas>) => {
+      const all = { runs: null, artifact_bytes: null, streams: null, ...changed };
+      return writeQuotas(env.DIRECTORY, tenantKey(tenant), all, Date.now()).run();
+    };
+    return { hook, map, set, ready: set(quotas) };
+  }
+
+  it("of runs: no more are made, those that are there go on, and what was refused can be mapped later", async () => {
+    const { hook, map, set, ready } = tenantOf({ runs: 1 });
+    await ready;
+    const first = hook.delivery(body());
+    expect(await map(first)).toMatchObject({ status: "mapped", created: true });
+    expect(await map(first)).toMatchObject({ status: "mapped", created: true });
+    const refused = hook.delivery(body({ issue: 8 }));
+    const error = { code: "QUOTA_EXCEEDED", quota: "runs", limit: 1, used: 1 };
+    expect(await map(refused)).toMatchObject({ status: "mapping_failed", error });
+    expect(await map(hook.delivery(body()))).toMatchObject({ status: "mapped", created: false });
+    await set({ runs: 2 });
+    expect(await map(refused)).toMatchObject({ status: "mapped", created: true });
+  });
+
+  it("of bytes: a payload that does not fit is told, before it is kept", async () => {
+    const { hook, map, set, ready } = tenantOf({ artifact_bytes: 10 });
+    await ready;
+    const delivery = hook.delivery(body());
+    const error = { code: "QUOTA_EXCEEDED", quota: "artifact_bytes", limit: 10, used: 0 };
+    expect(await map(delivery)).toMatchObject({ status: "mapping_failed", error });
+    await set({});
+    expect(await map(delivery)).toMatchObject({ status: "mapped", created: true });
   });
 });
 

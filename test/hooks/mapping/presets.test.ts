@@ -1,22 +1,9 @@
-import githubExamples from "@octokit/webhooks-examples/api.github.com/index.json";
 import { describe, expect, it } from "vitest";
 import { planOf } from "../../../src/hooks/mapping/plan.ts";
 import { PRESETS } from "../../../src/hooks/mapping/presets.ts";
 import { MAPPING_PRESETS, type MappingPreset } from "../../../src/protocol/mapping.ts";
+import { exampleOf, GITHUB } from "./github-examples.ts";
 import { input, planned } from "./support.ts";
-
-/** A payload of the package, with the event that GitHub names in its header. */
-interface GithubExample {
-  event: string;
-  action: string;
-  body: Record<string, unknown>;
-}
-
-const GITHUB: GithubExample[] = (
-  githubExamples as { name: string; examples: Record<string, unknown>[] }[]
-).flatMap(({ name, examples }) =>
-  examples.map((body) => ({ event: name, action: String(body.action ?? ""), body })),
-);
 
 const headersOf = (event: string) => ({ event, headers: { "x-github-event": event } });
 
@@ -115,12 +102,6 @@ describe("the real payloads of @octokit/webhooks-examples", () => {
     ).toBe(isPullRequest ? "plan" : "skip");
   });
 });
-
-function exampleOf(event: string, action: string): GithubExample {
-  const found = GITHUB.find((example) => example.event === event && example.action === action);
-  if (found === undefined) throw new Error(`no example of ${event} ${action}`);
-  return found;
-}
 
 // In the shapes that the providers document, shortened.
 
