@@ -63,14 +63,31 @@ export async function applyMapping(
   if (planned.verdict === "error") {
     return { status: "mapping_failed", error: planned.error, issues: planned.issues };
   }
-  return applyPlan(env, tenant, hook_id, { delivery_id: input.delivery_id, raw, content_type }, planned.plan);
+  const { plan } = planned;
+  // Whoever sends to a hook is held to the quotas of its tenant, whoever made the hook.
+  const allowance = await readAllowance(env.DIRECTORY, tenantKey(tenant));
+  return carryOut({
+    env,
+    tenant,
+    hook_id,
+    delivery_id: input.delivery_id,
+    raw,
+    content_type,
+    plan,
+    allowance,
+  });
 }
 
-/** A delivery's content, to be kept beside what is made of it. */
-interface RawPayload {
+/** A plan with all that carrying it out needs. */
+interface Work {
+  env: Pick<Env, "RUNS" | "DIRECTORY" | "ARTIFACTS">;
+  tenant: Tenant;
+  hook_id: string;
   delivery_id: string;
   raw: Uint8Array;
   content_type: string;
+  plan: Plan;
+  allowance: Allowance;
 }
 
 /**
@@ -80,24 +97,14 @@ interface RawPayload {
  * M1 Every step has a command id of its own, derived from the delivery: a step that was done is not done again.
  * M2 Whether this delivery made the run is what the run says, by the command that created it, and so the same each time.
  */
-export async function applyPlan(
-  env: Pick<Env, "RUNS" | "DIRECTORY" | "ARTIFACTS">,
-  tenant: Tenant,
-  hookId: string,
-  payload: RawPayload,
-  plan: Plan,
-): Promise<Mapped> {
-  const { delivery_id } = payload;
-  // Whoever sends to a hook is held to the quotas of its tenant, whoever made the hook.
-  const allowance = await readAllowance(env.DIRECTORY, tenantKey(tenant));
-  const place = await placeOf(env, tenant, hookId, delivery_id, plan, allowance);
+async function carryOut(work: Work): Promise<Mapped> {
+  const place = await placeOf(work);
   if (!place.ok) return place.mapped;
-  const { run_id, created, run } = place;
-  const ids = commandIds(hookId, delivery_id);
+  const { run, run_id, created } = place;
+  const { plan } = work;
+  const ids = commandIds(work.hook_id, work.delivery_id);
 
-  const tooMuch = env.ARTIFACTS && exceeded(allowance, "artifact_bytes", payload.raw.length);
-  if (tooMuch) return refused(tooMuch, run_id);
-  const kept = await keepPayload(env, tenant, run, run_id, ids.payload, payload);
+  const kept = await keepPayload(work, run, run_id, ids.payload);
   if ("code" in kept) return refused(kept, run_id);
   const payload_artifact = kept.path === null ? undefined : { path: kept.path };
 
@@ -119,7 +126,7 @@ export async function applyPlan(
     return { status: "mapped", run_id, created };
   }
   const notWoken = await perform(run, wake(plan.wake_task_id), ids.wake);
-  // A task that is at work, or done, or waits for nothing: what came in is in the log all the same.
+  // A task that is at work, or done: what came in is in the log all the same.
   const isAwake = notWoken?.code === "TASK_TRANSITION_INVALID" || notWoken?.code === "TASK_LEASE_REQUIRED";
   if (notWoken !== null && !isAwake) return refused(notWoken, run_id);
   return { status: "mapped", run_id, created, woken: notWoken === null };
@@ -127,33 +134,26 @@ export async function applyPlan(
 
 type Place = { ok: true; run: RunClient; run_id: string; created: boolean } | { ok: false; mapped: Mapped };
 
+/** Why a run cannot be made where there is, or was, one. */
+const TAKEN: ReadonlySet<Refused["code"]> = new Set(["CONTEXT_RUN_EXISTS", "RUN_DELETED", "RUN_ARCHIVED"]);
+
 /** The run that the plan is about, made if it is not there. */
-async function placeOf(
-  env: Pick<Env, "RUNS">,
-  tenant: Tenant,
-  hookId: string,
-  deliveryId: string,
-  plan: Plan,
-  allowance: Allowance,
-): Promise<Place> {
-  const own = deliveryRunId(hookId, deliveryId);
-  const run_id = plan.run_key === null ? own : keyedRunId(hookId, plan.run_key);
-  const first = await create(env, tenant, hookId, deliveryId, plan, run_id, allowance);
-  if (first === null) return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: true };
-  const isTaken = first.code === "CONTEXT_RUN_EXISTS";
-  if (
-    plan.on_existing === "new_run" &&
-    (isTaken || first.code === "RUN_DELETED" || first.code === "RUN_ARCHIVED")
-  ) {
-    const second = await create(env, tenant, hookId, deliveryId, plan, own, allowance);
-    if (second === null) return { ok: true, run: clientOf(env, tenant, own), run_id: own, created: true };
-    return { ok: false, mapped: refused(second, own) };
+async function placeOf(work: Work): Promise<Place> {
+  const { hook_id, delivery_id, plan } = work;
+  const own = deliveryRunId(hook_id, delivery_id);
+  let run_id = plan.run_key === null ? own : keyedRunId(hook_id, plan.run_key);
+  let refusal = await create(work, run_id);
+  if (refusal !== null && plan.on_existing === "new_run" && TAKEN.has(refusal.code)) {
+    run_id = own;
+    refusal = await create(work, run_id);
   }
-  if (!isTaken) return { ok: false, mapped: refused(first, run_id) };
+  const run = clientOf(work, run_id);
+  if (refusal === null) return { ok: true, run, run_id, created: true };
+  if (refusal.code !== "CONTEXT_RUN_EXISTS") return { ok: false, mapped: refused(refusal, run_id) };
   if (plan.on_existing === "ignore") {
     return { ok: false, mapped: { status: "skipped", reason: "the run is there already", run_id } };
   }
-  return { ok: true, run: clientOf(env, tenant, run_id), run_id, created: false };
+  return { ok: true, run, run_id, created: false };
 }
 
 function refused(refusal: Refused, run_id: string): Mapped {
@@ -161,7 +161,7 @@ function refused(refusal: Refused, run_id: string): Mapped {
   return { status: "mapping_failed", error: refusal, issues: [], run_id };
 }
 
-function clientOf(env: Pick<Env, "RUNS">, tenant: Tenant, runId: string): RunClient {
+function clientOf({ env, tenant }: Pick<Work, "env" | "tenant">, runId: string): RunClient {
   return runClient(env.RUNS, runObjectName(tenantKey(tenant), runId));
 }
 
@@ -172,25 +172,23 @@ export async function exists(run: RunClient): Promise<boolean> {
 }
 
 /** Creates the run, once. Null when this delivery has made it, now or before. */
-async function create(
-  env: Pick<Env, "RUNS">,
-  tenant: Tenant,
-  hookId: string,
-  deliveryId: string,
-  plan: Plan,
-  run_id: string,
-  allowance: Allowance,
-): Promise<Refused | null> {
+async function create(work: Work, run_id: string): Promise<Refused | null> {
+  const { tenant, hook_id, delivery_id, plan, allowance } = work;
   const made = runDraft(plan.run, run_id, plan.source_metadata);
   if (!made.ok) return made.refusal;
-  const run = clientOf(env, tenant, run_id);
-  const tooMany = exceeded(allowance, "runs", 1);
-  // A run that is there takes nothing of the quota; to ask costs something, and only where the quota is used up.
-  if (tooMany !== null && !(await exists(run))) return tooMany;
+  const run = clientOf(work, run_id);
+  const tooMuch = exceeded(allowance, "runs", 1) ?? tooManyBytes(work);
+  // A run that is there takes nothing of the quota. To ask costs a call, and only where the quota is used up.
+  if (tooMuch !== null && !(await exists(run))) return tooMuch;
   // Not the mapping's digest: that may have been mended since a first attempt, and the delivery is the same.
-  const command = { command_id: commandIds(hookId, deliveryId).create, fingerprint: deliveryId };
+  const command = { command_id: commandIds(hook_id, delivery_id).create, fingerprint: delivery_id };
   const created = await run.create({ tenant, draft: made.draft, command });
   return created.ok ? null : created.refusal;
+}
+
+/** Why the payload would not fit into the tenant's quota; null when it does, or is not kept. */
+function tooManyBytes({ env, raw, allowance }: Work): QuotaExceeded | null {
+  return env.ARTIFACTS === undefined ? null : exceeded(allowance, "artifact_bytes", raw.length);
 }
 
 /** Runs a command of the delivery; null when it is done, now or before. */
@@ -209,16 +207,20 @@ async function perform(
  * where the deployment stores no artifacts; or why the run refused it.
  */
 async function keepPayload(
-  env: Pick<Env, "DIRECTORY" | "ARTIFACTS">,
-  tenant: Tenant,
+  work: Work,
   run: RunClient,
   runId: string,
   commandId: string,
-  { delivery_id, raw, content_type }: RawPayload,
-): Promise<{ path: string | null } | Refusal> {
+): Promise<{ path: string | null } | Refused> {
+  const { env, tenant, delivery_id, raw, content_type } = work;
   const store = artifactStore(env, tenantKey(tenant));
   if (store === null) return { path: null };
   const path = payloadPath(delivery_id, content_type);
+  const tooMuch = tooManyBytes(work);
+  if (tooMuch !== null) {
+    const read = await run.readFile(path, null);
+    return read.ok && read.value !== null ? { path } : tooMuch;
+  }
   const content = await store.keep(runHolder(runId), raw);
   const artifact = { id: delivery_id, artifact_type: "webhook_payload" };
   const refusal = await perform(

@@ -430,9 +430,18 @@ describe("the tenant's quotas", () => {
     await ready;
     const delivery = hook.delivery(body());
     const error = { code: "QUOTA_EXCEEDED", quota: "artifact_bytes", limit: 10, used: 0 };
-    expect(await map(delivery)).toMatchObject({ status: "mapping_failed", error });
+    const refused = await map(delivery);
+    expect(refused).toMatchObject({ status: "mapping_failed", error });
     await set({});
-    expect(await map(delivery)).toMatchObject({ status: "mapped", created: true });
+    const done = await map(delivery);
+    expect(done).toMatchObject({ status: "mapped", created: true });
+    // What is kept already takes nothing more.
+    await set({ artifact_bytes: 10 });
+    expect(await map(delivery)).toEqual(done);
+    expect(await map(hook.delivery(body()))).toMatchObject({
+      status: "mapping_failed",
+      error: { used: expect.any(Number) },
+    });
   });
 });
 
