@@ -6,7 +6,7 @@ import { applyMapping, type Mapped } from "../../../src/hooks/mapping/apply.ts";
 import { deliveryRunId, keyedRunId } from "../../../src/hooks/mapping/ids.ts";
 import { LOCAL_TENANT, tenantKey } from "../../../src/identity/tenant.ts";
 import { type Mapping, ON_EXISTING, type OnExisting } from "../../../src/protocol/mapping.ts";
-import type { Quotas } from "../../../src/protocol/quotas.ts";
+import { QUOTAS, type Quotas } from "../../../src/protocol/quotas.ts";
 import type { Run } from "../../../src/protocol/run.ts";
 import { storeOf, textOf } from "../../artifacts/support/store.ts";
 import {
@@ -405,7 +405,8 @@ describe("the tenant's quotas", () => {
     const map = (delivery: ReturnType<TestHook["delivery"]>) =>
       applyMapping(env, { tenant, hook: { hook_id: hook.id, mapping: hook.mapping }, delivery });
     const set = (changed: Partial<Quotas>) => {
-      const all = { runs: null, artifact_bytes: null, streams: null, ...changed };
+      const none = Object.fromEntries(QUOTAS.map((name) => [name, null])) as unknown as Quotas;
+      const all = { ...none, ...changed };
       return writeQuotas(env.DIRECTORY, tenantKey(tenant), all, Date.now()).run();
     };
     return { hook, map, set, ready: set(quotas) };
