@@ -29,7 +29,8 @@ type Outcome = Pick<Settlement, "status" | "run_id" | "result">;
 export async function processDelivery(env: Env, key: DeliveryKey, nowMs: number): Promise<Delivery | null> {
   const delivery = await claimDelivery(env.DIRECTORY, key, nowMs, nowMs + PROCESSING_MS);
   if (delivery === null) return null;
-  const settled = settlement(delivery, await outcomeOf(env, delivery), nowMs);
+  const outcome = await outcomeOf(env, delivery);
+  const settled = settlement(delivery, outcome, Math.max(nowMs, Date.now()));
   await settleDelivery(env.DIRECTORY, delivery, settled);
   return { ...delivery, ...settled, run_id: settled.run_id ?? delivery.run_id };
 }

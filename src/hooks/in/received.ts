@@ -1,3 +1,5 @@
+import { MAX_MAPPED_DELIVERY_BYTES } from "../../protocol/limits.ts";
+
 /** A body as data. */
 export type Payload = { ok: true; value: unknown } | { ok: false; error: string };
 
@@ -21,7 +23,10 @@ export class Received {
 
   /** The body as data, read when it is first asked for. */
   payload(): Payload {
-    this.#payload ??= readPayload(this.body, this.isForm);
+    this.#payload ??=
+      this.body.length > MAX_MAPPED_DELIVERY_BYTES
+        ? { ok: false, error: "body is too long to be read" }
+        : readPayload(this.body, this.isForm);
     return this.#payload;
   }
 

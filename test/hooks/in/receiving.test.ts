@@ -288,6 +288,27 @@ describe("issue: bad input at a hook", () => {
     expect(kept.filter(({ status }: { status: string }) => status === "mapping_failed")).toHaveLength(3);
   });
 
+  it("whatever JSON it is, it is kept, comes to an end, and can be looked at", async () => {
+    const hook = await newHook(githubSender, {
+      mapping: { ...ANYTHING, run_key: '{{ a.b.c | default("k") }}' },
+    });
+    const bodies = [
+      `${"[".repeat(20_000)}${"]".repeat(20_000)}`,
+      `${'{"a":'.repeat(10_000)}1${"}".repeat(10_000)}`,
+      `{"__proto__":{"a":1},"constructor":{"prototype":2}}`,
+      `{"a":"\\ud800","b":1e400,"c":12345678901234567890,"a":{}}`,
+      "null",
+      `"${"\\u0000".repeat(1000)}"`,
+    ];
+    for (const [index, body] of bodies.entries()) {
+      const answer = await send(await delivery(githubSender, hook.url, { body, id: `any-${index}` }));
+      expect(answer.status, answer.text).toBe(202);
+      const read = await api("GET", `${hook.path}/deliveries/${answer.body.delivery_id}`);
+      expect(read.status, body.slice(0, 40)).toBe(200);
+      expect(["mapped", "skipped", "mapping_failed"]).toContain(read.body.delivery.status);
+    }
+  });
+
   it("too many are refused before they are verified, by network and by hook", async () => {
     const full = { limit: async () => ({ success: false }) } as unknown as RateLimit;
     const hook = await newHook(githubSender);

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Received } from "../../../src/hooks/in/received.ts";
 import type { Checks } from "../../../src/hooks/in/scheme.ts";
@@ -249,6 +250,28 @@ describe("product/webhooks §5.1: what the schemes have of their own", () => {
   it("bearer: the request's own credential decides", async () => {
     const of = (has: boolean) => verify({ kind: "bearer" }, [], received({}, "x"), checks(NOW, has));
     expect([await of(true), await of(false)]).toEqual([null, "credential_wrong"]);
+  });
+});
+
+describe("issue: whatever comes, schemes answer and do not fail", () => {
+  const names = [...new Set(SENDERS.flatMap(({ needed }) => needed)), "content-type", "x-github-event"];
+  const texts = fc.oneof(
+    fc.string({ unit: fc.constantFrom(..."v01a,=t. shex256+/%") }),
+    fc.constantFrom("1800000000", "v1,", "sha256=", "application/x-www-form-urlencoded", "0".repeat(64)),
+  );
+  const headers = fc.array(fc.tuple(fc.constantFrom(...names), texts), { maxLength: 8 });
+  const bodies = fc.oneof(fc.json(), fc.string(), fc.constant("payload=%7B&payload=1&__proto__=2"));
+
+  it("any headers over any body", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...SENDERS), headers, bodies, async (sender, listed, body) => {
+        const came = received(listed, body);
+        expect(await verify(sender.scheme, [...sender.secrets], came, checks(NOW))).not.toBeNull();
+        const { key, event } = about(sender.scheme, came);
+        for (const said of [key, event]) expect(said === null || typeof said === "string").toBe(true);
+      }),
+      { numRuns: 1_000 },
+    );
   });
 });
 
