@@ -52,3 +52,16 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_by_time ON deliveries (tenant, hook_id, received_at_ms DESC, delivery_id DESC);
 CREATE INDEX deliveries_by_status ON deliveries (tenant, hook_id, status, received_at_ms DESC, delivery_id DESC);
 CREATE INDEX deliveries_by_due ON deliveries (due_at_ms, tenant, hook_id, delivery_id);
+
+-- Deliveries that are kept count, and their bodies count like contents of artifacts.
+ALTER TABLE quotas ADD COLUMN deliveries INTEGER;                      -- null: the default
+ALTER TABLE usage ADD COLUMN deliveries INTEGER NOT NULL DEFAULT 0;
+
+CREATE TRIGGER usage_delivery_added AFTER INSERT ON deliveries BEGIN
+  INSERT INTO usage (tenant, runs, artifact_bytes, deliveries) VALUES (NEW.tenant, 0, NEW.bytes, 1)
+    ON CONFLICT (tenant) DO UPDATE SET artifact_bytes = artifact_bytes + NEW.bytes, deliveries = deliveries + 1;
+END;
+
+CREATE TRIGGER usage_delivery_removed AFTER DELETE ON deliveries BEGIN
+  UPDATE usage SET artifact_bytes = artifact_bytes - OLD.bytes, deliveries = deliveries - 1 WHERE tenant = OLD.tenant;
+END;

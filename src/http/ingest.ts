@@ -64,6 +64,7 @@ async function take({ request, env, context, publicId, isFound }: Incoming): Pro
     throw new RequestRefused({ code: "SIGNATURE_INVALID", error: "signature_invalid" });
   }
   // A repeat is left alone: the first one is at work, or cron is about to be.
+  if ("exceeded" in receipt) throw new RequestRefused(receipt.exceeded);
   if ("kept" in receipt && receipt.kept.status === "accepted") {
     context.waitUntil(processDelivery(env, receipt.kept.key, nowMs));
   }
@@ -83,7 +84,7 @@ async function mayDeliver(request: Request, env: Env, hook: Hook): Promise<boole
 }
 
 function answerOf(
-  receipt: Exclude<Receipt, { failure: unknown }>,
+  receipt: Exclude<Receipt, { failure: unknown } | { exceeded: unknown }>,
   hook: Hook,
   received: Received,
 ): HttpAnswer {

@@ -173,6 +173,8 @@ export const DEFAULT_QUOTAS = {
   artifact_bytes: 100 * 1024 * 1024 * 1024,
   /** A stream is a connection and a socket to its run's object; one object holds 32,768. */
   streams: 1_000,
+  /** Webhooks that are kept, for 30 days: each takes up to 20 KB of the directory. */
+  deliveries: 200_000,
 };
 
 /**
@@ -196,7 +198,10 @@ export const MIN_DELIVERY_BYTES = 1024;
 export const MAX_DELIVERY_BYTES = 25 * 1024 * 1024;
 
 /** A delivery's body up to here lies in D1, with its row; what is longer goes to R2. */
-export const MAX_INLINE_DELIVERY_BYTES = 64 * 1024;
+export const MAX_INLINE_DELIVERY_BYTES = 16 * 1024;
+
+/** A delivery's body up to here is shown with it, if it can be read as data. */
+export const MAX_SHOWN_DELIVERY_BYTES = 64 * 1024;
 
 /** Where there is no bucket, a body lies in D1 up to here: a row ends at 2 MB. */
 export const MAX_DELIVERY_BYTES_WITHOUT_BUCKET = 1024 * 1024;
@@ -221,4 +226,4 @@ export const MAX_DELIVERY_TRIES = 8;
 export const MAX_MAPPED_DELIVERY_BYTES = 12 * 1024 * 1024;
 
 /** Headers of a delivery that are kept, in UTF-16 units, names included. */
-export const MAX_KEPT_HEADERS_LENGTH = 8 * 1024;
+export const MAX_KEPT_HEADERS_LENGTH = 4 * 1024;

@@ -3,15 +3,15 @@ import { lazy } from "./lazy.ts";
 import { uint } from "./schema.ts";
 
 /** What a tenant may have only so much of at once. */
-export const QUOTAS = ["runs", "artifact_bytes", "streams"] as const;
+export const QUOTAS = ["runs", "artifact_bytes", "streams", "deliveries"] as const;
 
 export type QuotaName = (typeof QUOTAS)[number];
 
 /** A tenant's own limits; null where the default holds. */
 export type Quotas = Record<QuotaName, number | null>;
 
-/** The body of `PUT /v1/quotas`. All three must be said; null for the default. */
+/** The body of `PUT /v1/quotas`. All of them must be said; null for the default. */
 export const quotasBody = lazy(() => {
   const limit = z.nullable(uint);
-  return z.strictObject({ runs: limit, artifact_bytes: limit, streams: limit });
+  return z.strictObject({ runs: limit, artifact_bytes: limit, streams: limit, deliveries: limit });
 });

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { artifactStore } from "../../src/artifacts/store.ts";
 import { listAudit } from "../../src/directory/audit-events.ts";
+import { forgetDeliveries, keepDelivery } from "../../src/directory/deliveries.ts";
 import { readAllowance, writeQuotas } from "../../src/directory/quotas.ts";
 import { putRun } from "../../src/directory/runs.ts";
 import { putPart, removeUpload } from "../../src/directory/uploads.ts";
@@ -23,7 +24,7 @@ import { NO_TASKS } from "../../src/run/storage/tasks.ts";
 import { draftOf, eventually } from "../run/support/test-run.ts";
 
 const db = env.DIRECTORY;
-const NONE: Quotas = { runs: null, artifact_bytes: null, streams: null };
+const NONE: Quotas = { runs: null, artifact_bytes: null, streams: null, deliveries: null };
 
 /** The holder of a token of a tenant that no other test uses, and its root. */
 function newTenant(): { key: string; token: Principal; root: Principal } {
@@ -72,14 +73,17 @@ const newRunOf = (run_id: string) => ({ run_id, objective: "Count me" });
 describe("quotas: what is counted", () => {
   /** What happens to the tables that are counted. Numbers are names of runs and contents, or bytes. */
   type Step =
-    | { do: "put run" | "drop run" | "drop blob" | "drop upload"; id: number }
-    | { do: "put blob"; id: number; bytes: number }
+    | { do: "put run" | "drop run" | "drop blob" | "drop upload" | "forget delivery"; id: number }
+    | { do: "put blob" | "keep delivery"; id: number; bytes: number }
     | { do: "put part"; id: number; part: number; bytes: number };
   const id = fc.nat({ max: 3 });
   const bytes = fc.nat({ max: 1_000 });
   const anyStep = fc.oneof(
-    fc.record({ do: fc.constantFrom("put run", "drop run", "drop blob", "drop upload"), id }),
-    fc.record({ do: fc.constant("put blob"), id, bytes }),
+    fc.record({
+      do: fc.constantFrom("put run", "drop run", "drop blob", "drop upload", "forget delivery"),
+      id,
+    }),
+    fc.record({ do: fc.constantFrom("put blob", "keep delivery"), id, bytes }),
     fc.record({ do: fc.constant("put part"), id, part: fc.integer({ min: 1, max: 2 }), bytes }),
   ) as fc.Arbitrary<Step>;
 
@@ -115,6 +119,27 @@ describe("quotas: what is counted", () => {
         );
       case "drop upload":
         return removeUpload(db, { tenant, run_id: "r", upload_id: name });
+      case "keep delivery":
+        await keepDelivery(
+          db,
+          {
+            tenant,
+            hook_id: "h",
+            delivery_id: name,
+            delivery_key: name,
+            keyed_by: "delivery_id",
+            event: null,
+            received_at_ms: 1,
+            headers: {},
+            content_type: "",
+            bytes: step.bytes,
+            sha256: "0",
+          },
+          { bytes: new Uint8Array(step.bytes) },
+        );
+        return;
+      case "forget delivery":
+        return forgetDeliveries(db, [{ tenant, hook_id: "h", delivery_id: name }], 1);
     }
   }
 
@@ -127,7 +152,9 @@ describe("quotas: what is counted", () => {
           .prepare(
             `SELECT (SELECT count(*) FROM runs WHERE tenant = ?1) AS runs,
                (SELECT coalesce(sum(bytes), 0) FROM blobs WHERE tenant = ?1) +
-               (SELECT coalesce(sum(bytes), 0) FROM upload_parts WHERE tenant = ?1) AS artifact_bytes`,
+               (SELECT coalesce(sum(bytes), 0) FROM upload_parts WHERE tenant = ?1) +
+               (SELECT coalesce(sum(bytes), 0) FROM deliveries WHERE tenant = ?1) AS artifact_bytes,
+               (SELECT count(*) FROM deliveries WHERE tenant = ?1) AS deliveries`,
           )
           .bind(tenant)
           .first();
@@ -142,14 +169,14 @@ describe("quotas: what is counted", () => {
     const store = artifactStore(env, key);
     await store?.keep("run:a", "hello");
     await store?.keep("run:b", "hello");
-    expect((await readAllowance(db, key)).used).toEqual({ runs: 0, artifact_bytes: 5 });
+    expect((await readAllowance(db, key)).used).toEqual({ runs: 0, artifact_bytes: 5, deliveries: 0 });
   });
 
   it("a tenant of which nothing is known has the defaults and uses nothing", async () => {
     expect(await readAllowance(db, newTenant().key)).toEqual({
       limits: DEFAULT_QUOTAS,
       own: NONE,
-      used: { runs: 0, artifact_bytes: 0 },
+      used: { runs: 0, artifact_bytes: 0, deliveries: 0 },
     });
   });
 });
@@ -312,9 +339,10 @@ describe("GET and PUT /v1/quotas", () => {
         runs: { limit: DEFAULT_QUOTAS.runs, used: 1, is_default: true },
         artifact_bytes: { limit: DEFAULT_QUOTAS.artifact_bytes, used: 0, is_default: true },
         streams: { limit: DEFAULT_QUOTAS.streams, used: 0, is_default: true },
+        deliveries: { limit: DEFAULT_QUOTAS.deliveries, used: 0, is_default: true },
       },
     });
-    const own = { runs: 1, artifact_bytes: null, streams: 0 };
+    const own = { ...NONE, runs: 1, streams: 0 };
     const after = await jsonOf(await ask(root, "PUT", "/v1/quotas", own));
     expect(after).toMatchObject({
       quotas: { runs: { limit: 1, used: 1, is_default: false }, streams: { limit: 0, is_default: false } },
@@ -325,18 +353,15 @@ describe("GET and PUT /v1/quotas", () => {
 
   it("no token sets quotas, an operator's neither", async () => {
     const { token } = newTenant();
-    const raised = { runs: 9, artifact_bytes: 9, streams: 9 };
+    const raised = { runs: 9, artifact_bytes: 9, streams: 9, deliveries: 9 };
     expect(await refusalOf(ask(token, "PUT", "/v1/quotas", raised))).toMatchObject({ code: "ROOT_REQUIRED" });
   });
 
-  it.each([
-    {},
-    { runs: 1 },
-    { runs: -1, artifact_bytes: 1, streams: 1 },
-    { runs: 1.5, artifact_bytes: null, streams: null },
-    { runs: 1, artifact_bytes: 1, streams: 1, tasks: 1 },
-  ])("%j is no quotas", async (body) => {
-    const { root } = newTenant();
-    expect(await refusalOf(ask(root, "PUT", "/v1/quotas", body))).toMatchObject({ code: "BODY_INVALID" });
-  });
+  it.each([{}, { runs: 1 }, { ...NONE, runs: -1 }, { ...NONE, runs: 1.5 }, { ...NONE, tasks: 1 }])(
+    "%j is no quotas",
+    async (body) => {
+      const { root } = newTenant();
+      expect(await refusalOf(ask(root, "PUT", "/v1/quotas", body))).toMatchObject({ code: "BODY_INVALID" });
+    },
+  );
 });

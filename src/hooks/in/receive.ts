@@ -8,6 +8,7 @@ import {
   type StoredPayload,
 } from "../../directory/deliveries.ts";
 import type { Hook } from "../../directory/hooks.ts";
+import { exceeded, type QuotaExceeded, readAllowance } from "../../directory/quotas.ts";
 import type { Env } from "../../env.ts";
 import type { Keyring } from "../../identity/keyring.ts";
 import type { KeyedBy } from "../../protocol/hooks.ts";
@@ -32,7 +33,11 @@ export interface Kept {
 }
 
 /** What came of a request to a hook. */
-export type Receipt = { failure: Failure } | { handshake: Handshake } | { kept: Kept };
+export type Receipt =
+  | { failure: Failure }
+  | { handshake: Handshake }
+  | { exceeded: QuotaExceeded }
+  | { kept: Kept };
 
 /** The longest body that a hook takes here. */
 export function maxBodyBytes(env: Env, hook: Hook): number {
@@ -60,7 +65,7 @@ export async function receive(
   if (failure !== null) return { failure };
   const said = about(hook.scheme, received);
   if (said.handshake !== null) return { handshake: said.handshake };
-  return { kept: await keep(env, hook, received, said, checks.nowMs) };
+  return keep(env, hook, received, said, checks.nowMs);
 }
 
 async function keep(
@@ -69,7 +74,7 @@ async function keep(
   received: Received,
   { key: senderKey, event }: About,
   nowMs: number,
-): Promise<Kept> {
+): Promise<Receipt> {
   const { tenant, hook_id, scheme } = hook;
   const { headers, body } = received;
   const sha256 = sha256Hex(body);
@@ -77,18 +82,20 @@ async function keep(
   const keyed_by: KeyedBy = senderKey === null ? "body_digest" : "delivery_id";
   const delivery_key = senderKey ?? sha256;
   const key = { tenant, hook_id, delivery_id: deliveryId(hook_id, keyed_by, delivery_key) };
-  const kept = (known: Known): Kept => ({
-    key,
-    status: known.repeats === 0 ? "accepted" : "duplicate",
-    keyed_by,
-    run_id: known.run_id,
+  const receiptOf = ({ repeats, run_id }: Known): Receipt => ({
+    kept: { key, status: repeats === 0 ? "accepted" : "duplicate", keyed_by, run_id },
   });
 
-  let payload: StoredPayload = { bytes: body };
-  if (env.ARTIFACTS !== undefined && body.length > MAX_INLINE_DELIVERY_BYTES) {
-    // Most repeats are seen here, before a long body is written again.
+  const over = await overQuota(env.DIRECTORY, tenant, body.length);
+  const isLong = env.ARTIFACTS !== undefined && body.length > MAX_INLINE_DELIVERY_BYTES;
+  if (over !== null || isLong) {
+    // What is known needs no room; and most repeats are seen here, before a long body is written again.
     const known = await countRepeat(env.DIRECTORY, key, nowMs);
-    if (known !== null) return kept(known);
+    if (known !== null) return receiptOf(known);
+    if (over !== null) return { exceeded: over };
+  }
+  let payload: StoredPayload = { bytes: body };
+  if (env.ARTIFACTS !== undefined && isLong) {
     payload = await writeBody(env.DIRECTORY, env.ARTIFACTS, key, body, nowMs);
   }
   const delivery = {
@@ -102,7 +109,13 @@ async function keep(
     bytes: body.length,
     sha256,
   };
-  return kept(await keepDelivery(env.DIRECTORY, delivery, payload));
+  return receiptOf(await keepDelivery(env.DIRECTORY, delivery, payload));
+}
+
+/** Why the tenant may keep no more deliveries; null when it may. */
+async function overQuota(db: D1Database, tenant: string, bytes: number): Promise<QuotaExceeded | null> {
+  const allowance = await readAllowance(db, tenant);
+  return exceeded(allowance, "deliveries", 1) ?? exceeded(allowance, "artifact_bytes", bytes);
 }
 
 /** 128 bits of a digest: one for each hook and key. */

@@ -10,7 +10,7 @@ import { readBody } from "../../hooks/in/payloads.ts";
 import { processDelivery } from "../../hooks/in/process.ts";
 import { Received } from "../../hooks/in/received.ts";
 import { DELIVERY_STATUSES } from "../../protocol/hooks.ts";
-import { DELIVERIES_KEPT_MS, MAX_INLINE_DELIVERY_BYTES } from "../../protocol/limits.ts";
+import { DELIVERIES_KEPT_MS, MAX_SHOWN_DELIVERY_BYTES } from "../../protocol/limits.ts";
 import type { Call } from "../call.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer } from "../json.ts";
@@ -77,7 +77,7 @@ async function deliveryOf(call: Call): Promise<Delivery> {
  */
 export async function getDelivery(call: Call): Promise<HttpAnswer> {
   const delivery = await deliveryOf(call);
-  const isShort = delivery.bytes <= MAX_INLINE_DELIVERY_BYTES;
+  const isShort = delivery.bytes <= MAX_SHOWN_DELIVERY_BYTES;
   const body = isShort ? await readBody(call.env, delivery) : null;
   const type = new Headers({ "content-type": delivery.content_type });
   const payload = body === null ? null : new Received(type, body).payload();

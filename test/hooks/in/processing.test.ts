@@ -100,7 +100,7 @@ describe("issue: a delivery whose processing was cut off is finished by cron", (
     )
       .bind(key.delivery_id)
       .run();
-    expect(await finishDeliveries(env, Date.now())).toMatchObject({ processed: 1, failed: 0 });
+    await finishDeliveries(env, Date.now());
     expect(await read(key)).toMatchObject({ status: "mapped", run_id, attempts: 2 });
     expect(await runsOf(objective)).toEqual([run_id]);
     expect(await events(run_id)).toBe(before);
@@ -240,7 +240,7 @@ describe("issue: deliveries are forgotten", () => {
     expect((await api("GET", `${hook.path}/deliveries/${key.delivery_id}/payload`)).text).toBe(large);
 
     await makeDue(key);
-    expect(await finishDeliveries(env, Date.now())).toMatchObject({ forgotten: 1 });
+    await finishDeliveries(env, Date.now());
     expect(await findDelivery(env.DIRECTORY, key)).toBeNull();
     await collectArtifacts(env, Date.now());
     expect(await stored(key)).toBe(0);

@@ -1,7 +1,14 @@
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
+import { findHookByPublicId } from "../../../src/directory/hooks.ts";
+import { writeQuotas } from "../../../src/directory/quotas.ts";
 import type { Env } from "../../../src/env.ts";
+import { receive } from "../../../src/hooks/in/receive.ts";
+import { Received } from "../../../src/hooks/in/received.ts";
+import { sealSecret } from "../../../src/hooks/in/secrets.ts";
+import { keyringOf } from "../../../src/identity/keyring.ts";
 import { DEFAULT_DELIVERY_BYTES, MAX_DELIVERY_BYTES } from "../../../src/protocol/limits.ts";
+import type { Quotas } from "../../../src/protocol/quotas.ts";
 import { ANYTHING, type Answered, api, delivery, hookOf, newHook, send } from "./support/hooks.ts";
 import {
   githubSender,
@@ -307,6 +314,34 @@ describe("issue: bad input at a hook", () => {
       expect(read.status, body.slice(0, 40)).toBe(200);
       expect(["mapped", "skipped", "mapping_failed"]).toContain(read.body.delivery.status);
     }
+  });
+
+  it("over a quota of the tenant nothing more is kept, and repeats of what is kept are answered", async () => {
+    const keyring = keyringOf(env);
+    const made = await newHook(githubSender);
+    const found = await findHookByPublicId(env.DIRECTORY, made.url.split("/").at(-1) ?? "");
+    if (found === null || keyring === null) throw new Error("there is no hook");
+    // The same hook of another tenant, which has quotas of its own.
+    const hook = { ...found, tenant: `test/${crypto.randomUUID()}` };
+    hook.secrets = [await sealSecret(keyring, hook, made.secret, 1)];
+    const limit = (limits: Partial<Quotas>) => {
+      const none: Quotas = { runs: null, artifact_bytes: null, streams: null, deliveries: null };
+      return writeQuotas(env.DIRECTORY, hook.tenant, { ...none, ...limits }, 1).run();
+    };
+    const bytes = githubSender.body(0).length;
+    const come = async (id: string) => {
+      const { headers } = await delivery(githubSender, made.url, { id });
+      const received = new Received(headers, new TextEncoder().encode(githubSender.body(0)));
+      return receive(env, keyring, hook, received, { nowMs: 1, hasCredential: async () => false });
+    };
+    expect(await come("1")).toMatchObject({ kept: { status: "accepted" } });
+    await limit({ deliveries: 1 });
+    expect(await come("2")).toMatchObject({ exceeded: { quota: "deliveries", limit: 1, used: 1 } });
+    await limit({ artifact_bytes: 2 * bytes - 1 });
+    expect(await come("2")).toMatchObject({ exceeded: { quota: "artifact_bytes", used: bytes } });
+    expect(await come("1")).toMatchObject({ kept: { status: "duplicate" } });
+    await limit({ artifact_bytes: 2 * bytes, deliveries: 2 });
+    expect(await come("2")).toMatchObject({ kept: { status: "accepted" } });
   });
 
   it("too many are refused before they are verified, by network and by hook", async () => {
