@@ -109,6 +109,8 @@ function workerDefinition(
   }
   env.BATON_TOKEN = { type: "text", value: token };
   env.BATON_KEYS = { type: "text", value: keys };
+  // Receivers of webhooks are on this machine too, without certificates.
+  env.WEBHOOK_TARGETS = { type: "text", value: "any" };
   return {
     name: config.name,
     compatibilityDate: config.compatibility_date,

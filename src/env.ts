@@ -1,4 +1,5 @@
 import type { FeedObject } from "./feed/feed-object.ts";
+import type { SubscriptionObject } from "./hooks/out/subscription-object.ts";
 import type { RunObject } from "./run/run-object.ts";
 
 /** Bindings and variables of a deployment (wrangler.toml). */
@@ -7,6 +8,8 @@ export interface Env {
   RUNS: DurableObjectNamespace<RunObject>;
   /** One object per tenant, and one per tenant and workspace that anyone follows. */
   FEEDS: DurableObjectNamespace<FeedObject>;
+  /** One object per subscription: sends what its runs have committed to its receiver. */
+  SUBSCRIPTIONS: DurableObjectNamespace<SubscriptionObject>;
   /** D1: the directory of runs. */
   DIRECTORY: D1Database;
   /** R2: contents of artifacts. A deployment without it refuses them and does everything else. */
@@ -27,4 +30,9 @@ export interface Env {
   TENANT_RATE?: RateLimit;
   NETWORK_RATE?: RateLimit;
   HOOK_RATE?: RateLimit;
+  /**
+   * `any`: deliveries may go to any http or https address, also on this machine. Set by the local start alone; a deployment
+   * that sets it lets its operators reach whatever the platform lets it reach.
+   */
+  WEBHOOK_TARGETS?: string;
 }

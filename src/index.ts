@@ -2,11 +2,13 @@ import type { Env } from "./env.ts";
 import { serve } from "./http/server.ts";
 import { collectArtifacts } from "./maintenance/collect-artifacts.ts";
 import { finishDeliveries } from "./maintenance/finish-deliveries.ts";
+import { nudgeSubscriptions } from "./maintenance/nudge-subscriptions.ts";
 import { resumeMoves } from "./maintenance/resume-moves.ts";
 import { retain } from "./maintenance/retain.ts";
 import { sweepLeases } from "./maintenance/sweep-leases.ts";
 
 export { FeedObject } from "./feed/feed-object.ts";
+export { SubscriptionObject } from "./hooks/out/subscription-object.ts";
 export { RunObject } from "./run/run-object.ts";
 
 export default {
@@ -18,6 +20,7 @@ export default {
     await attend("artifacts_collected", () => collectArtifacts(env, nowMs));
     await attend("moves_resumed", () => resumeMoves(env, nowMs));
     await attend("runs_retained", () => retain(env, nowMs));
+    await attend("subscriptions_nudged", () => nudgeSubscriptions(env, nowMs));
   },
 } satisfies ExportedHandler<Env>;
 

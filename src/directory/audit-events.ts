@@ -16,26 +16,38 @@ export interface AuditEvent {
   detail: Record<string, unknown>;
 }
 
+/** What is said of an event that is to be recorded. */
+type NewAuditEvent = Pick<AuditEvent, "type" | "subject" | "detail">;
+
+const COLUMNS = "tenant, at_ms, type, subject, token_id, actor_id, detail";
+
 /** The statement that records an event: to be run in one batch with the change that it tells of. */
 export function recordAudit(
   db: D1Database,
   by: Principal,
-  event: Pick<AuditEvent, "type" | "subject" | "detail">,
+  event: NewAuditEvent,
   nowMs: number,
 ): D1PreparedStatement {
   return db
-    .prepare(
-      `INSERT INTO audit_events (tenant, at_ms, type, subject, token_id, actor_id, detail) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-    )
-    .bind(
-      tenantKey(by.tenant),
-      nowMs,
-      event.type,
-      event.subject,
-      by.token_id,
-      by.tenant.actor_id ?? null,
-      JSON.stringify(event.detail),
-    );
+    .prepare(`INSERT INTO audit_events (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+    .bind(...valuesOf(by, event, nowMs));
+}
+
+/** The same, for right behind the statement that makes the change: recorded only if that has changed a row. */
+export function recordAuditIfChanged(
+  db: D1Database,
+  by: Principal,
+  event: NewAuditEvent,
+  nowMs: number,
+): D1PreparedStatement {
+  return db
+    .prepare(`INSERT INTO audit_events (${COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ? WHERE changes() > 0`)
+    .bind(...valuesOf(by, event, nowMs));
+}
+
+function valuesOf(by: Principal, { type, subject, detail }: NewAuditEvent, nowMs: number) {
+  const actor = by.tenant.actor_id ?? null;
+  return [tenantKey(by.tenant), nowMs, type, subject, by.token_id, actor, JSON.stringify(detail)];
 }
 
 /** Up to `limit` events of a tenant, newest first, before a seq. */

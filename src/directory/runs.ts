@@ -1,6 +1,7 @@
 import { normalisePath } from "../domain/workspace.ts";
 import type { RunHeader, RunSummary, TaskCounts, Workspace } from "../protocol/run.ts";
 import type { RunStatus } from "../protocol/status.ts";
+import { subscriptionsAbout } from "./subscriptions.ts";
 
 /** What a run's object tells the directory. */
 export interface DirectoryEntry {
@@ -69,13 +70,18 @@ const UPSERT = `
     status = excluded.status, objective = excluded.objective, revision = excluded.revision,
     archived_at_ms = NULL, last_event_seq = excluded.last_event_seq, created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
     task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms
-  WHERE excluded.last_event_seq >= runs.last_event_seq`;
+  WHERE excluded.last_event_seq >= runs.last_event_seq
+  RETURNING (${subscriptionsAbout({ tenant: "?1", run_id: "?2", run_type: "?4", source: "?6", workspace: "?8" })})
+    AS subscription_ids`;
 
-/** Writes a run's row; a row that is already newer stays, and a deleted run gets none. Safe to repeat. */
-export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<void> {
+/**
+ * Writes a run's row; a row that is already newer stays, and a deleted run gets none. Safe to repeat.
+ * @returns the ids of the active subscriptions that are about the run; none when the row was not written.
+ */
+export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<string[]> {
   const { run } = entry;
   const source = run.source_client ?? null;
-  await db
+  const { results } = await db
     .prepare(UPSERT)
     .bind(
       entry.tenant,
@@ -95,7 +101,8 @@ export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<voi
       JSON.stringify(entry.taskCounts),
       entry.leaseDueAtMs,
     )
-    .run();
+    .run<{ subscription_ids: string }>();
+  return JSON.parse(results[0]?.subscription_ids ?? "[]") as string[];
 }
 
 /** Up to `limit` runs of a tenant that match, latest update first, then run id descending (contract 02 §2.2). */

@@ -23,7 +23,9 @@ export type PathId =
   | "checkpoint"
   | "hook_id"
   | "secret_id"
-  | "delivery_id";
+  | "delivery_id"
+  | "subscription_id"
+  | "letter_id";
 
 /** One request on its way to a handler: authenticated, routed, its path decoded. */
 export class Call {

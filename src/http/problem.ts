@@ -25,6 +25,7 @@ export type Problem =
   | { code: "KEYS_REQUIRED"; error: string }
   | { code: "HOOK_NOT_FOUND" | "HOOK_DISABLED" | "SIGNATURE_INVALID" | "SECRET_NOT_FOUND"; error: string }
   | { code: "DELIVERY_NOT_FOUND" | "DELIVERY_BUSY"; error: string }
+  | { code: "SUBSCRIPTION_NOT_FOUND" | "DEAD_LETTER_NOT_FOUND"; error: string }
   | { code: "RANGE_NOT_SATISFIABLE"; error: string; bytes: number }
   | { code: "BODY_TOO_LARGE"; error: string; limit_name: string; limit: number }
   | {

@@ -77,6 +77,22 @@ import {
   streamRunContext,
   streamRunNative,
 } from "./resources/streams.ts";
+import {
+  addSubscriptionSecret,
+  createSubscription,
+  disableSubscriptionNow,
+  enableSubscriptionAgain,
+  getSubscription,
+  listDeadLetters,
+  listDeliveryAttempts,
+  listSubscriptionsNative,
+  putSubscription,
+  redeliverLetter,
+  removeSubscription,
+  replayEvents,
+  retireSubscriptionSecret,
+  testSubscription,
+} from "./resources/subscriptions.ts";
 import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
@@ -160,6 +176,24 @@ const HOOK_ROUTES: readonly [Route["method"], string, Handler][] = [
   ["POST", "/:hook_id/deliveries/:delivery_id/replay", replayDelivery],
 ];
 
+/** Routes below `/v1/subscriptions` (docs/webhooks-out.md): all of them tell or change where a tenant's news goes. */
+const SUBSCRIPTION_ROUTES: readonly [Method, string, Handler][] = [
+  ["POST", "", createSubscription],
+  ["GET", "", listSubscriptionsNative],
+  ["GET", "/:subscription_id", getSubscription],
+  ["PUT", "/:subscription_id", putSubscription],
+  ["DELETE", "/:subscription_id", removeSubscription],
+  ["POST", "/:subscription_id/enable", enableSubscriptionAgain],
+  ["POST", "/:subscription_id/disable", disableSubscriptionNow],
+  ["POST", "/:subscription_id/test", testSubscription],
+  ["POST", "/:subscription_id/replay", replayEvents],
+  ["POST", "/:subscription_id/secrets", addSubscriptionSecret],
+  ["DELETE", "/:subscription_id/secrets/:secret_id", retireSubscriptionSecret],
+  ["GET", "/:subscription_id/attempts", listDeliveryAttempts],
+  ["GET", "/:subscription_id/dead-letters", listDeadLetters],
+  ["POST", "/:subscription_id/dead-letters/:letter_id/redeliver", redeliverLetter],
+];
+
 /** Every route of both doors (contract 02 §0, docs/http-api.md). The first that matches wins. */
 export const ROUTES: readonly Route[] = [
   { method: "POST", path: "/context/runs", door: "context", needs: "planner", handle: createRunContext },
@@ -197,6 +231,15 @@ export const ROUTES: readonly Route[] = [
     handle: streamFeedContext,
   },
   { method: "GET", path: "/v1/events/stream", door: "native", needs: "viewer", handle: streamFeedNative },
+  ...SUBSCRIPTION_ROUTES.map(
+    ([method, path, handle]): Route => ({
+      method,
+      path: `/v1/subscriptions${path}`,
+      door: "native",
+      needs: "operator",
+      handle,
+    }),
+  ),
   ...RUN_ROUTES.flatMap(([method, path, needs, context, native]): Route[] => [
     ...routeOf({ method, path: `/context/runs/:run_id${path}`, door: "context", needs }, context),
     ...routeOf({ method, path: `/v1/runs/:run_id${path}`, door: "native", needs }, native),

@@ -18,6 +18,23 @@ export function segmentPrefix(key: string, runId: string): string {
   return `segments/${runObjectName(key, runId)}/`;
 }
 
+/** The name of a subscription's object. */
+export function subscriptionObjectName(key: string, subscriptionId: string): string {
+  return `${key}/${subscriptionId}`;
+}
+
+/** What the name of a subscription's object was made of. */
+export function subscriptionOf(name: string): { tenant: string; subscription_id: string } {
+  const [org = "", workspaceId = "", subscription_id = ""] = name.split("/");
+  return { tenant: `${org}/${workspaceId}`, subscription_id };
+}
+
+/** The tenant that a key was made of. */
+export function tenantOfKey(key: string): Tenant {
+  const [org_id = "", workspace_id = ""] = key.split("/").map(decodeURIComponent);
+  return { org_id, workspace_id, source: "explicit" };
+}
+
 /** What a feed brings together: the runs of one tenant, all of them or those of one workspace. */
 export interface FeedScope {
   /** A tenant's key. */

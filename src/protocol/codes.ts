@@ -179,7 +179,7 @@ export const CODES = {
     "Delivery not verified",
     "Sign the bytes that you send, now, with an active secret; an operator sees the reason on the hook.",
   ),
-  SECRET_NOT_FOUND: info(404, "No such secret", "The hook shows the ids of its secrets."),
+  SECRET_NOT_FOUND: info(404, "No such secret", "What has secrets shows their ids."),
   DELIVERY_NOT_FOUND: info(404, "No such delivery", "List the hook's deliveries; they are kept for 30 days."),
   DELIVERY_BUSY: info(409, "Delivery is being processed", "Wait for it to end, then replay it.", true),
   KEYS_REQUIRED: info(
@@ -188,6 +188,8 @@ export const CODES = {
     "Set the secret BATON_KEYS (32+ characters) on the deployment.",
   ),
   UPLOAD_COMPLETED: info(409, "Upload is completed", "Its parts can no longer be changed."),
+  SUBSCRIPTION_NOT_FOUND: info(404, "No such subscription", "See `GET /v1/subscriptions`."),
+  DEAD_LETTER_NOT_FOUND: info(404, "No such dead letter", "It was delivered, or never given up."),
 } as const satisfies Record<string, CodeInfo>;
 
 export type Code = keyof typeof CODES;

@@ -227,3 +227,5 @@ export const MAX_MAPPED_DELIVERY_BYTES = 12 * 1024 * 1024;
 
 /** Headers of a delivery that are kept, in UTF-16 units, names included. */
 export const MAX_KEPT_HEADERS_LENGTH = 4 * 1024;
+/** Subscriptions of a tenant: each that is about a run is told whenever the run's row is written. */
+export const MAX_SUBSCRIPTIONS = 100;

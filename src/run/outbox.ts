@@ -25,13 +25,25 @@ export class Outbox {
   /** The lease bound that the directory has; after waking, no later than this. */
   #toldLeaseDueAtMs: number | null;
   readonly #feedsSeq: () => number;
+  readonly #onListed: (subscriptionIds: string[], seq: number) => void;
   #flushing: Promise<void> | null = null;
   #failures = 0;
   #isClosed = false;
 
-  /** @param feedsSeq tells up to where no feed is owed anything. */
-  constructor(db: D1Database, tenant: string, state: RunState, nowMs: number, feedsSeq: () => number) {
+  /**
+   * @param feedsSeq tells up to where no feed is owed anything.
+   * @param onListed called when the directory has the run up to a seq, with the subscriptions that are about it.
+   */
+  constructor(
+    db: D1Database,
+    tenant: string,
+    state: RunState,
+    nowMs: number,
+    feedsSeq: () => number,
+    onListed: (subscriptionIds: string[], seq: number) => void,
+  ) {
     this.#feedsSeq = feedsSeq;
+    this.#onListed = onListed;
     this.#db = db;
     this.#tenant = tenant;
     this.#state = state;
@@ -91,7 +103,8 @@ export class Outbox {
     this.#toldLeaseDueAtMs = leaseDueAtMs;
     try {
       const taskCounts = this.#state.taskCounts();
-      await putRun(this.#db, { tenant: this.#tenant, run, taskCounts, leaseDueAtMs });
+      const subscriptionIds = await putRun(this.#db, { tenant: this.#tenant, run, taskCounts, leaseDueAtMs });
+      if (run.last_event_seq > 0) this.#onListed(subscriptionIds, run.last_event_seq);
       this.#failures = 0;
       this.#writtenSeq = run.last_event_seq;
       // What a feed is owed must not be forgotten with this object: a run that wakes behind pushes again.

@@ -44,6 +44,7 @@ import {
 } from "./history-reads.ts";
 import { newLeaseKey } from "./lease-tokens.ts";
 import { LogDamaged, LogReader } from "./log-reader.ts";
+import { nudgeAll, type Subscriptions } from "./nudges.ts";
 import { Outbox } from "./outbox.ts";
 import { type PackedAnswer, packAnswer } from "./packed-answer.ts";
 import { type Feeds, Publisher } from "./publisher.ts";
@@ -618,12 +619,17 @@ export class RunObject extends DurableObject<Env> {
       Date.now(),
       () => this.#arm(),
     );
+    const tenant = tenantKey(state.row.initial.tenant_context);
     const outbox = new Outbox(
       this.env.DIRECTORY,
-      tenantKey(state.row.initial.tenant_context),
+      tenant,
       state,
       Date.now(),
       () => publisher.settledSeq(),
+      (subscriptionIds, seq) => {
+        const subscriptions = this.env.SUBSCRIPTIONS as unknown as Subscriptions;
+        nudgeAll(subscriptions, tenant, subscriptionIds, { run_id: state.row.initial.run_id, seq });
+      },
     );
     const listener = {
       committed: (before: RunHeader, after: RunHeader) => {
@@ -642,8 +648,7 @@ export class RunObject extends DurableObject<Env> {
     // Deployments need not have a bucket.
     const bucket: R2Bucket | null = this.env.ARTIFACTS ?? null;
     const log = new LogReader(state.commits, state.segments, bucket);
-    const { tenant_context, run_id } = state.row.initial;
-    const prefix = segmentPrefix(tenantKey(tenant_context), run_id);
+    const prefix = segmentPrefix(tenant, state.row.initial.run_id);
     const sealer = new Sealer(this.ctx.storage, state, bucket, prefix);
     const engine = new Engine(this.ctx.storage, this.#sql, state, log, listener, () => Date.now());
     const checkpoints = new CheckpointKeeper(this.#sql, this.ctx.storage, state, bucket);

@@ -44,7 +44,7 @@ const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = ne
  * The imports that point up. A binding is typed by the class of its object, so env.ts names those classes; the compiler
  * erases the imports, and at run time env.ts imports nothing.
  */
-const ENV_NAMES_ITS_OBJECTS: readonly string[] = ["env.ts -> run", "env.ts -> feed"];
+const ENV_NAMES_ITS_OBJECTS: readonly string[] = ["env.ts -> run", "env.ts -> feed", "env.ts -> hooks"];
 
 /** Imports that are allowed as types only, because only then they leave no edge at run time. */
 const TYPES_ONLY = new Set([...ENV_NAMES_ITS_OBJECTS, "http -> zod"]);

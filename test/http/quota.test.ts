@@ -91,12 +91,13 @@ describe("quotas: what is counted", () => {
     const name = `${tenant}-${step.id}`;
     switch (step.do) {
       case "put run":
-        return putRun(db, {
+        await putRun(db, {
           tenant,
           run: newRun(draftOf(name), LOCAL_TENANT, 1),
           taskCounts: NO_TASKS,
           leaseDueAtMs: null,
         });
+        return;
       case "drop run":
         await db.prepare("DELETE FROM runs WHERE tenant = ? AND run_id = ?").bind(tenant, name).run();
         return;

@@ -1,0 +1,39 @@
+import { changedRuns, type Followed, setToldUpto, type ToldUpto } from "../../directory/subscriptions.ts";
+import type { Env } from "../../env.ts";
+import { subscriptionClient } from "./subscription-client.ts";
+
+/** Runs told of at once. */
+const PAGE = 500;
+/** A run's row may reach the directory so late. */
+const LATE_MS = 15 * 60_000;
+/** The place is kept when it has moved by so much: a row written per subscription and tick would tell nobody anything. */
+const KEEP_AFTER_MS = 5 * 60_000;
+
+/**
+ * Tells a subscription of runs that it is about and that have changed since it was last told of all: what nudges that were
+ * lost would have told it. It does nothing with what it knows already, so that this may be done twice.
+ * @param limit of runs; what is left over is next time's.
+ * @returns how many runs it was told of.
+ */
+export async function catchUp(env: Env, followed: Followed, nowMs: number, limit: number): Promise<number> {
+  const { toldUpto } = followed;
+  let place: ToldUpto = toldUpto;
+  let told = 0;
+  let isAtEnd = false;
+  while (told < limit && !isAtEnd) {
+    const asked = Math.min(PAGE, limit - told);
+    const page = await changedRuns(env.DIRECTORY, followed, place, asked);
+    if (page.length > 0) {
+      const nudges = page.map(({ run_id, last_event_seq }) => ({ run_id, seq: last_event_seq }));
+      await subscriptionClient(env.SUBSCRIPTIONS, followed).nudge(nudges);
+    }
+    told += page.length;
+    isAtEnd = page.length < asked;
+    const last = page.at(-1);
+    if (last !== undefined) place = { ms: last.updated_at_ms, run_id: last.run_id };
+  }
+  // What reaches the directory late has its place among what was told by now.
+  const next = isAtEnd ? { ms: Math.max(toldUpto.ms, nowMs - LATE_MS), run_id: "" } : place;
+  if (!isAtEnd || next.ms - toldUpto.ms >= KEEP_AFTER_MS) await setToldUpto(env.DIRECTORY, followed, next);
+  return told;
+}

@@ -1,0 +1,46 @@
+import { findSubscription, type SealedSecret, type Subscription } from "../../directory/subscriptions.ts";
+import type { Env } from "../../env.ts";
+import { keyringOf } from "../../identity/keyring.ts";
+
+/** What the directory says of a subscription, with its secrets opened, the newest first. */
+export interface Settings {
+  subscription: Subscription;
+  secrets: { secret: string; retires_at_ms: number | null }[];
+}
+
+/** What a secret is sealed to. */
+export function secretBound(
+  { tenant, subscription_id }: Pick<Subscription, "tenant" | "subscription_id">,
+  { secret_id }: Pick<SealedSecret, "secret_id">,
+): string {
+  return `subscription/${tenant}/${subscription_id}/${secret_id}`;
+}
+
+/**
+ * Reads them; null when there is no such subscription.
+ * @throws when the directory cannot be asked, or no secret can be opened: nothing goes out unsigned.
+ */
+export async function readSettings(
+  env: Env,
+  of: Pick<Subscription, "tenant" | "subscription_id">,
+): Promise<Settings | null> {
+  const found = await findSubscription(env.DIRECTORY, of.tenant, of.subscription_id);
+  if (found === null) return null;
+  const ring = keyringOf(env);
+  const opened = await Promise.all(
+    found.secrets.map(async (stored) => {
+      const secret = (await ring?.open(stored.sealed, secretBound(of, stored))) ?? null;
+      return secret === null ? [] : [{ secret, retires_at_ms: stored.retires_at_ms }];
+    }),
+  );
+  const secrets = opened.flat();
+  if (secrets.length === 0) throw new Error("the deployment's keys open none of the subscription's secrets");
+  return { subscription: found.subscription, secrets };
+}
+
+/** The secrets that sign at a moment. */
+export function activeSecrets({ secrets }: Settings, nowMs: number): string[] {
+  return secrets
+    .filter(({ retires_at_ms }) => retires_at_ms === null || retires_at_ms > nowMs)
+    .map(({ secret }) => secret);
+}

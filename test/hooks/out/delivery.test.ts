@@ -1,0 +1,600 @@
+import { abortAllDurableObjects, evictDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { describe, expect, it } from "vitest";
+import { subscriptionsAbout } from "../../../src/directory/subscriptions.ts";
+import type { AttemptRecord, DeadLetter } from "../../../src/hooks/out/record.ts";
+import { SCHEDULE_MS } from "../../../src/hooks/out/schedule.ts";
+import { nudgeSubscriptions } from "../../../src/maintenance/nudge-subscriptions.ts";
+import { accepted, eventually, newTestRun, useTestClock } from "../../run/support/test-run.ts";
+import { api, commitNotes, loseNudges, TestSubscription, useInternet } from "./support.ts";
+
+const DAY = 24 * 3_600_000;
+
+const status =
+  (code: number, headers: Record<string, string> = {}) =>
+  () =>
+    new Response("no", { status: code, headers });
+
+async function auditOf(id: string): Promise<string[]> {
+  const { results } = await env.DIRECTORY.prepare(
+    "SELECT type FROM audit_events WHERE subject = ? ORDER BY seq",
+  )
+    .bind(id)
+    .all<{ type: string }>();
+  return results.map(({ type }) => type);
+}
+
+describe("webhooks out: what is delivered", () => {
+  const clock = useTestClock();
+  useInternet();
+
+  it("what a run commits arrives signed, in order, once", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const run = await newTestRun();
+    await commitNotes(run, clock, 3);
+    await receiver.has(3);
+    await commitNotes(run, clock, 2);
+    await receiver.has(5);
+    expect(receiver.seqs(run)).toEqual([1, 2, 3, 4, 5]);
+    for (const received of receiver.received) {
+      expect(subscription.verified(received)).toEqual(received.body);
+      expect(received.headers).toMatchObject({ "content-type": "application/json" });
+    }
+    expect(new Set(receiver.received.map(({ headers }) => headers["webhook-id"])).size).toBe(5);
+    expect(receiver.received[0]?.body).toMatchObject({
+      type: "note",
+      data: {
+        run_id: run.id,
+        seq: 1,
+        run_status: "running",
+        links: { run: expect.stringContaining(run.id) },
+      },
+    });
+    expect(receiver.received[0]?.body.data).not.toHaveProperty("event");
+    expect(await subscription.settled()).toMatchObject({
+      health: { delivered: 5, attempts: 5, failing_since_ms: null },
+      backlog: { lines: 0, events: 0 },
+      dead_letters: 0,
+    });
+  });
+
+  it("with data full, the whole record comes along", async () => {
+    const { receiver } = await TestSubscription.make({ data: "full" });
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    expect(receiver.received[0]?.body.data).toMatchObject({
+      event: { run_id: run.id, seq: 1, type: "note", payload: { index: 0 } },
+    });
+  });
+
+  it("a subscription begins when it is made, in the middle of a run too, and at the start where that was asked for", async () => {
+    const run = await newTestRun();
+    await commitNotes(run, clock, 5);
+    clock.advance(10);
+    const later = await TestSubscription.make();
+    const whole = await TestSubscription.make({ run_id: run.id, from: "start" });
+    await whole.receiver.has(5);
+    await commitNotes(run, clock, 2);
+    await later.receiver.has(2);
+    await whole.receiver.has(7);
+    expect(later.receiver.seqs(run)).toEqual([6, 7]);
+    expect(whole.receiver.seqs(run)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it.each([
+    [{ filter: { run_type: "Deploy " } }],
+    [{ filter: { workspace: "/srv/mine/" } }],
+    [{ filter: { source: "CI" } }],
+    [{ filter: { run_type: "deploy", workspace: "/srv/mine", source: "ci" } }],
+  ])("%j chooses the run that is so, and no other", async (fields) => {
+    const { receiver } = await TestSubscription.make(fields);
+    const workspace = { workspace_id: "w", canonical_path: "/srv/mine", lease_epoch: 0 };
+    const mine = await newTestRun({ run_type: "deploy", workspace, source_client: "ci" });
+    const other = await newTestRun({ run_type: "test", source_client: "web" });
+    await commitNotes(other, clock, 1);
+    await commitNotes(mine, clock, 1);
+    await receiver.has(1);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(1);
+    expect(receiver.seqs(mine)).toEqual([1]);
+  });
+
+  it("types and statuses choose events of a run; what is not wanted is passed over", async () => {
+    const run = await newTestRun();
+    const ended = await TestSubscription.make({
+      run_id: run.id,
+      filter: { status: ["completed", "failed"] },
+    });
+    const typed = await TestSubscription.make({ run_id: run.id, events: ["deploy.*", "x"] });
+    await commitNotes(run, clock, 3);
+    await accepted(run, { op: "append_event", type: "deploy.done", status: "running", payload: null });
+    await commitNotes(run, clock, 1, "completed");
+    await ended.receiver.has(1);
+    await typed.receiver.has(1);
+    expect(ended.receiver.seqs(run)).toEqual([5]);
+    expect(typed.receiver.seqs(run)).toEqual([4]);
+    await ended.settled();
+    expect((await typed.settled()).backlog.events).toBe(0);
+  });
+
+  it("of a tenant's runs, its own subscriptions alone hear", async () => {
+    const subscription = await TestSubscription.make();
+    await env.DIRECTORY.prepare("UPDATE subscriptions SET tenant = 'other/other' WHERE subscription_id = ?")
+      .bind(subscription.id)
+      .run();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await nudgeSubscriptions(env, clock.nowMs());
+    expect(subscription.receiver.received).toEqual([]);
+    expect((await api("GET", `/${subscription.id}`)).status).toBe(404);
+  });
+
+  it("without subscriptions, asking for them reads no row; with some, those that may be about the run", async () => {
+    const tenant = `none/${crypto.randomUUID()}`;
+    const of = { tenant: "?1", run_id: "?2", run_type: "'t'", workspace: "'w'", source: "'s'" };
+    const ask = async () => {
+      const { meta, results } = await env.DIRECTORY.prepare(`${subscriptionsAbout(of)}`)
+        .bind(tenant, "r")
+        .run();
+      return { read: meta.rows_read, ids: Object.values(results[0] ?? {})[0] };
+    };
+    expect(await ask()).toEqual({ read: 0, ids: "[]" });
+    const { id } = await TestSubscription.make({ filter: { run_type: "T" } });
+    const elsewhere = await TestSubscription.make({ run_id: "other" });
+    await env.DIRECTORY.prepare("UPDATE subscriptions SET tenant = ? WHERE subscription_id IN (?, ?)")
+      .bind(tenant, id, elsewhere.id)
+      .run();
+    const { read, ids } = await ask();
+    expect(ids).toBe(JSON.stringify([id]));
+    expect(read).toBeLessThanOrEqual(4);
+  });
+});
+
+describe("webhooks out: receivers that fail", () => {
+  const clock = useTestClock();
+  useInternet();
+
+  it("what fails is sent again by the schedule, under the same id, then given up; the line goes on, in order", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const run = await newTestRun();
+    receiver.answer = ({ body }) => new Response(null, { status: body.data.seq === 1 ? 500 : 200 });
+    await commitNotes(run, clock, 2);
+    await receiver.has(1);
+    for (const [index, ms] of SCHEDULE_MS.entries()) {
+      if (index === 0) continue;
+      await subscription.settled();
+      clock.advance(ms - 1);
+      await subscription.alarm();
+      await receiver.has(index);
+      clock.advance(ms * 0.2 + 1);
+      await subscription.alarm();
+      await receiver.has(index === SCHEDULE_MS.length - 1 ? index + 2 : index + 1);
+    }
+    expect(receiver.seqs(run)).toEqual([...SCHEDULE_MS.map(() => 1), 2]);
+    const first = receiver.received.slice(0, SCHEDULE_MS.length);
+    expect(new Set(first.map(({ headers }) => headers["webhook-id"])).size).toBe(1);
+    expect(new Set(first.map(({ headers }) => headers["webhook-signature"])).size).toBe(first.length);
+
+    const [letter, ...others] = await subscription.list<DeadLetter>("dead-letters");
+    expect(others).toEqual([]);
+    expect(letter).toMatchObject({ run_id: run.id, seq: 1, type: "note", status: 500, error: "status_500" });
+    const attempts = await subscription.list<AttemptRecord>("attempts");
+    expect(attempts.map(({ attempt, delivered }) => [attempt, delivered])).toEqual([
+      [1, true],
+      ...SCHEDULE_MS.map((_, index) => [SCHEDULE_MS.length - index, false]),
+    ]);
+
+    // Once more by hand: it arrives, and is a dead letter no longer.
+    receiver.answer = status(200);
+    await subscription.post(`dead-letters/${letter?.letter_id}/redeliver`, undefined, 202);
+    await receiver.has(SCHEDULE_MS.length + 2);
+    expect(receiver.received.at(-1)?.headers["webhook-id"]).toBe(letter?.letter_id);
+    await subscription.settled();
+    expect(await subscription.list("dead-letters")).toEqual([]);
+    await subscription.post(`dead-letters/${letter?.letter_id}/redeliver`, undefined, 404);
+  });
+
+  it("a run that waits holds up no other", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const [stuck, free] = [await newTestRun(), await newTestRun()];
+    receiver.answer = ({ body }) => new Response(null, { status: body.data.run_id === stuck.id ? 500 : 200 });
+    await commitNotes(stuck, clock, 2);
+    await receiver.has(1);
+    await commitNotes(free, clock, 3);
+    await receiver.has(4);
+    expect(receiver.seqs(free)).toEqual([1, 2, 3]);
+    expect(receiver.seqs(stuck)).toEqual([1]);
+  });
+
+  it.each([
+    ["redirects", status(302, { location: "https://elsewhere.example.com/" }), "status_302", 302],
+    ["answers 500", status(500), "status_500", 500],
+    ["answers 404", status(404), "status_404", 404],
+    [
+      "closes the connection",
+      () => Promise.reject(new Error("Network connection lost.")),
+      "connection",
+      null,
+    ],
+    [
+      "does not answer in time",
+      () => Promise.reject(new DOMException("The operation was aborted due to timeout", "TimeoutError")),
+      "timeout",
+      null,
+    ],
+  ])("one that %s has failed, and gets it again", async (_what, answer, error, code) => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = answer;
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    await subscription.settled();
+    expect((await subscription.list<AttemptRecord>("attempts"))[0]).toMatchObject({
+      delivered: false,
+      status: code,
+      error,
+      attempt: 1,
+    });
+    receiver.answer = status(200);
+    clock.advance(6_000);
+    await subscription.alarm();
+    await receiver.has(2);
+    expect((await subscription.settled()).health).toMatchObject({ failures_in_row: 0, last_failure: error });
+  });
+
+  it("one that asks for a pause gets it, for all its runs, and then everything", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(429, { "retry-after": "600" });
+    const [one, two] = [await newTestRun(), await newTestRun()];
+    await commitNotes(one, clock, 2);
+    await receiver.has(1);
+    await commitNotes(two, clock, 1);
+    receiver.answer = status(200);
+    clock.advance(500_000);
+    await subscription.alarm();
+    await receiver.has(1);
+    clock.advance(100_000);
+    await subscription.alarm();
+    await receiver.has(4);
+    expect(receiver.seqs(one)).toEqual([1, 1, 2]);
+    expect(receiver.seqs(two)).toEqual([1]);
+  });
+
+  it("one that answers 410 is disabled; enabled again, it goes on with that very event", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(410);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    await receiver.has(1);
+    await eventually(
+      () => subscription.get(),
+      ({ subscription: { status: now } }) => now === "disabled",
+      5_000,
+    );
+    expect((await subscription.get()).subscription).toMatchObject({ disabled_reason: "gone" });
+    await commitNotes(run, clock, 1);
+    clock.advance(DAY);
+    await subscription.alarm();
+    await receiver.has(1);
+    receiver.answer = status(200);
+    const { subscription: enabled } = await subscription.post("enable");
+    expect(enabled).toMatchObject({ status: "active", disabled_reason: null });
+    await receiver.has(4);
+    expect(receiver.seqs(run)).toEqual([1, 1, 2, 3]);
+    expect(await auditOf(subscription.id)).toEqual([
+      "subscription.created",
+      "subscription.disabled",
+      "subscription.enabled",
+    ]);
+  });
+
+  it("one where nothing has succeeded for five days is disabled", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(500);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 3);
+    for (let hour = 0; hour < 6 * 24; hour += 1) {
+      await subscription.settled();
+      clock.advance(3_600_000);
+      await subscription.alarm();
+    }
+    await eventually(
+      () => subscription.get(),
+      ({ subscription: { status: now } }) => now === "disabled",
+      5_000,
+    );
+    const { subscription: shown } = await subscription.get();
+    expect(shown).toMatchObject({ status: "disabled", disabled_reason: "failing" });
+    expect(Number(shown.disabled_at_ms) - Number(shown.created_at_ms)).toBeGreaterThan(5 * DAY);
+    expect(await auditOf(subscription.id)).toEqual(["subscription.created", "subscription.disabled"]);
+    // What was not given up by then is not lost.
+    receiver.answer = status(200);
+    const before = receiver.received.length;
+    await subscription.post("enable");
+    await receiver.has(before + 2);
+    expect(receiver.seqs(run).slice(-2)).toEqual([2, 3]);
+  });
+
+  it("one that hangs is no commit's affair, and no other run's", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    let hangs = true;
+    receiver.answer = async () => {
+      // Not woken from here: the platform keeps what different objects wait for apart.
+      while (hangs) await scheduler.wait(5);
+      return new Response(null, { status: 200 });
+    };
+    const runs = await Promise.all(Array.from({ length: 6 }, () => newTestRun()));
+    for (const run of runs) await commitNotes(run, clock, 2);
+    // Four at once, and no more; meanwhile runs commit, and the object hears of it.
+    await receiver.has(4);
+    const started = performance.now();
+    for (const run of runs) await commitNotes(run, clock, 1);
+    expect(performance.now() - started).toBeLessThan(5_000);
+    expect((await subscription.get()).state.backlog).toMatchObject({ lines: 6, events: 18 });
+    expect(receiver.received).toHaveLength(4);
+    hangs = false;
+    await receiver.has(18);
+    for (const run of runs) expect(receiver.seqs(run)).toEqual([1, 2, 3]);
+  });
+});
+
+describe("webhooks out: nothing is lost", () => {
+  const clock = useTestClock();
+  useInternet();
+
+  it("what nudges did not tell, the next one does", async () => {
+    const { receiver } = await TestSubscription.make();
+    const run = await newTestRun();
+    const lost = loseNudges();
+    await commitNotes(run, clock, 3);
+    lost.mockRestore();
+    await commitNotes(run, clock, 1);
+    await receiver.has(4);
+    expect(receiver.seqs(run)).toEqual([1, 2, 3, 4]);
+  });
+
+  it("what no nudge tells, cron does; twice is as good as once", async () => {
+    const { receiver } = await TestSubscription.make();
+    const runs = [await newTestRun(), await newTestRun()];
+    const lost = loseNudges();
+    for (const run of runs) await commitNotes(run, clock, 3);
+    lost.mockRestore();
+    expect(receiver.received).toEqual([]);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(6);
+    clock.advance(60_000);
+    await nudgeSubscriptions(env, clock.nowMs());
+    clock.advance(DAY);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(6);
+    for (const run of runs) expect(receiver.seqs(run)).toEqual([1, 2, 3]);
+  });
+
+  it("an object that is evicted while it waits goes on after its alarm", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(500);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    await receiver.has(1);
+    await subscription.settled();
+    await evictDurableObject(subscription.stub);
+    receiver.answer = status(200);
+    clock.advance(6_000);
+    await subscription.alarm();
+    await receiver.has(3);
+    expect(receiver.seqs(run)).toEqual([1, 1, 2]);
+  });
+
+  it("what was sent and not noted before a crash is sent again, under the same id", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = () => new Promise(() => undefined);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    await receiver.has(1);
+    await abortAllDurableObjects();
+    receiver.answer = status(200);
+    clock.advance(60_000);
+    await subscription.alarm();
+    await receiver.has(3);
+    expect(receiver.seqs(run)).toEqual([1, 1, 2]);
+    const ids = receiver.received.map(({ headers }) => headers["webhook-id"]);
+    expect(ids[0]).toBe(ids[1]);
+  });
+
+  it("a replay sends a stretch once more, in order, under the same ids, and follows the filter", async () => {
+    const subscription = await TestSubscription.make({ events: ["note"] });
+    const { receiver } = subscription;
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    await accepted(run, { op: "append_event", type: "other", status: "running", payload: null });
+    await commitNotes(run, clock, 2);
+    await receiver.has(4);
+    const body = { run_id: run.id, from_seq: 2, upto_seq: 4 };
+    expect(await subscription.post("replay", body, 202)).toMatchObject(body);
+    await receiver.has(6);
+    expect(receiver.seqs(run)).toEqual([1, 2, 4, 5, 2, 4]);
+    const ids = receiver.received.map(({ headers }) => headers["webhook-id"]);
+    expect(ids.slice(4)).toEqual(ids.slice(1, 3));
+    await subscription.settled();
+    expect(await subscription.rows("SELECT * FROM lines WHERE kind = 'replay'")).toEqual([]);
+    expect(await subscription.post("replay", { run_id: run.id, from_seq: 9 }, 404)).toMatchObject({
+      code: "SEQ_UNKNOWN",
+    });
+    await subscription.post("replay", { run_id: crypto.randomUUID(), from_seq: 1 }, 404);
+  });
+
+  it("a run that is deleted has nothing more to tell, and holds up nobody", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(500);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    await subscription.settled();
+    await run.client.erase({ created_at_ms: null, expected_revision: null });
+    clock.advance(6_000);
+    await subscription.alarm();
+    expect((await subscription.settled()).backlog.lines).toBe(0);
+    await receiver.has(1);
+  });
+
+  it("enabled from now on, it leaves out what has happened meanwhile", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const [known, unknown] = [await newTestRun(), await newTestRun()];
+    await commitNotes(known, clock, 1);
+    await receiver.has(1);
+    await subscription.post("disable");
+    await commitNotes(known, clock, 2);
+    await commitNotes(unknown, clock, 2);
+    clock.advance(1_000);
+    await subscription.post("enable", { from: "now" });
+    await commitNotes(known, clock, 1);
+    await commitNotes(unknown, clock, 1);
+    await receiver.has(3);
+    expect(receiver.seqs(known)).toEqual([1, 4]);
+    expect(receiver.seqs(unknown)).toEqual([3]);
+  });
+});
+
+describe("webhooks out: secrets", () => {
+  const clock = useTestClock();
+  useInternet();
+
+  it("both sign while one takes the other's place; then the new one alone", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const run = await newTestRun();
+    const { secret } = (await subscription.post("secrets", { overlap_ms: 60_000 }, 201)) as {
+      secret: string;
+    };
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    expect(subscription.verified(receiver.received[0])).toBeDefined();
+    expect(subscription.verified(receiver.received[0], secret)).toBeDefined();
+    clock.advance(60_000);
+    await commitNotes(run, clock, 1);
+    await receiver.has(2);
+    expect(() => subscription.verified(receiver.received[1])).toThrow("No matching signature");
+    expect(subscription.verified(receiver.received[1], secret)).toBeDefined();
+  });
+
+  it("are stored sealed, shown once, and retired by id, but for the newest", async () => {
+    const subscription = await TestSubscription.make({ secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" });
+    expect(subscription.secret).toBe("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    const { secret_id } = (await subscription.post("secrets", undefined, 201)) as { secret_id: string };
+    const stored = await env.DIRECTORY.prepare("SELECT * FROM subscription_secrets WHERE subscription_id = ?")
+      .bind(subscription.id)
+      .all();
+    expect(JSON.stringify([stored.results, await subscription.get()])).not.toMatch(/whsec_|MfKQ9r8G/);
+    expect((await subscription.get()).subscription.secrets).toMatchObject([
+      { secret_id, retires_at_ms: null },
+      { secret_id: subscription.secretId, retires_at_ms: expect.any(Number) },
+    ]);
+    const retire = async (id: string) => (await api("DELETE", `/${subscription.id}/secrets/${id}`)).status;
+    expect(await retire(secret_id)).toBe(404);
+    expect(await retire(subscription.secretId)).toBe(204);
+    expect(await retire(subscription.secretId)).toBe(404);
+    expect(await auditOf(subscription.id)).toEqual([
+      "subscription.created",
+      "subscription.secret_added",
+      "subscription.secret_retired",
+    ]);
+  });
+
+  it("a deployment whose keys no longer open them sends nothing unsigned, and goes on when they do", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    await env.DIRECTORY.prepare(
+      "UPDATE subscription_secrets SET sealed = 'x' || sealed WHERE subscription_id = ?",
+    )
+      .bind(subscription.id)
+      .run();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await subscription.settled();
+    expect(receiver.received).toEqual([]);
+    await env.DIRECTORY.prepare(
+      "UPDATE subscription_secrets SET sealed = substr(sealed, 2) WHERE subscription_id = ?",
+    )
+      .bind(subscription.id)
+      .run();
+    clock.advance(10_000);
+    await subscription.alarm();
+    await receiver.has(1);
+  });
+});
+
+describe("webhooks out: what becomes of a subscription", () => {
+  const clock = useTestClock();
+  useInternet();
+
+  it("changed, it sends to the new address at once, and begins with runs that are new to it from then on", async () => {
+    const subscription = await TestSubscription.make({ filter: { source: "a" } });
+    const other = await TestSubscription.make({ filter: { source: "nobody" } });
+    const [a, b] = [await newTestRun({ source_client: "a" }), await newTestRun({ source_client: "b" })];
+    await commitNotes(a, clock, 1);
+    await commitNotes(b, clock, 1);
+    await subscription.receiver.has(1);
+    clock.advance(10_000);
+    const body = { url: other.receiver.url, filter: { source: "b" }, name: "b's" };
+    const changed = await api("PUT", `/${subscription.id}`, body);
+    expect(changed.body).toMatchObject({ subscription: body });
+    await commitNotes(a, clock, 1);
+    await commitNotes(b, clock, 1);
+    await other.receiver.has(1);
+    expect(other.receiver.seqs(b)).toEqual([2]);
+    expect(subscription.receiver.received).toHaveLength(1);
+  });
+
+  it("deleted, it sends no more and leaves nothing", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(500);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    await subscription.settled();
+    expect((await api("DELETE", `/${subscription.id}`)).status).toBe(204);
+    expect((await api("DELETE", `/${subscription.id}`)).status).toBe(404);
+    expect(await subscription.rows("SELECT name FROM sqlite_master WHERE name = 'lines'")).toEqual([]);
+    // A nudge that was on its way finds nobody, and wakes nobody for long.
+    await subscription.stub.nudge([{ run_id: run.id, seq: 1 }]);
+    await eventually(
+      () => subscription.rows("SELECT name FROM sqlite_master WHERE name = 'lines'"),
+      (rows) => rows.length === 0,
+      5_000,
+    );
+    await receiver.has(1);
+    expect(await auditOf(subscription.id)).toEqual(["subscription.created", "subscription.deleted"]);
+  });
+
+  it("a test's message is sent once, also where it is disabled, and tells what came of it", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    await subscription.post("disable");
+    expect(await subscription.post("test")).toMatchObject({
+      attempt: { type: "baton.ping", delivered: true, status: 204, attempt: 1 },
+    });
+    expect(subscription.verified(receiver.received[0])).toMatchObject({
+      type: "baton.ping",
+      data: { subscription_id: subscription.id },
+    });
+    receiver.answer = status(500);
+    expect(await subscription.post("test")).toMatchObject({
+      attempt: { delivered: false, error: "status_500" },
+    });
+    expect((await subscription.get()).state.health).toMatchObject({ failing_since_ms: null, attempts: 2 });
+  });
+});
