@@ -6,6 +6,7 @@ import type { Issue } from "../../protocol/issue.ts";
 import { MAX_FOR_EACH_ITEMS } from "../../protocol/limits.ts";
 import type { MappedTask, Mapping, OnExisting } from "../../protocol/mapping.ts";
 import { parseMappingPath } from "../../protocol/mapping-path.ts";
+import { hasOutputs } from "../../protocol/mapping-template.ts";
 import { readShape } from "../../protocol/shape.ts";
 import type { RunStatus } from "../../protocol/status.ts";
 import { type ConditionResult, fulfils } from "./filter.ts";
@@ -121,7 +122,7 @@ function rendered(mapping: Mapping, scope: Scope, meter: Meter, issues: Issue[])
       : idOf(mapping.wake_task_id, scope, meter, "wake_task_id", issues);
   if (run === null || batch === null) return null;
 
-  const untrusted_fields = objective.includes("{{") ? ["objective"] : [];
+  const untrusted_fields = hasOutputs(objective) ? ["objective"] : [];
   const source_metadata = { ...source, run_key, trust: UNTRUSTED, untrusted_fields };
   const draft = runDraft(run, "hook-", source_metadata);
   if (!draft.ok)
