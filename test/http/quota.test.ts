@@ -255,11 +255,12 @@ describe("quotas: streams", () => {
     const feed = env.FEEDS.getByName(feedObjectName({ tenant: key, workspace: null }));
     return (feed as unknown as { seatsTaken(): Promise<number> }).seatsTaken();
   };
+  // A reader that left is missed at the latest when the next keep-alive cannot be written, after 10 s.
   const settled = (key: string, count: number) =>
     eventually(
       () => taken(key),
       (seats) => seats === count,
-      5_000,
+      20_000,
     );
 
   it.each([

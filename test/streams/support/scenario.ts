@@ -226,12 +226,12 @@ export async function disturbFeed(tenant: Tenant, scope: string | null, how: Dis
   await disturb(feedOf(tenant, scope), how);
 }
 
-/** Waits until so many follow an object. */
+/** Waits until so many follow an object. One that left is missed at the latest when the next keep-alive cannot be written, after 10 s. */
 export async function untilFollowers(stub: () => DurableObjectStub, count: number): Promise<void> {
   await eventually(
     () => followersOf(stub()),
     (followers) => followers === count,
-    10_000,
+    20_000,
   );
 }
 
