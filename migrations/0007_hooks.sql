@@ -46,12 +46,14 @@ CREATE TABLE deliveries (
   sha256 TEXT NOT NULL,               -- of the body, lower-case hex
   payload_key TEXT,                   -- of the object in R2 that has the body; null where it lies here
   payload BLOB,                       -- the body, where it is short
-  PRIMARY KEY (tenant, hook_id, delivery_id)
+  PRIMARY KEY (tenant, hook_id, delivery_id),
+  CHECK ((finished_at_ms IS NULL) = (status IN ('received', 'processing')))
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX deliveries_by_time ON deliveries (tenant, hook_id, received_at_ms DESC, delivery_id DESC);
 CREATE INDEX deliveries_by_status ON deliveries (tenant, hook_id, status, received_at_ms DESC, delivery_id DESC);
-CREATE INDEX deliveries_by_due ON deliveries (due_at_ms, tenant, hook_id, delivery_id);
+CREATE INDEX deliveries_open ON deliveries (due_at_ms, tenant, hook_id, delivery_id) WHERE finished_at_ms IS NULL;
+CREATE INDEX deliveries_done ON deliveries (due_at_ms, tenant, hook_id, delivery_id) WHERE finished_at_ms IS NOT NULL;
 
 -- Deliveries that are kept count, and their bodies count like contents of artifacts.
 ALTER TABLE quotas ADD COLUMN deliveries INTEGER;                      -- null: the default

@@ -223,19 +223,31 @@ export async function reopenDelivery(db: D1Database, key: DeliveryKey, nowMs: nu
   return meta.changes > 0;
 }
 
-/** Up to `limit` deliveries that cron has something to do with, earliest first. */
-export async function dueDeliveries(
+/** Up to `limit` deliveries that wait to be processed, or whose processing was cut off, earliest first. */
+export async function openDeliveries(
   db: D1Database,
   nowMs: number,
   limit: number,
-): Promise<(DeliveryKey & { status: DeliveryStatus })[]> {
+): Promise<(DeliveryKey & { bytes: number })[]> {
   const { results } = await db
     .prepare(
-      `SELECT tenant, hook_id, delivery_id, status FROM deliveries
-       WHERE due_at_ms <= ? ORDER BY due_at_ms, tenant, hook_id, delivery_id LIMIT ?`,
+      `SELECT tenant, hook_id, delivery_id, bytes FROM deliveries WHERE finished_at_ms IS NULL AND due_at_ms <= ?
+       ORDER BY due_at_ms, tenant, hook_id, delivery_id LIMIT ?`,
     )
     .bind(nowMs, limit)
-    .all<DeliveryKey & { status: DeliveryStatus }>();
+    .all<DeliveryKey & { bytes: number }>();
+  return results;
+}
+
+/** Up to `limit` deliveries that were kept long enough, earliest first. */
+export async function oldDeliveries(db: D1Database, nowMs: number, limit: number): Promise<DeliveryKey[]> {
+  const { results } = await db
+    .prepare(
+      `SELECT tenant, hook_id, delivery_id FROM deliveries WHERE finished_at_ms IS NOT NULL AND due_at_ms <= ?
+       ORDER BY due_at_ms, tenant, hook_id, delivery_id LIMIT ?`,
+    )
+    .bind(nowMs, limit)
+    .all<DeliveryKey>();
   return results;
 }
 

@@ -27,7 +27,7 @@ interface Incoming {
   context: ExecutionContext;
   publicId: string;
   /** Told which hook it is, before anything else is done. */
-  isFound(hook: Hook): void;
+  onFound(hook: Hook): void;
 }
 
 /** What stands in a hook's URL behind `/hooks/`; null for any other path. */
@@ -45,13 +45,13 @@ export async function ingest(incoming: Incoming): Promise<HttpAnswer> {
   return afterBody(request, take(incoming));
 }
 
-async function take({ request, env, context, publicId, isFound }: Incoming): Promise<HttpAnswer> {
+async function take({ request, env, context, publicId, onFound }: Incoming): Promise<HttpAnswer> {
   if ((declaredLength(request) ?? 0) > MAX_DELIVERY_BYTES) throw bodyTooLarge(MAX_DELIVERY_BYTES);
   await limitRate(env, "network", networkOf(request));
   const keyring = keyringFor(env);
   const hook = await findHookByPublicId(env.DIRECTORY, publicId);
   if (hook === null) throw new RequestRefused({ code: "HOOK_NOT_FOUND", error: "hook not found" });
-  isFound(hook);
+  onFound(hook);
   if (!hook.enabled) throw new RequestRefused({ code: "HOOK_DISABLED", error: "the hook is disabled" });
   await limitRate(env, "hook", hook.hook_id);
 

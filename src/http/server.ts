@@ -77,10 +77,10 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
   const publicId = publicIdOf(path);
   if (publicId !== null) {
     incoming.route = INGEST;
-    const isFound = ({ hook_id }: { hook_id: string }) => {
+    const onFound = ({ hook_id }: { hook_id: string }) => {
       incoming.ids = { hook_id };
     };
-    return ingest({ request, env, context, publicId, isFound });
+    return ingest({ request, env, context, publicId, onFound });
   }
 
   const principal = await identify(request, env);

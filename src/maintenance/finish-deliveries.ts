@@ -1,13 +1,23 @@
-import { type DeliveryKey, deliveriesOf, dueDeliveries, forgetDeliveries } from "../directory/deliveries.ts";
+import {
+  type DeliveryKey,
+  deliveriesOf,
+  forgetDeliveries,
+  oldDeliveries,
+  openDeliveries,
+} from "../directory/deliveries.ts";
 import { deletedHooks, forgetHook } from "../directory/hooks.ts";
 import type { Env } from "../env.ts";
 import { processDelivery } from "../hooks/in/process.ts";
 
-/** Most deliveries per tick: what is left over is next tick's first. */
+/** Most deliveries that are processed per tick: what is left over is next tick's first. */
 const MAX_PER_TICK = 1_000;
-/** Deliveries processed at once: each may hold a long body. */
-const AT_ONCE = 5;
-/** Hooks that are cleared away per tick, and deliveries of each. */
+/** Deliveries that are forgotten in one step, and steps per tick. */
+const FORGOTTEN_AT_ONCE = 1_000;
+const MAX_STEPS = 5;
+/** Deliveries processed at once; those with a longer body one by one, because each is in memory as a whole. */
+const AT_ONCE = 10;
+const LONG_BYTES = 256 * 1024;
+/** Deleted hooks that are cleared away per tick. */
 const MAX_HOOKS_PER_TICK = 20;
 
 /** What came of it. */
@@ -23,25 +33,29 @@ export interface Finished {
  * list or moves back in it, so that stopping anywhere and running this twice changes nothing.
  */
 export async function finishDeliveries(env: Env, nowMs: number): Promise<Finished> {
+  const db = env.DIRECTORY;
   const finished: Finished = { processed: 0, forgotten: 0, failed: 0 };
-  const due = await dueDeliveries(env.DIRECTORY, nowMs, MAX_PER_TICK);
-  const isOpen = ({ status }: (typeof due)[number]) => status === "received" || status === "processing";
-  const open = due.filter(isOpen);
-  for (let start = 0; start < open.length; start += AT_ONCE) {
-    await Promise.all(open.slice(start, start + AT_ONCE).map((key) => finish(env, key, nowMs, finished)));
+  const [short, long] = byLength(await openDeliveries(db, nowMs, MAX_PER_TICK));
+  for (let start = 0; start < short.length; start += AT_ONCE) {
+    await Promise.all(short.slice(start, start + AT_ONCE).map((key) => finish(env, key, nowMs, finished)));
   }
-  await forget(
-    env,
-    due.filter((delivery) => !isOpen(delivery)),
-    nowMs,
-    finished,
-  );
-  for (const hook of await deletedHooks(env.DIRECTORY, MAX_HOOKS_PER_TICK)) {
-    const left = await deliveriesOf(env.DIRECTORY, hook, MAX_PER_TICK);
+  for (const key of long) await finish(env, key, nowMs, finished);
+  for (let step = 0; step < MAX_STEPS; step += 1) {
+    const old = await oldDeliveries(db, nowMs, FORGOTTEN_AT_ONCE);
+    await forget(env, old, nowMs, finished);
+    if (old.length < FORGOTTEN_AT_ONCE) break;
+  }
+  for (const hook of await deletedHooks(db, MAX_HOOKS_PER_TICK)) {
+    const left = await deliveriesOf(db, hook, FORGOTTEN_AT_ONCE);
     await forget(env, left, nowMs, finished);
-    if (left.length < MAX_PER_TICK) await forgetHook(env.DIRECTORY, hook);
+    if (left.length < FORGOTTEN_AT_ONCE) await forgetHook(db, hook);
   }
   return finished;
+}
+
+function byLength<T extends { bytes: number }>(deliveries: T[]): [short: T[], long: T[]] {
+  const isLong = ({ bytes }: T) => bytes > LONG_BYTES;
+  return [deliveries.filter((delivery) => !isLong(delivery)), deliveries.filter(isLong)];
 }
 
 async function forget(env: Env, keys: DeliveryKey[], nowMs: number, finished: Finished): Promise<void> {

@@ -173,7 +173,7 @@ export const DEFAULT_QUOTAS = {
   artifact_bytes: 100 * 1024 * 1024 * 1024,
   /** A stream is a connection and a socket to its run's object; one object holds 32,768. */
   streams: 1_000,
-  /** Webhooks that are kept, for 30 days: each takes up to 20 KB of the directory. */
+  /** Webhooks that are kept, for 30 days: each takes up to about 25 KB of the directory. */
   deliveries: 200_000,
 };
 

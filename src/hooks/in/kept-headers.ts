@@ -7,11 +7,12 @@ const TELLING =
 
 /** What proves, or could be used to prove, who somebody is; and where the request came by. */
 const KEPT_BACK =
-  /signature|hmac|secret|token|auth|password|credential|cookie|session|api-?key|^x-(forwarded|real-ip|request-start|agent|envoy)/;
+  /signature|hmac|secret|token|auth|password|credential|cookie|session|api-?key|^x-(forwarded|real-ip|envoy)/;
 
-/** The header in which a scheme's proof is, where its name does not tell. */
-function proofHeader(scheme: SchemeConfig): string | null {
-  return "header" in scheme ? scheme.header : null;
+/** Headers that the hook itself names. */
+function namedHeaders(scheme: SchemeConfig): unknown[] {
+  const { id_header, event_header, timestamp_header }: Record<string, unknown> = scheme;
+  return [id_header, event_header, timestamp_header];
 }
 
 /**
@@ -21,9 +22,12 @@ function proofHeader(scheme: SchemeConfig): string | null {
 export function keptHeaders(scheme: SchemeConfig, headers: Headers): Record<string, string> {
   const kept: Record<string, string> = {};
   let length = 0;
-  const proof = proofHeader(scheme);
+  // The proof itself may have any name.
+  const proof = "header" in scheme ? scheme.header : null;
+  const named = namedHeaders(scheme);
   for (const [name, value] of headers) {
-    if (!TELLING.test(name) || KEPT_BACK.test(name) || name === proof) continue;
+    const isTelling = TELLING.test(name) || named.includes(name);
+    if (!isTelling || KEPT_BACK.test(name) || name === proof) continue;
     length += name.length + value.length;
     if (length > MAX_KEPT_HEADERS_LENGTH) break;
     kept[name] = value;

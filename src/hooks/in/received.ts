@@ -62,7 +62,7 @@ function readPayload(body: Uint8Array, isForm: boolean): Payload {
     if (isForm) return { ok: true, value: readForm(new URLSearchParams(text)) };
     return { ok: true, value: text.trim() === "" ? null : JSON.parse(text) };
   } catch (error) {
-    // V8's message quotes the text, which the operator may see: it is the operator's delivery.
+    // Not the platform's own message: it quotes the body, which may be anything.
     return { ok: false, error: error instanceof SyntaxError ? "body is not JSON" : "body is not UTF-8" };
   }
 }

@@ -16,7 +16,6 @@ const gathered = new Map<string, Gathered>();
 /**
  * Counts a delivery that was not believed, for the hook's operator: at once when it is the first for a while, else with the
  * next that comes later. What an isolate has gathered goes with it, so that the count is one of "at least".
- * @returns when it is written, if it is.
  */
 export async function noteRefusal(db: D1Database, hook: Hook, reason: Failure, nowMs: number): Promise<void> {
   const known = gathered.get(hook.public_id) ?? { count: 0, writtenAtMs: Number.NEGATIVE_INFINITY };

@@ -96,7 +96,7 @@ describe("issue: a delivery whose processing was cut off is finished by cron", (
     const { run_id } = await read(key);
     const before = await events(run_id);
     await env.DIRECTORY.prepare(
-      "UPDATE deliveries SET status = 'processing', due_at_ms = 1, run_id = NULL WHERE delivery_id = ?",
+      "UPDATE deliveries SET status = 'processing', due_at_ms = 1, finished_at_ms = NULL, run_id = NULL WHERE delivery_id = ?",
     )
       .bind(key.delivery_id)
       .run();
