@@ -63,8 +63,8 @@ async function take({ request, env, context, publicId, onFound }: Incoming): Pro
     context.waitUntil(noteRefusal(env.DIRECTORY, hook, receipt.failure, nowMs));
     throw new RequestRefused({ code: "SIGNATURE_INVALID", error: "signature_invalid" });
   }
-  // A repeat is left alone: the first one is at work, or cron is about to be.
   if ("exceeded" in receipt) throw new RequestRefused(receipt.exceeded);
+  // A repeat is left alone: the first one is at work, or cron is about to be.
   if ("kept" in receipt && receipt.kept.status === "accepted") {
     context.waitUntil(processDelivery(env, receipt.kept.key, nowMs));
   }

@@ -1,3 +1,4 @@
+import { createExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import { findHookByPublicId } from "../../../src/directory/hooks.ts";
@@ -6,7 +7,13 @@ import type { Env } from "../../../src/env.ts";
 import { receive } from "../../../src/hooks/in/receive.ts";
 import { Received } from "../../../src/hooks/in/received.ts";
 import { sealSecret } from "../../../src/hooks/in/secrets.ts";
+import { Call } from "../../../src/http/call.ts";
+import { RequestRefused } from "../../../src/http/problem.ts";
+import { findRoute } from "../../../src/http/router.ts";
+import { ROUTES } from "../../../src/http/routes.ts";
 import { keyringOf } from "../../../src/identity/keyring.ts";
+import { rootPrincipal } from "../../../src/identity/principal.ts";
+import { LOCAL_TENANT } from "../../../src/identity/tenant.ts";
 import { DEFAULT_DELIVERY_BYTES, MAX_DELIVERY_BYTES } from "../../../src/protocol/limits.ts";
 import type { Quotas } from "../../../src/protocol/quotas.ts";
 import { ANYTHING, type Answered, api, delivery, hookOf, newHook, send } from "./support/hooks.ts";
@@ -596,6 +603,44 @@ describe("issue: hooks are made and changed by API", () => {
       next = page.body.next;
     }
     for (const { id } of made) expect(seen.filter((hookId) => hookId === id)).toHaveLength(1);
+  });
+});
+
+describe("issue: nothing leaks to other tenants", () => {
+  it("every route of a hook is 404 for another tenant's operator, as for a hook that is none", async () => {
+    const hook = await newHook(githubSender);
+    const { delivery_id } = (await send(await delivery(githubSender, hook.url))).body;
+    const { secrets } = (await api("GET", hook.path)).body.hook;
+    const stranger = rootPrincipal({ ...LOCAL_TENANT, workspace_id: crypto.randomUUID() });
+    const codeOf = async (method: string, path: string) => {
+      const put = { name: "n", scheme: githubSender.scheme, mapping: ANYTHING };
+      const request = new Request(`https://baton.test${path}`, {
+        method,
+        headers: { "content-type": "application/json" },
+        ...(method !== "GET" && { body: JSON.stringify(method === "PUT" ? put : {}) }),
+      });
+      const { route, ids } = findRoute(method, path.split("?")[0] ?? "");
+      const context = createExecutionContext();
+      const call = new Call({ request, env, context, principal: stranger, door: route.door, ids });
+      return route.handle(call).then(
+        () => "answered",
+        (error: unknown) => (error instanceof RequestRefused ? error.problem.code : error),
+      );
+    };
+    const routes = ROUTES.filter(
+      ({ path }) => path.startsWith("/v1/hooks/:hook_id") && !path.endsWith("/test"),
+    );
+    expect(routes.length).toBeGreaterThanOrEqual(9);
+    for (const { method, path } of routes) {
+      for (const hookId of [hook.id, "hook_none"]) {
+        const asked = path
+          .replace(":hook_id", hookId)
+          .replace(":secret_id", secrets[0].secret_id)
+          .replace(":delivery_id", delivery_id);
+        expect(await codeOf(method, asked), `${method} ${path}`).toBe("HOOK_NOT_FOUND");
+      }
+    }
+    expect((await api("GET", hook.path)).body.hook.secrets).toEqual(secrets);
   });
 });
 
