@@ -44,6 +44,7 @@ export function logRequest(env: Env, facts: RequestFacts, answer: HttpAnswer): v
       run_id: ids.run_id ?? createdRun(answer),
       task_id: ids.task_id,
       hook_id: ids.hook_id,
+      subscription_id: ids.subscription_id,
       delivery_id: ids.delivery_id ?? answer.headers["baton-delivery-id"],
       rows_read: count(answer.headers["baton-rows-read"]),
       rows_written: count(answer.headers["baton-rows-written"]),

@@ -159,7 +159,9 @@ export class Lines {
 
   /** Replays that are not done. */
   replays(): number {
-    return this.#sql.first<{ n: number }>("SELECT count(*) AS n FROM lines WHERE kind = 'replay'")?.n ?? 0;
+    // By their ids, which lie together: lines of runs may be many.
+    const query = "SELECT count(*) AS n FROM lines WHERE line_id > 'replay:' AND line_id < 'replay;'";
+    return this.#sql.first<{ n: number }>(query)?.n ?? 0;
   }
 
   backlog(): Backlog {

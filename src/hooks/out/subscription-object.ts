@@ -57,6 +57,7 @@ export class SubscriptionObject extends DurableObject<Env> {
   #changes = 0;
   /** Whether the subscription was found disabled: until somebody calls, nothing is to be done. */
   #isResting = false;
+  /** Turns that are being taken. */
   readonly #turns = new Set<Promise<void>>();
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -241,9 +242,11 @@ export class SubscriptionObject extends DurableObject<Env> {
       const reason = await takeTurn(desk, line);
       if (reason !== null) await this.#disable(settings, reason);
     } catch (error) {
+      // Deleted meanwhile: there is nothing left to note it in.
+      if (this.#name === null) return;
       const { line_id } = line;
       console.error(JSON.stringify({ event: "delivery_troubled", line_id, error: String(error) }));
-      if (this.#name !== null) this.#lines.postpone(line_id, Date.now() + TROUBLE_MS);
+      this.#lines.postpone(line_id, Date.now() + TROUBLE_MS);
     }
   }
 

@@ -6,6 +6,7 @@ import { activeSubscription, subscriptionsAbout } from "../../../src/directory/s
 import { catchUp } from "../../../src/hooks/out/catch-up.ts";
 import type { AttemptRecord, DeadLetter } from "../../../src/hooks/out/record.ts";
 import { SCHEDULE_MS } from "../../../src/hooks/out/schedule.ts";
+import { MAX_REPLAYS } from "../../../src/hooks/out/subscription-object.ts";
 import { nudgeSubscriptions } from "../../../src/maintenance/nudge-subscriptions.ts";
 import {
   accepted,
@@ -436,6 +437,19 @@ describe("webhooks out: nothing is lost", () => {
       code: "SEQ_UNKNOWN",
     });
     await subscription.post("replay", { run_id: crypto.randomUUID(), from_seq: 1 }, 404);
+    // No more at once than there may be; those that are done make room.
+    receiver.answer = status(500);
+    for (let index = 0; index < MAX_REPLAYS; index += 1) {
+      expect(await subscription.stub.replay(run.id, 0, 1)).not.toBeNull();
+    }
+    expect(await subscription.post("replay", body, 413)).toMatchObject({ limit_name: "replays" });
+    receiver.answer = status(200);
+    for (let waited = 0; (await subscription.get()).state.backlog.lines > 0; waited += 1) {
+      expect(waited).toBeLessThan(10);
+      clock.advance(DAY);
+      await subscription.alarm();
+    }
+    await subscription.post("replay", body, 202);
   });
 
   it("a run that is deleted has nothing more to tell, and holds up nobody", async () => {

@@ -67,8 +67,8 @@ export function useInternet(): void {
     });
   });
   afterEach(async () => {
-    vi.restoreAllMocks();
     for (const id of made.splice(0)) await api("DELETE", `/${id}`);
+    vi.restoreAllMocks();
   });
 }
 
