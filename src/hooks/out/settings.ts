@@ -2,7 +2,10 @@ import { findSubscription, type SealedSecret, type Subscription } from "../../di
 import type { Env } from "../../env.ts";
 import { keyringOf } from "../../identity/keyring.ts";
 
-/** What the directory says of a subscription, with its secrets opened, the newest first. */
+/** Why nothing can be sent when no secret can be opened: nothing goes out unsigned. */
+export const SECRETS_CLOSED = "the deployment's keys open none of the subscription's secrets";
+
+/** What the directory says of a subscription, with those of its secrets that could be opened, the newest first. */
 export interface Settings {
   subscription: Subscription;
   secrets: { secret: string; retires_at_ms: number | null }[];
@@ -18,7 +21,7 @@ export function secretBound(
 
 /**
  * Reads them; null when there is no such subscription.
- * @throws when the directory cannot be asked, or no secret can be opened: nothing goes out unsigned.
+ * @throws when the directory cannot be asked.
  */
 export async function readSettings(
   env: Env,
@@ -33,9 +36,7 @@ export async function readSettings(
       return secret === null ? [] : [{ secret, retires_at_ms: stored.retires_at_ms }];
     }),
   );
-  const secrets = opened.flat();
-  if (secrets.length === 0) throw new Error("the deployment's keys open none of the subscription's secrets");
-  return { subscription: found.subscription, secrets };
+  return { subscription: found.subscription, secrets: opened.flat() };
 }
 
 /** The secrets that sign at a moment. */

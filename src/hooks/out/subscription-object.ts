@@ -11,7 +11,7 @@ import { attemptMessage, takeTurn } from "./deliver.ts";
 import { type Backlog, type Line, Lines } from "./lines.ts";
 import { PING, pingBody } from "./message.ts";
 import { type AttemptRecord, type DeadLetter, DeliveryRecord, type Health } from "./record.ts";
-import { readSettings, type Settings } from "./settings.ts";
+import { readSettings, SECRETS_CLOSED, type Settings } from "./settings.ts";
 import { MIGRATIONS } from "./storage.ts";
 
 /** Runs that one subscription delivers from side by side; the platform lets an object have six connections. */
@@ -158,11 +158,15 @@ export class SubscriptionObject extends DurableObject<Env> {
     return id;
   }
 
-  /** Sends a test's message, once, at once, also while the subscription is disabled. Null when it does not exist. */
-  async ping(): Promise<AttemptRecord | null> {
+  /**
+   * Sends a test's message, once, at once, also while the subscription is disabled; else tells why not: it was deleted, or no
+   * secret of it can be opened.
+   */
+  async ping(): Promise<AttemptRecord | "deleted" | "closed"> {
     this.#open();
     const settings = await this.#readSettings();
-    if (settings === null) return null;
+    if (settings === null) return "deleted";
+    if (settings.secrets.length === 0) return "closed";
     const webhook_id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
     const body = pingBody(settings.subscription.subscription_id, Date.now());
     const message = { webhook_id, type: PING, run_id: null, seq: null, attempt: 1 };
@@ -230,6 +234,7 @@ export class SubscriptionObject extends DurableObject<Env> {
         this.#isResting = true;
         return;
       }
+      if (settings.secrets.length === 0) throw new Error(SECRETS_CLOSED);
       const changes = this.#changes;
       const desk = {
         env: this.env,
@@ -264,7 +269,9 @@ export class SubscriptionObject extends DurableObject<Env> {
     const changes = this.#changes;
     const readAtMs = Date.now();
     const value = await readSettings(this.env, subscriptionOf(this.#name ?? ""));
-    if (this.#changes === changes) this.#settings = { readAtMs, value };
+    // Where no secret could be opened somebody is about to mend that.
+    const isWhole = value === null || value.secrets.length > 0;
+    if (isWhole && this.#changes === changes) this.#settings = { readAtMs, value };
     return value;
   }
 

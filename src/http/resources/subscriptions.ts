@@ -16,7 +16,7 @@ import { limitExceeded, seqUnknown } from "../../domain/refusals.ts";
 import { newId, newSecret } from "../../hooks/in/secrets.ts";
 import { catchUp } from "../../hooks/out/catch-up.ts";
 import { faultOfTarget, hostOf } from "../../hooks/out/egress.ts";
-import { secretBound } from "../../hooks/out/settings.ts";
+import { SECRETS_CLOSED, secretBound } from "../../hooks/out/settings.ts";
 import { secretBytes } from "../../hooks/out/signature.ts";
 import { type SubscriptionClient, subscriptionClient } from "../../hooks/out/subscription-client.ts";
 import { MAX_REPLAYS } from "../../hooks/out/subscription-object.ts";
@@ -150,7 +150,8 @@ export async function testSubscription(call: Call): Promise<HttpAnswer> {
   const { client } = await found(call);
   await readBody(call.request, emptyBody(), { mayBeEmpty: true });
   const attempt = await client.ping();
-  if (attempt === null) refuseUnknown();
+  if (attempt === "deleted") refuseUnknown();
+  if (attempt === "closed") throw new RequestRefused({ code: "KEYS_REQUIRED", error: SECRETS_CLOSED });
   return jsonAnswer({ attempt });
 }
 

@@ -542,6 +542,7 @@ describe("webhooks out: secrets", () => {
     const run = await newTestRun();
     await commitNotes(run, clock, 1);
     await subscription.settled();
+    expect(await subscription.post("test", undefined, 503)).toMatchObject({ code: "KEYS_REQUIRED" });
     expect(receiver.received).toEqual([]);
     await env.DIRECTORY.prepare(
       "UPDATE subscription_secrets SET sealed = substr(sealed, 2) WHERE subscription_id = ?",
