@@ -1,5 +1,6 @@
 import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
+import { outbound } from "./test/support/outbound.ts";
 
 /** Tests that drive a running server over HTTP; all others run inside workerd, beside the Worker's own code. */
 const overHttp = ["test/conformance/**/*.test.ts", "test/local/**/*.test.ts"];
@@ -12,6 +13,7 @@ export default defineConfig({
           cloudflareTest(async () => ({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
+              outboundService: outbound,
               bindings: {
                 BATON_TOKEN: "test-token",
                 REQUEST_LOG: "none",

@@ -7,7 +7,7 @@ import { reasonOf, StartError } from "./start-error.ts";
 /**
  * `npm start`: serves Baton on this machine until Ctrl-C. Environment: PORT (default 8787, 0 takes a free one),
  * STATE_DIR (default .baton), BATON_TOKEN and BATON_KEYS (default: random ones, kept in STATE_DIR), and the Worker's
- * variables CORS_ORIGINS and REQUEST_LOG (src/env.ts; here `problems` is the default).
+ * variables CORS_ORIGINS, BATON_ISSUERS and REQUEST_LOG (src/env.ts; here `problems` is the default of the last).
  */
 async function start(): Promise<void> {
   let runtime: LocalRuntime | undefined;
@@ -28,7 +28,7 @@ async function start(): Promise<void> {
     stateDir,
     ...(token !== undefined && { token }),
     ...(keys !== undefined && { keys }),
-    vars: variables("CORS_ORIGINS", "REQUEST_LOG"),
+    vars: variables("CORS_ORIGINS", "REQUEST_LOG", "BATON_ISSUERS"),
   });
   const { url, token: accepted, runCron } = runtime;
   everyMinute((scheduledAtMs) =>

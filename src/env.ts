@@ -35,4 +35,6 @@ export interface Env {
    * that sets it lets its operators reach whatever the platform lets it reach.
    */
   WEBHOOK_TARGETS?: string;
+  /** JSON: issuers whose tokens are accepted beside those minted here (protocol/issuers.ts, docs/identity.md). */
+  BATON_ISSUERS?: string;
 }

@@ -2,6 +2,7 @@ import type { Env } from "./env.ts";
 import { serve } from "./http/server.ts";
 import { collectArtifacts } from "./maintenance/collect-artifacts.ts";
 import { finishDeliveries } from "./maintenance/finish-deliveries.ts";
+import { forgetOldTokens } from "./maintenance/forget-tokens.ts";
 import { nudgeSubscriptions } from "./maintenance/nudge-subscriptions.ts";
 import { resumeMoves } from "./maintenance/resume-moves.ts";
 import { retain } from "./maintenance/retain.ts";
@@ -21,6 +22,7 @@ export default {
     await attend("moves_resumed", () => resumeMoves(env, nowMs));
     await attend("runs_retained", () => retain(env, nowMs));
     await attend("subscriptions_nudged", () => nudgeSubscriptions(env, nowMs));
+    await attend("tokens_forgotten", () => forgetOldTokens(env, nowMs));
   },
 } satisfies ExportedHandler<Env>;
 

@@ -219,3 +219,13 @@ export async function forgetLeaseDue(db: D1Database, due: DueRun): Promise<void>
 function filterKey(text: string): string {
   return text.trim().toLowerCase();
 }
+
+/** Tenants other than `local/local` that have a run of an id, two at most: more is no answer to which one is meant. */
+export async function otherTenantsWith(db: D1Database, runId: string): Promise<string[]> {
+  // The condition on the tenant is literally that of the index, which SQLite would not use otherwise.
+  const { results } = await db
+    .prepare("SELECT tenant FROM runs WHERE run_id = ? AND tenant <> 'local/local' LIMIT 2")
+    .bind(runId)
+    .all<{ tenant: string }>();
+  return results.map(({ tenant }) => tenant);
+}

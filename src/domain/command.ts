@@ -75,6 +75,8 @@ export type Command =
       op: "create_tasks";
       tasks: TaskRow[] /** Whether an idle task of the same id gives way. */;
       replace_existing: boolean;
+      /** Types of tasks that the caller is bound to; any when absent. */
+      task_types?: readonly string[] | undefined;
     }
   | ({ op: "claim_task"; agent_id: string; lease_ms?: number | undefined } & TaskFilter)
   | {
@@ -87,6 +89,8 @@ export type Command =
       status?: WorkStatus | undefined;
       error?: string | undefined;
       lease_ms?: number | undefined;
+      /** Types of tasks that the caller is bound to; any when absent. */
+      task_types?: readonly string[] | undefined;
     }
   /** Contract 06 §9. `plan`: those of the selected steps that exist, in any order. */
   | {

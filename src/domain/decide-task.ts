@@ -24,6 +24,7 @@ import {
   limitExceeded,
   type Refusal,
   taskNotFound,
+  tokenBound,
 } from "./refusals.ts";
 import { applyAction, claim, leaseRefusal, requeueStale } from "./task-actions.ts";
 import type { View } from "./view.ts";
@@ -66,6 +67,9 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
     if (!contracted.ok) return { ok: false, refusal: withRow(contracted.refusal, index) };
     const id = requestedId(row) ?? `task-${context.newId()}`;
     const refusal =
+      outOfBounds(command.task_types, row.task_type) ??
+      // It may take the place of a task that is there.
+      (command.task_types && outOfBounds(command.task_types, view.task(id)?.task_type)) ??
       jsonTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
       board.refusalOf(id, row, command.replace_existing);
     if (refusal !== null) return { ok: false, refusal: withRow(refusal, index) };
@@ -105,6 +109,8 @@ export function decideTransition(
 ): Decision {
   const task = view.task(command.task_id);
   if (task === null) return { ok: false, refusal: taskNotFound };
+  const beyond = outOfBounds(command.task_types, task.task_type);
+  if (beyond !== null) return { ok: false, refusal: beyond };
   const expected = command.expected_task_rev;
   if (expected !== undefined && expected !== task.task_rev) {
     const error = "task revision mismatch";
@@ -134,6 +140,12 @@ export function decideRequeue(view: View, context: Context): Decision {
   const stale = view.staleLeases(context.nowMs);
   for (const task of stale) draft.task(requeueStale(task, context.nowMs));
   return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
+}
+
+/** A caller that is bound to types of tasks has nothing to do with others. */
+function outOfBounds(allowed: readonly string[] | undefined, type: string | undefined): Refusal | null {
+  if (allowed === undefined || type === undefined || allowed.includes(type)) return null;
+  return tokenBound("task_types", [...allowed]);
 }
 
 /** A refusal that says which row of the batch it is about. */

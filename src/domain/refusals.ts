@@ -58,6 +58,7 @@ type Reason =
   | { code: "COMMAND_ID_CONFLICT"; error: string }
   /** Commits of these seqs cannot be read as they were written. */
   | { code: "LOG_DAMAGED"; error: string; from_seq: number; upto_seq: number }
+  | { code: "TOKEN_BOUND"; error: string; bound: Bound; allowed: string[] }
   | { code: "FIELD_INVALID"; error: string; issues: Issue[] }
   | { code: "IMPORT_INVALID"; error: string; issues: Issue[] }
   | { code: "RUN_DELETED" | "RUN_BUSY" | "ARTIFACT_STORE_MISSING"; error: string }
@@ -72,6 +73,15 @@ type Reason =
       sha256: string | null;
     }
   | { code: "LIMIT_EXCEEDED"; error: string; limit_name: string; limit: number; actual: number };
+
+/** What a credential can be bound to, beside its tenant. */
+export type Bound = "run_id" | "agent_id" | "task_types";
+
+/** The credential is bound to something else than what was asked for. */
+export function tokenBound(bound: Bound, allowed: string[]): Refusal {
+  const error = `this credential is bound to ${bound} ${allowed.join(", ")}`;
+  return { code: "TOKEN_BOUND", error, bound, allowed };
+}
 
 /** A field broke a rule that its type alone does not express. */
 export function fieldInvalid(field: string, rule: string, message: string): Refusal {

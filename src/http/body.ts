@@ -14,19 +14,21 @@ const MAX_DRAINED_BYTES = 7 * MAX_BODY_BYTES;
  * Reads a request's JSON body and checks its shape. Checks in the contract's order: content type, size, encoding and
  * syntax, shape (contract 02 §1.3).
  * @param options.mayBeEmpty whether no body at all counts as `{}` (contract 07 D101).
+ * @param options.complete adds what the body may leave open before its shape is checked.
  * @throws RequestRefused naming what is wrong.
  */
 export async function readBody<Schema extends z.core.$ZodType>(
   request: Request,
   schema: Schema,
-  options: { mayBeEmpty: boolean },
+  options: { mayBeEmpty: boolean; complete?: (value: unknown) => unknown },
 ): Promise<z.output<Schema>> {
   if (!(options.mayBeEmpty && isEmpty(request))) checkContentType(request);
   const text = decode(await readBytes(request, MAX_BODY_BYTES));
   const parsed =
     options.mayBeEmpty && text.trim() === "" ? { ok: true as const, value: {} } : parseIJson(text);
   if (!parsed.ok) refuseJson(parsed.problem);
-  const read = readShape(schema, parsed.value);
+  const { complete = (value: unknown) => value } = options;
+  const read = readShape(schema, complete(parsed.value));
   if (!read.ok) refuseShape(read.issues);
   return read.value;
 }

@@ -8,6 +8,7 @@ import type { Tenant } from "../protocol/run.ts";
 import { type RunClient, runClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
 import { readBody } from "./body.ts";
+import { checkBound, completed } from "./bounds.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 import { targetOf } from "./target.ts";
 
@@ -21,6 +22,7 @@ export type PathId =
   | "upload_id"
   | "part"
   | "checkpoint"
+  | "token_id"
   | "hook_id"
   | "secret_id"
   | "delivery_id"
@@ -36,6 +38,8 @@ export class Call {
   readonly door: Door;
   readonly #ids: Readonly<Record<string, string>>;
   #url: URL | null = null;
+  /** As it was read: it can be read but once. */
+  #body: unknown;
 
   constructor(incoming: {
     request: Request;
@@ -51,6 +55,15 @@ export class Call {
     this.principal = incoming.principal;
     this.door = incoming.door;
     this.#ids = incoming.ids;
+  }
+
+  /** The same request on behalf of another tenant. What was read of it stays read. */
+  inTenant(tenant: Tenant): Call {
+    const { request, env, context, door } = this;
+    const principal = { ...this.principal, tenant };
+    const call = new Call({ request, env, context, principal, door, ids: this.#ids });
+    call.#body = this.#body;
+    return call;
   }
 
   /** Whose runs the request is about. */
@@ -79,8 +92,12 @@ export class Call {
     return path;
   }
 
-  /** The object of a run of this tenant; that the run exists is for the object to say. */
+  /**
+   * The object of a run of this tenant; that the run exists is for the object to say.
+   * @throws RequestRefused `TOKEN_BOUND`: whoever is bound to a run does not reach another by way of it.
+   */
   run(runId: string = this.id("run_id")): RunClient {
+    checkBound(this.principal, "run_id", runId);
     return runClient(this.env.RUNS, runObjectName(tenantKey(this.tenant), runId));
   }
 
@@ -96,11 +113,15 @@ export class Call {
     return read.values;
   }
 
-  /** The body, by this door's schema of that name. @throws RequestRefused */
+  /** The body, by this door's schema of that name; a route has one. @throws RequestRefused */
   async body<Name extends BodyName>(name: Name, mayBeEmpty = false): Promise<BodyOf<Name>> {
     const bodies = this.door === "context" ? contextBodies() : nativeBodies();
     const schema = bodies[name] as unknown as z.core.$ZodType<BodyOf<Name>>;
-    return readBody(this.request, schema, { mayBeEmpty });
+    this.#body ??= await readBody(this.request, schema, {
+      mayBeEmpty,
+      complete: (value) => completed(name, value, this.principal),
+    });
+    return this.#body as BodyOf<Name>;
   }
 
   /** What the `Prefer` header asks to return (RFC 7240). */

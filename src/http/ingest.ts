@@ -57,7 +57,7 @@ async function take({ request, env, context, publicId, onFound }: Incoming): Pro
 
   const received = new Received(request.headers, await readBytes(request, maxBodyBytes(env, hook)));
   const nowMs = Date.now();
-  const hasCredential = () => mayDeliver(request, env, hook);
+  const hasCredential = () => mayDeliver(request, env, context, hook);
   const receipt = await receive(env, keyring, hook, received, { nowMs, hasCredential });
   if ("failure" in receipt) {
     context.waitUntil(noteRefusal(env.DIRECTORY, hook, receipt.failure, nowMs));
@@ -72,8 +72,13 @@ async function take({ request, env, context, publicId, onFound }: Incoming): Pro
 }
 
 /** Whether the request's own credential may deliver to the hook: one of the same tenant, with the scope `ingest`. */
-async function mayDeliver(request: Request, env: Env, hook: Hook): Promise<boolean> {
-  const principal = await authenticate(request, env).catch((error: unknown) => {
+async function mayDeliver(
+  request: Request,
+  env: Env,
+  context: ExecutionContext,
+  hook: Hook,
+): Promise<boolean> {
+  const principal = await authenticate(request, env, context).catch((error: unknown) => {
     if (error instanceof RequestRefused && error.problem.code === "AUTH_REQUIRED") return null;
     throw error;
   });

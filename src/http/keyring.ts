@@ -11,6 +11,7 @@ export function keyringFor(env: Env): Keyring {
   if (keyring !== null) return keyring;
   throw new RequestRefused({
     code: "KEYS_REQUIRED",
-    error: "the deployment's secrets are too short to keep secrets of hooks: set BATON_KEYS (32+ characters)",
+    error:
+      "the deployment's secrets are too short to sign tokens or keep secrets with: set BATON_KEYS (32+ characters)",
   });
 }

@@ -8,13 +8,23 @@ import type { HttpAnswer } from "./http-answer.ts";
 import { jsonAnswer } from "./json.ts";
 
 /** Codes of refusals that tell issues. */
-type IssueCode = "ID_INVALID" | "QUERY_INVALID" | "HEADER_INVALID" | "BODY_INVALID" | "ARTIFACT_PATH_INVALID";
+type IssueCode =
+  | "ID_INVALID"
+  | "QUERY_INVALID"
+  | "HEADER_INVALID"
+  | "BODY_INVALID"
+  | "ARTIFACT_PATH_INVALID"
+  | "TOKEN_NOT_NARROWER";
 
 /** Why a request was not answered as asked: a refusal of the engine, or one of the HTTP layer. */
 export type Problem =
   | Refusal
   | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
+  | {
+      code: "KEYS_REQUIRED" | "IDENTITY_UNAVAILABLE" | "TENANT_CONTEXT_DENIED" | "TOKEN_NOT_FOUND";
+      error: string;
+    }
   | { code: "SCOPE_INSUFFICIENT"; error: string; needs: Scope; scopes: Scope[] }
   | { code: "ROOT_REQUIRED"; error: string }
   | QuotaExceeded
@@ -22,7 +32,6 @@ export type Problem =
   | { code: "METHOD_NOT_ALLOWED"; error: string; allow: string[] }
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
   | { code: "CONTENT_LENGTH_REQUIRED"; error: string }
-  | { code: "KEYS_REQUIRED"; error: string }
   | { code: "HOOK_NOT_FOUND" | "HOOK_DISABLED" | "SIGNATURE_INVALID" | "SECRET_NOT_FOUND"; error: string }
   | { code: "DELIVERY_NOT_FOUND" | "DELIVERY_BUSY"; error: string }
   | { code: "SUBSCRIPTION_NOT_FOUND" | "DEAD_LETTER_NOT_FOUND"; error: string }
@@ -40,11 +49,14 @@ export class RequestRefused extends Error {
   readonly problem: Problem;
   /** Headers that the answer must carry all the same. */
   readonly headers: Record<string, string>;
+  /** What the caller is not told: for the log alone. */
+  readonly reason: string | null;
 
-  constructor(problem: Problem, headers: Record<string, string> = {}) {
+  constructor(problem: Problem, headers: Record<string, string> = {}, reason: string | null = null) {
     super(problem.code);
     this.problem = problem;
     this.headers = headers;
+    this.reason = reason;
   }
 }
 

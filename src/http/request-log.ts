@@ -16,6 +16,8 @@ export interface RequestFacts {
   ids: Readonly<Record<string, string>>;
   /** Of the problem that it was answered with. */
   code: string | null;
+  /** Why a credential was refused: the caller is not told. */
+  reason: string | null;
 }
 
 /**
@@ -38,6 +40,7 @@ export function logRequest(env: Env, facts: RequestFacts, answer: HttpAnswer): v
       door: route?.door,
       status: answer.status,
       code: code ?? undefined,
+      reason: facts.reason ?? undefined,
       duration_ms: Date.now() - facts.startedAtMs,
       tenant: principal === null ? undefined : tenantKey(principal.tenant),
       token_id: principal?.token_id,

@@ -19,6 +19,7 @@ import {
   previewContext,
   previewNative,
 } from "./resources/audit.ts";
+import { getAuditLog } from "./resources/audit-log.ts";
 import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
 import {
   createCheckpointContext,
@@ -94,6 +95,7 @@ import {
   testSubscription,
 } from "./resources/subscriptions.ts";
 import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
+import { getToken, getTokens, mintToken, postRevocation, whoami } from "./resources/tokens.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
 
@@ -102,8 +104,10 @@ export interface Route {
   /** With `:name` for an id; `/:path+` at its end takes the rest, whatever that is. */
   path: string;
   door: Door;
-  /** What the credential must be allowed to. */
-  needs: Scope;
+  /** What the credential must be allowed to; null where any credential will do. */
+  needs: Scope | null;
+  /** Whether a token that is bound to a run may use it, though no run is in its path. */
+  isForBound?: true;
   handle(call: Call): Promise<HttpAnswer>;
 }
 
@@ -223,6 +227,7 @@ export const ROUTES: readonly Route[] = [
     needs: "planner",
     handle: importReference,
   },
+  ...tokenRoutes(),
   {
     method: "GET",
     path: "/context/runs/events/stream",
@@ -245,6 +250,19 @@ export const ROUTES: readonly Route[] = [
     ...routeOf({ method, path: `/v1/runs/:run_id${path}`, door: "native", needs }, native),
   ]),
 ];
+
+/** Who one is, tokens, and what was done with them (docs/identity.md). */
+function tokenRoutes(): Route[] {
+  const any = { door: "native", needs: null, isForBound: true } as const;
+  return [
+    { method: "GET", path: "/v1/whoami", ...any, handle: whoami },
+    { method: "POST", path: "/v1/tokens", ...any, handle: mintToken },
+    { method: "GET", path: "/v1/tokens", door: "native", needs: "operator", handle: getTokens },
+    { method: "GET", path: "/v1/tokens/:token_id", ...any, handle: getToken },
+    { method: "POST", path: "/v1/tokens/:token_id/revoke", ...any, handle: postRevocation },
+    { method: "GET", path: "/v1/audit", door: "native", needs: "operator", handle: getAuditLog },
+  ];
+}
 
 function routeOf(route: Omit<Route, "handle">, handle: Handler | null): Route[] {
   return handle === null ? [] : [{ ...route, handle }];

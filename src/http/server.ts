@@ -2,9 +2,11 @@ import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { hasScope } from "../identity/scopes.ts";
 import { authenticate } from "./authenticate.ts";
+import { checkRunBound } from "./bounds.ts";
 import { Call, type Door } from "./call.ts";
 import { corsHeaders, preflightHeaders } from "./cors.ts";
 import { frontPage, requireSetup } from "./front-page.ts";
+import { handleAnywhere, isHomeless } from "./homeless.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { INGEST, ingest, publicIdOf } from "./ingest.ts";
 import { passingFault } from "./platform-fault.ts";
@@ -42,6 +44,7 @@ export async function serve(request: Request, env: Env, context: ExecutionContex
     route: null,
     ids: {},
     code: null,
+    reason: null,
   };
   const answered = await answer(incoming, env, context).catch((error: unknown) => refusal(error, incoming));
   const { status, headers, body, webSocket } = answered;
@@ -83,12 +86,12 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
     return ingest({ request, env, context, publicId, onFound });
   }
 
-  const principal = await identify(request, env);
+  const principal = await identify(request, env, context);
   incoming.principal = principal;
   const { route, ids } = findRoute(method, path);
   incoming.route = route;
   incoming.ids = ids;
-  if (!hasScope(principal.scopes, route.needs)) {
+  if (route.needs !== null && !hasScope(principal.scopes, route.needs)) {
     throw new RequestRefused({
       code: "SCOPE_INSUFFICIENT",
       error: `this needs the scope ${route.needs}`,
@@ -96,18 +99,20 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
       scopes: [...principal.scopes],
     });
   }
+  checkRunBound(principal, route, ids.run_id);
   if (principal.kind !== "root") await requireQuota(env, principal, route, request);
-  return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
+  const call = new Call({ request, env, context, principal, door: route.door, ids });
+  return isHomeless(call) ? handleAnywhere(route, call, ids.run_id) : route.handle(call);
 }
 
 /**
  * Who sends a request; both those who cannot say it and those who can are counted.
  * @throws RequestRefused as `authenticate`, and `RATE_LIMITED`
  */
-async function identify(request: Request, env: Env): Promise<Principal> {
+async function identify(request: Request, env: Env, context: ExecutionContext): Promise<Principal> {
   let principal: Principal;
   try {
-    principal = await authenticate(request, env);
+    principal = await authenticate(request, env, context);
   } catch (error) {
     const isStranger = error instanceof RequestRefused && error.problem.code === "AUTH_REQUIRED";
     if (isStranger) await limitRate(env, "network", networkOf(request));
@@ -130,6 +135,7 @@ function publicPage(path: string, env: Env, request: Request): HttpAnswer | null
 function refusal(error: unknown, incoming: Incoming): HttpAnswer {
   if (error instanceof RequestRefused) {
     incoming.code = error.problem.code;
+    incoming.reason = error.reason;
     const answer = problemAnswer(error.problem, incoming);
     return { ...answer, headers: { ...answer.headers, ...error.headers } };
   }

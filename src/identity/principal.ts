@@ -9,6 +9,8 @@ export interface Principal {
   scopes: readonly Scope[];
   /** The token's id; `root` for the root credential. Shown in logs and audit events: it is no secret. */
   token_id: string;
+  /** Ids of the tokens that it was minted from, the first one first: it is revoked with each of them. */
+  ancestors: readonly string[];
   /** What the token is bound to; null where it is bound to nothing. */
   run_id: string | null;
   agent_id: string | null;
@@ -24,6 +26,7 @@ export function rootPrincipal(tenant: Tenant): Principal {
     tenant,
     scopes: ["operator"],
     token_id: "root",
+    ancestors: [],
     run_id: null,
     agent_id: null,
     task_types: null,

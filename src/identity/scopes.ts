@@ -1,3 +1,7 @@
+import type { Scope } from "../protocol/scope.ts";
+
+export { SCOPES, type Scope } from "../protocol/scope.ts";
+
 /**
  * What a credential may do, from least to most: each of `viewer`, `agent`, `planner` and `operator` may do all that the
  * one before it may. `ingest` stands apart: it delivers to hooks and does nothing else.
@@ -7,10 +11,6 @@
  * - `planner` also makes runs: creates, replaces, forks and imports them, and rolls back;
  * - `operator` also governs the tenant: deletes and archives, retention, tokens, hooks, subscriptions.
  */
-export const SCOPES = ["ingest", "viewer", "agent", "planner", "operator"] as const;
-
-export type Scope = (typeof SCOPES)[number];
-
 const LADDER: readonly Scope[] = ["viewer", "agent", "planner", "operator"];
 
 /** Whether a holder of these scopes may do what needs one. */

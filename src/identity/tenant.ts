@@ -1,7 +1,19 @@
 import type { Tenant } from "../protocol/run.ts";
 
-/** The one tenant until identities exist: every credential is its own (contract 01 §8, docs/compatibility.md). */
+/** The tenant of the root credential that names no other. */
 export const LOCAL_TENANT: Tenant = { org_id: "local", workspace_id: "local", source: "local_implicit" };
+
+/** A tenant by its parts; local/local without an actor is what the contract calls implicit (02 §1.2). */
+export function tenantOf(org_id: string, workspace_id: string, actor_id: string | null): Tenant {
+  if (org_id === "local" && workspace_id === "local" && actor_id === null) return LOCAL_TENANT;
+  return { org_id, workspace_id, ...(actor_id !== null && { actor_id }), source: "explicit" };
+}
+
+/** The tenant that a key stands for. */
+export function tenantOfKey(key: string): Tenant {
+  const [org = "", workspace = ""] = key.split("/");
+  return tenantOf(decodeURIComponent(org), decodeURIComponent(workspace), null);
+}
 
 /** A tenant as a key of the directory and of object names; parts are percent-encoded, so they cannot run together. */
 export function tenantKey(tenant: Tenant): string {
@@ -27,12 +39,6 @@ export function subscriptionObjectName(key: string, subscriptionId: string): str
 export function subscriptionOf(name: string): { tenant: string; subscription_id: string } {
   const [org = "", workspaceId = "", subscription_id = ""] = name.split("/");
   return { tenant: `${org}/${workspaceId}`, subscription_id };
-}
-
-/** The tenant that a key was made of. */
-export function tenantOfKey(key: string): Tenant {
-  const [org_id = "", workspace_id = ""] = key.split("/").map(decodeURIComponent);
-  return { org_id, workspace_id, source: "explicit" };
 }
 
 /** What a feed brings together: the runs of one tenant, all of them or those of one workspace. */

@@ -19,8 +19,35 @@ export const CODES = {
   AUTH_REQUIRED: info(401, "Credential missing or wrong", "Send `Authorization: Bearer <token>`."),
   SETUP_REQUIRED: info(
     503,
-    "No token configured",
-    "Set the secret BATON_TOKEN on the deployment; until then every request is refused.",
+    "Deployment is not set up",
+    "Set the secret BATON_TOKEN on the deployment, or mend what `error` names; until then every request is refused.",
+  ),
+  KEYS_REQUIRED: info(
+    503,
+    "No keys configured",
+    "Set the secret BATON_KEYS (32 characters or more) on the deployment: `wrangler secret put BATON_KEYS`.",
+  ),
+  IDENTITY_UNAVAILABLE: info(
+    503,
+    "Credential cannot be checked now",
+    "Try again after `Retry-After` seconds.",
+    true,
+  ),
+  TENANT_CONTEXT_DENIED: info(
+    403,
+    "Credential is of another tenant",
+    "Leave the tenant headers away, or use a credential of that tenant: they choose for the root credential only.",
+  ),
+  TOKEN_BOUND: info(
+    403,
+    "Credential is bound to something else",
+    "Stay with what `allowed` names, or use a credential without that binding.",
+  ),
+  TOKEN_NOT_FOUND: info(404, "No such token", "List the tenant's tokens with `GET /v1/tokens`."),
+  TOKEN_NOT_NARROWER: info(
+    403,
+    "Token would be wider than its minter",
+    "Ask for no more than the minting credential has; `GET /v1/whoami` shows that.",
   ),
   SCOPE_INSUFFICIENT: info(
     403,
@@ -182,11 +209,6 @@ export const CODES = {
   SECRET_NOT_FOUND: info(404, "No such secret", "What has secrets shows their ids."),
   DELIVERY_NOT_FOUND: info(404, "No such delivery", "List the hook's deliveries; they are kept for 30 days."),
   DELIVERY_BUSY: info(409, "Delivery is being processed", "Wait for it to end, then replay it.", true),
-  KEYS_REQUIRED: info(
-    503,
-    "No keys configured",
-    "Set the secret BATON_KEYS (32+ characters) on the deployment.",
-  ),
   UPLOAD_COMPLETED: info(409, "Upload is completed", "Its parts can no longer be changed."),
   SUBSCRIPTION_NOT_FOUND: info(404, "No such subscription", "See `GET /v1/subscriptions`."),
   DEAD_LETTER_NOT_FOUND: info(404, "No such dead letter", "It was delivered, or never given up."),

@@ -229,3 +229,22 @@ export const MAX_MAPPED_DELIVERY_BYTES = 12 * 1024 * 1024;
 export const MAX_KEPT_HEADERS_LENGTH = 4 * 1024;
 /** Subscriptions of a tenant: each that is about a run is told whenever the run's row is written. */
 export const MAX_SUBSCRIPTIONS = 100;
+
+/** A credential, in characters: longer than any token that is minted here, and as long as headers of most servers may be. */
+export const MAX_CREDENTIAL_LENGTH = 8 * 1024;
+
+/** How long a token is valid, in milliseconds: when its minter does not say, and at most. */
+export const DEFAULT_TOKEN_LIFETIME_MS = 30 * 24 * 60 * 60 * 1000;
+export const MAX_TOKEN_LIFETIME_MS = 400 * 24 * 60 * 60 * 1000;
+
+/** Tokens that a token was minted from, each from the one before: their ids travel in it. */
+export const MAX_TOKEN_ANCESTORS = 8;
+
+/** Task types that a token is bound to: they travel in it. */
+export const MAX_TOKEN_TASK_TYPES = 20;
+
+/** A task type, an agent id or a name in a token, in UTF-16 units. */
+export const MAX_TOKEN_LABEL_LENGTH = 100;
+
+/** A revoked token is refused everywhere after so long, in milliseconds. */
+export const REVOCATION_BOUND_MS = 30_000;

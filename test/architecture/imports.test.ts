@@ -25,7 +25,7 @@ const RULES: ReadonlyMap<string, { folders: string[]; packages: string[] }> = ne
   ["protocol", { folders: [], packages: ["zod/mini", "zod/locales"] }],
   ["domain", { folders: ["protocol"], packages: ["zod/mini"] }],
   ["env.ts", { folders: [], packages: [] }],
-  ["identity", { folders: ["protocol", "domain", "env.ts"], packages: [...PLATFORM, "jose"] }],
+  ["identity", { folders: ["protocol", "domain", "env.ts"], packages: [...PLATFORM, "jose/*"] }],
   ["directory", { folders: ["protocol", "domain", "identity"], packages: [] }],
   ["artifacts", SERVICE],
   ["run", { ...SERVICE, folders: [...SERVICE.folders, "artifacts"] }],

@@ -11,6 +11,7 @@ import { retentionBody } from "../../protocol/retention.ts";
 import type { Arrived } from "../../run/arrival.ts";
 import { importInvalid } from "../../run/arrival-fault.ts";
 import { readBody } from "../body.ts";
+import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
 import type { HttpAnswer } from "../http-answer.ts";
@@ -39,6 +40,7 @@ export async function exportRun(call: Call): Promise<HttpAnswer> {
 /** `POST /v1/runs/import`: brings a run back from what an export wrote. */
 export async function importRun(call: Call): Promise<HttpAnswer> {
   const query = call.query({ run_id: "string" });
+  refuseBound(call.principal, "task_types", "agent_id");
   const type = call.request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
   if (type !== NDJSON && type !== "application/ndjson") {
     await discard(call.request.body);

@@ -10,6 +10,7 @@ import { issueForId } from "../../protocol/ids.ts";
 import { MAX_REFERENCE_BYTES } from "../../protocol/limits.ts";
 import { importInvalid } from "../../run/arrival-fault.ts";
 import { maskToken } from "../../run/lease-tokens.ts";
+import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
 import type { HttpAnswer } from "../http-answer.ts";
@@ -25,6 +26,7 @@ const FORM = "multipart/form-data";
  */
 export async function importReference(call: Call): Promise<HttpAnswer> {
   const query = call.query({ run_id: "string" });
+  refuseBound(call.principal, "task_types", "agent_id");
   const files = await readFiles(call.request);
   const identified = await identify(call.request, undefined, "import_reference");
   const converted = convert(files, call, query.run_id ?? null);

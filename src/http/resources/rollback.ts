@@ -8,6 +8,7 @@ import { tenantKey } from "../../identity/tenant.ts";
 import type { BodyOf } from "../../protocol/bodies.ts";
 import type { EventRecord } from "../../protocol/event.ts";
 import { MAX_ROLLBACK_CONTENTS } from "../../protocol/limits.ts";
+import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
 import { RequestRefused } from "../problem.ts";
@@ -68,6 +69,8 @@ async function rollbackCommand(
     throw new RequestRefused(fieldInvalid("event_ids", "non_empty", "must name at least one step"));
   }
   const executor = (call.door === "native" ? body.executor : undefined) ?? "artifacts";
+  // It makes a task of a type of its own.
+  if (executor === "agent") refuseBound(call.principal, "task_types");
   const store = artifactStore(call.env, tenantKey(call.tenant));
   const command = { op: "execute_rollback", event_ids, policy_ack, executor } as const;
   const has_store = store !== null;

@@ -10,6 +10,7 @@ import { readIfMatch } from "../../protocol/if-match.ts";
 import type { Run } from "../../protocol/run.ts";
 import { RUN_STATUSES } from "../../protocol/status.ts";
 import type { Created, WholeRun } from "../../run/run-object.ts";
+import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate, rowHeaders } from "../command.ts";
 import type { HttpAnswer } from "../http-answer.ts";
@@ -167,11 +168,11 @@ export async function getRunNative(call: Call): Promise<HttpAnswer> {
 
 const replacement: Mutation<"replace_run", "replaceRun"> = {
   body: "replaceRun",
-  command: (body, call) => ({
-    op: "replace_run",
-    run: runOf(body, call),
-    expected_revision: expectedRevision(call),
-  }),
+  command: (body, call) => {
+    // Tasks of any type and agent can be in it.
+    refuseBound(call.principal, "task_types", "agent_id");
+    return { op: "replace_run", run: runOf(body, call), expected_revision: expectedRevision(call) };
+  },
   echo: "run",
   context: ({ echo }) => ({ ok: true, ...echo }),
   native: ({ outcome }) => ({

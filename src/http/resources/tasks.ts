@@ -1,6 +1,7 @@
 import { agentBlank } from "../../domain/refusals.ts";
 import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease } from "../../protocol/task.ts";
+import { checkBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
 import type { HttpAnswer } from "../http-answer.ts";
@@ -38,7 +39,8 @@ const creation: Mutation<"create_tasks", "createTasks"> = {
   body: "createTasks",
   command: ({ tasks }, call) => {
     refuseTwoKeys(tasks, call);
-    return { op: "create_tasks", tasks, replace_existing: call.door === "context" };
+    const replace_existing = call.door === "context";
+    return { op: "create_tasks", tasks, replace_existing, task_types: typesOf(call) };
   },
   echo: "blackboard",
   context: ({ outcome: { tasks, patches, deduped }, echo }) => ({
@@ -74,7 +76,9 @@ function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call):
 
 const claim: Mutation<"claim_task", "claimTask"> = {
   body: "claimTask",
-  command: ({ agent_id, task_type, workflow_id, lease_ms }) => {
+  command: ({ agent_id, task_type, workflow_id, lease_ms }, call) => {
+    checkBound(call.principal, "agent_id", agent_id.trim());
+    checkBound(call.principal, "task_types", task_type);
     // Before the run is looked up (contract 02 §5.5).
     if (agent_id.trim() === "") throw new RequestRefused(agentBlank);
     return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms };
@@ -95,11 +99,10 @@ export const claimTask = (call: Call) => mutate(claim, call);
 
 const transition: Mutation<"transition_task", "transitionTask"> = {
   body: "transitionTask",
-  command: ({ command_id: _commandId, ...body }, call) => ({
-    op: "transition_task",
-    task_id: call.id("task_id"),
-    ...body,
-  }),
+  command: ({ command_id: _commandId, ...body }, call) => {
+    checkBound(call.principal, "agent_id", body.agent_id?.trim());
+    return { op: "transition_task", task_id: call.id("task_id"), ...body, task_types: typesOf(call) };
+  },
   echo: "blackboard",
   context: ({ outcome: { task, patch }, echo }) => ({ ok: true, task, patch, ...echo }),
   contextRepeated: ({ currentTask, echo }) => ({ ok: true, deduped: true, task: currentTask, ...echo }),
@@ -112,6 +115,11 @@ const transition: Mutation<"transition_task", "transitionTask"> = {
 
 /** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
 export const transitionTask = (call: Call) => mutate(transition, call);
+
+/** Types of tasks that the caller is bound to. */
+function typesOf({ principal }: Call): readonly string[] | undefined {
+  return principal.task_types ?? undefined;
+}
 
 function leaseMembers(lease: Lease | null): Record<string, unknown> | null {
   if (lease === null) return null;

@@ -144,12 +144,33 @@ describe("POST /context/runs", () => {
     expect(await patchesOf(run)).toEqual([]);
   });
 
-  it("D01 tenant headers are ignored: every run is local/local", async () => {
+  it("D01 tenant headers choose the tenant of the root credential, and another tenant's run is not found", async () => {
     const headers = { "x-tandem-org-id": "acme", "x-tandem-workspace-id": "w2", "x-user-id": "eve" };
     const { run } = must(await call("POST", "/context/runs", { objective: "o" }, headers));
-    expect(run.tenant_context).toEqual(LOCAL);
-    const other = { "x-tandem-org-id": "other" };
-    expect(must(await call("GET", `/context/runs/${run.run_id}`, undefined, other)).run).toEqual(run);
+    expect(run.tenant_context).toEqual({
+      org_id: "acme",
+      workspace_id: "w2",
+      actor_id: "eve",
+      source: "explicit",
+    });
+    const path = `/context/runs/${run.run_id}`;
+    expect(must(await call("GET", path, undefined, headers)).run).toEqual(run);
+    for (const other of [{ "x-tandem-org-id": "other" }, { ...headers, "x-tandem-workspace-id": "w3" }]) {
+      const answer = await call("GET", path, undefined, other);
+      expect([answer.status, answer.body.code]).toEqual([404, "RUN_NOT_FOUND"]);
+    }
+  });
+
+  it("01 §8 a run that was created with tenant headers is worked on without any", async () => {
+    const { run } = must(
+      await call("POST", "/context/runs", { objective: "o" }, { "x-tenant-org-id": freshId("org") }),
+    );
+    const away = routes(run.run_id as string);
+    const event = { type: "planning_started", status: "planning", payload: {} };
+    expect(must(await away.post("/events", event)).event).toMatchObject({ seq: 1 });
+    expect(await eventsOf(away)).toHaveLength(1);
+    const claimed = must(await away.post("/tasks/claim", { agent_id: "a" }));
+    expect(claimed.task).toBeNull();
   });
 
   const good = ["automation-v2-x", "session-1", "a", ".a", "...", "A:b.c_d-e", "x".repeat(164)];
