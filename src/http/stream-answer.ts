@@ -4,9 +4,11 @@ import { type Batch, Pump } from "../streams/pump.ts";
 import { controlFrame } from "../streams/run-stream.ts";
 import { type Seat, takeSeat } from "../streams/seat.ts";
 import { type Sink, SseSink, WebSocketSink } from "../streams/sinks.ts";
+import { whileValid } from "../streams/while-valid.ts";
 import type { Call } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { RequestRefused } from "./problem.ts";
+import { endOfCredential } from "./standing.ts";
 
 /** What a stream's frames are named by: `type` in a run's stream, `kind` in one of many runs. */
 export type FrameName = "type" | "kind";
@@ -51,7 +53,7 @@ export async function streamAnswer<Source extends Closable>(
     controlFrame("overrun", { [frameName]: "overrun", ...resume }, id),
   );
   void pump
-    .run(batches)
+    .run(forCredential(call, frameName, batches))
     .catch((error: unknown) => {
       console.error(JSON.stringify({ event: "stream_failed", error: String(error) }));
       // Without a cursor: the reader has the one of its last frame.
@@ -73,6 +75,21 @@ async function seatOf(call: Call): Promise<Seat | null> {
   const seat = await takeSeat(feed, limits.streams);
   if (typeof seat === "number") throw new RequestRefused(quotaExceeded("streams", limits.streams, seat));
   return seat;
+}
+
+/** The batches for as long as the call's credential counts. The root credential's always does. */
+function forCredential(
+  call: Call,
+  frameName: FrameName,
+  batches: AsyncGenerator<Batch>,
+): AsyncIterable<Batch> {
+  if (call.principal.kind === "root") return batches;
+  return whileValid(
+    batches,
+    () => endOfCredential(call),
+    (why, { id, resume }) =>
+      controlFrame("end", { [frameName]: "end", reason: `credential_${why}`, ...resume }, id),
+  );
 }
 
 function sinkFor(call: Call, frameName: FrameName, onLeft: () => void): { sink: Sink; answer: HttpAnswer } {

@@ -9,6 +9,7 @@ import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
+import { refuseEnded } from "../standing.ts";
 
 /** How long a list may wait for news, when it has none: `wait_ms`. @throws RequestRefused `QUERY_INVALID` */
 function waitOf(waitMs: number | undefined): number {
@@ -40,6 +41,7 @@ async function readOrWait(call: Call, query: LogQuery, waitMs: number): Promise<
       const restMs = untilMs - Date.now();
       if (latest.items !== "[]" || restMs <= 0) return latest;
       await source.grownPast(lastSeq, restMs);
+      await refuseEnded(call);
     }
   } finally {
     source.close();
