@@ -190,6 +190,19 @@ describe("a token mints only what is as narrow as itself, or narrower", () => {
   });
 });
 
+describe("a token that would be too long to be accepted", () => {
+  it("is not minted, and the limit is said", async () => {
+    const task_types = Array.from({ length: 20 }, (_, index) => `${index}`.padStart(100, "\u20ac"));
+    const answer = await callAs(ROOT, "POST", "/v1/tokens", {
+      scopes: ["agent"],
+      task_types,
+      tenant: newTenant(),
+    });
+    expect([answer.status, answer.body.code]).toEqual([413, "LIMIT_EXCEEDED"]);
+    expect(answer.body).toMatchObject({ limit_name: "token_length", limit: 8_192 });
+  });
+});
+
 describe("who may see and end a token", () => {
   it("an operator all of the tenant, others themselves and what comes from them; else 404", async () => {
     const tenant = newTenant();

@@ -14,7 +14,11 @@ import { narrowed } from "../../identity/narrow.ts";
 import type { Principal } from "../../identity/principal.ts";
 import { hasScope } from "../../identity/scopes.ts";
 import { tenantKey } from "../../identity/tenant.ts";
-import { DEFAULT_TOKEN_LIFETIME_MS, MAX_TOKEN_ANCESTORS } from "../../protocol/limits.ts";
+import {
+  DEFAULT_TOKEN_LIFETIME_MS,
+  MAX_CREDENTIAL_LENGTH,
+  MAX_TOKEN_ANCESTORS,
+} from "../../protocol/limits.ts";
 import { type MintBody, mintBody, type TokenView } from "../../protocol/tokens.ts";
 import { readBody } from "../body.ts";
 import type { Call } from "../call.ts";
@@ -56,11 +60,14 @@ export async function mintToken(call: Call): Promise<HttpAnswer> {
   if (token.ancestors.length > MAX_TOKEN_ANCESTORS) {
     throw new RequestRefused(limitExceeded("token_ancestors", MAX_TOKEN_ANCESTORS, token.ancestors.length));
   }
+  const text = await signToken(ring, token, nowMs);
+  if (text.length > MAX_CREDENTIAL_LENGTH) {
+    throw new RequestRefused(limitExceeded("token_length", MAX_CREDENTIAL_LENGTH, text.length));
+  }
   const told = { name: body.name ?? null, fingerprint: identified?.fingerprint ?? null };
   const isNew = await addToken(call.env.DIRECTORY, by, token, told, nowMs);
   if (!isNew) return repeatedMint(call, token, told.fingerprint);
   const row = await tokenOf(call, tenantKey(token.tenant), token_id);
-  const text = await signToken(ring, token, nowMs);
   return mintAnswer(call, row, text, {});
 }
 
