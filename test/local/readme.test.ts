@@ -81,6 +81,35 @@ test("README: what agents produce is kept, and the run can be seen as it was", a
   expect(state).toMatchObject({ at_seq: 2, files: [{ path: "reports/report.txt", version: 2 }] });
 });
 
+test("README: an agent gets a credential of its own, and other systems start runs and hear of them", async () => {
+  const runId = `release-${crypto.randomUUID()}`;
+  must(await call("POST", "/v1/runs", { run_id: runId, objective: "credentials" }), 201);
+  const credential = await shellBlocks("Give each agent a credential of its own");
+  const hooks = await shellBlocks("Let other systems start runs, and hear of them");
+  expect([credential.length, hooks.length]).toEqual([1, 2]);
+  const script = [...credential, ...hooks]
+    .map((block) => block.replaceAll("release-7", runId))
+    .join("\necho\n");
+  const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", script], {
+    env: { ...process.env, URL: inject("baseUrl"), TOKEN: inject("token") },
+  });
+  const [token, { hook, secret }, { subscription }] = stdout
+    .split("\n")
+    .filter((line) => line.trim() !== "")
+    .map((line) => JSON.parse(line));
+  expect(token).toMatchObject({ scopes: ["agent"], run_id: runId, agent_id: "agent-1" });
+  expect(hook).toMatchObject({ name: "issues", enabled: true });
+  expect(secret).toMatch(/./);
+  expect(subscription).toMatchObject({ events: ["context.task.*"] });
+  const ask = (path: string) =>
+    fetch(`${inject("baseUrl")}${path}`, { headers: { authorization: `Bearer ${token.token}` } });
+  expect((await ask(`/v1/runs/${runId}`)).status).toBe(200);
+  expect((await ask("/v1/runs")).status).toBe(403);
+  for (const path of [`/v1/hooks/${hook.hook_id}`, `/v1/subscriptions/${subscription.subscription_id}`]) {
+    must(await call("DELETE", path), 204);
+  }
+});
+
 test("README: the drill finishes its plan without a violation", { timeout: 120_000 }, async () => {
   const [command] = await shellBlocks("Watch a fleet finish a plan");
   const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", command ?? "false"]);
