@@ -2,7 +2,7 @@ import { checkToken } from "../directory/revocations.ts";
 import type { Env } from "../env.ts";
 import { type ClaimedTenant, claimedTenant, issuesOfClaims } from "../identity/claimed-tenant.ts";
 import { credentialOf, isSameSecret } from "../identity/credential.ts";
-import { type ExternalIssuer, IssuerUnavailable, issuersOf, TenantUnclear } from "../identity/issuers.ts";
+import { IssuerUnavailable, issuersOf, TenantUnclear } from "../identity/issuers.ts";
 import { keyringOf } from "../identity/keyring.ts";
 import type { Verified } from "../identity/minted-tokens.ts";
 import { type Principal, rootPrincipal } from "../identity/principal.ts";
@@ -12,7 +12,7 @@ import { RequestRefused, refuseIssues } from "./problem.ts";
 
 /**
  * Who sends a request, by the one credential that it carries. For the root credential nothing is waited for.
- * @throws RequestRefused `SETUP_REQUIRED`, `AUTH_REQUIRED`, `IDENTITY_UNAVAILABLE`, `TENANT_CONTEXT_DENIED`,
+ * @throws RequestRefused `AUTH_REQUIRED`, `IDENTITY_UNAVAILABLE`, `TENANT_CONTEXT_DENIED`,
  * `HEADER_INVALID`
  */
 export async function authenticate(
@@ -20,21 +20,13 @@ export async function authenticate(
   env: Env,
   context: Pick<ExecutionContext, "waitUntil">,
 ): Promise<Principal> {
-  if (!env.BATON_TOKEN) {
-    throw new RequestRefused({
-      code: "SETUP_REQUIRED",
-      error: "this deployment has no token: set the secret BATON_TOKEN (`wrangler secret put BATON_TOKEN`)",
-    });
-  }
-  const trusted = issuersOf(env.BATON_ISSUERS);
-  if (!trusted.ok) throw new RequestRefused({ code: "SETUP_REQUIRED", error: trusted.fault });
   const credential = credentialOf(request.headers);
   const claimed = claimedTenant(request.headers);
-  if (credential !== null && isSameSecret(credential, env.BATON_TOKEN)) {
+  if (credential !== null && env.BATON_TOKEN && isSameSecret(credential, env.BATON_TOKEN)) {
     return rootPrincipal(tenantOfRoot(claimed));
   }
   const verified =
-    (await verifyExternal(trusted.issuers, credential, request)) ??
+    (await verifyExternal(env, credential, request)) ??
     (credential === null ? null : await verifyMinted(credential, env, context));
   if (verified === null) throw unauthorized(null);
   if (!verified.ok) throw unauthorized(verified.reason);
@@ -47,10 +39,12 @@ export async function authenticate(
  * the usual headers is there.
  */
 async function verifyExternal(
-  issuers: readonly ExternalIssuer[],
+  env: Env,
   credential: string | null,
   { headers, url }: Request,
 ): Promise<Verified | null> {
+  const trusted = issuersOf(env.BATON_ISSUERS);
+  const issuers = trusted.ok ? trusted.issuers : [];
   for (const issuer of issuers) {
     const token =
       issuer.header === null ? credential : credential === null ? headers.get(issuer.header) : null;

@@ -1,4 +1,5 @@
 import type { Env } from "../env.ts";
+import { issuersOf } from "../identity/issuers.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import { RequestRefused } from "./problem.ts";
 
@@ -29,9 +30,14 @@ Authorization: Bearer <token>. What a problem's code means is at /problems/{code
 /global/health. The documentation lies beside the source, in docs/; begin with docs/http-api.md.
 `;
 
-/** Nothing is served by a deployment without its secret. @throws RequestRefused `SETUP_REQUIRED` */
+/**
+ * Nothing is served by a deployment without its secret, nor by one that cannot tell whom it should trust.
+ * @throws RequestRefused `SETUP_REQUIRED`
+ */
 export function requireSetup(env: Env): void {
-  if (env.BATON_TOKEN) return;
+  const trusted = issuersOf(env.BATON_ISSUERS);
+  if (env.BATON_TOKEN && trusted.ok) return;
+  if (!trusted.ok) throw new RequestRefused({ code: "SETUP_REQUIRED", error: trusted.fault });
   throw new RequestRefused({
     code: "SETUP_REQUIRED",
     error: "this deployment has no token: set the secret BATON_TOKEN (`wrangler secret put BATON_TOKEN`)",

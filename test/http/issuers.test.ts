@@ -360,6 +360,7 @@ describe("a variable that cannot be used refuses everything but health, and says
       expect([answer.status, answer.body.code]).toEqual([503, "SETUP_REQUIRED"]);
       expect(answer.body.error).toMatch(message);
     }
+    expect((await ask(text(), {}, "/hooks/x", "POST")).status).toBe(503);
     expect((await ask(text(), {}, "/global/health")).status).toBe(200);
   });
 });
