@@ -31,8 +31,17 @@ export async function processDelivery(env: Env, key: DeliveryKey, nowMs: number)
   if (delivery === null) return null;
   const outcome = await outcomeOf(env, delivery);
   const settled = settlement(delivery, outcome, Math.max(nowMs, Date.now()));
+  // That it has made a run stays known, whatever comes of processing it again.
+  const made = madeRun(delivery);
+  const isSame = settled.run_id === null || settled.run_id === made;
+  if (made !== undefined && isSame) settled.result = { created: true, ...settled.result };
   await settleDelivery(env.DIRECTORY, delivery, settled);
   return { ...delivery, ...settled, run_id: settled.run_id ?? delivery.run_id };
+}
+
+/** The run that the delivery made when it was mapped before. */
+function madeRun({ result, run_id }: Delivery): string | undefined {
+  return result?.created === true ? (run_id ?? undefined) : undefined;
 }
 
 /** Null when it failed in a way that may pass. */
@@ -67,7 +76,16 @@ async function map(env: Env, delivery: Delivery): Promise<Outcome> {
   const { status, run_id, ...result } = await applyMapping(env, {
     tenant: hook.owner,
     hook: { hook_id: hook.hook_id, mapping: hook.mapping },
-    delivery: { delivery_id, event, headers, body: payload.value, raw, content_type, received_at_ms },
+    delivery: {
+      delivery_id,
+      event,
+      headers,
+      body: payload.value,
+      raw,
+      content_type,
+      received_at_ms,
+      made_run_id: madeRun(delivery),
+    },
   });
   return { status, run_id: run_id ?? null, result };
 }

@@ -25,6 +25,8 @@ export interface MappingRequest {
     /** As it came. */
     raw: Uint8Array;
     content_type: string;
+    /** The run that it made when it was mapped before, where it did. */
+    made_run_id?: string | undefined;
   };
 }
 
@@ -57,7 +59,7 @@ export async function applyMapping(
     const error = { code: "MAPPING_INVALID" as const, error: "the hook's mapping is none" };
     return { status: "mapping_failed", error, issues: read.issues };
   }
-  const { raw, content_type, ...input } = delivery;
+  const { raw, content_type, made_run_id, ...input } = delivery;
   const planned = planOf(read.mapping, { hook_id, ...input });
   if (planned.verdict === "skip") return { status: "skipped", reason: planned.reason };
   if (planned.verdict === "error") {
@@ -73,6 +75,7 @@ export async function applyMapping(
     delivery_id: input.delivery_id,
     raw,
     content_type,
+    made_run_id,
     plan,
     allowance,
   });
@@ -86,6 +89,7 @@ interface Work {
   delivery_id: string;
   raw: Uint8Array;
   content_type: string;
+  made_run_id: string | undefined;
   plan: Plan;
   allowance: Allowance;
 }
@@ -143,7 +147,9 @@ async function placeOf(work: Work): Promise<Place> {
   const own = deliveryRunId(hook_id, delivery_id);
   let run_id = plan.run_key === null ? own : keyedRunId(hook_id, plan.run_key);
   let refusal = await create(work, run_id);
-  if (refusal !== null && plan.on_existing === "new_run" && TAKEN.has(refusal.code)) {
+  // What it has made is not made again elsewhere, when that was archived or deleted since and cannot say whose it was.
+  const isMade = run_id === work.made_run_id;
+  if (refusal !== null && plan.on_existing === "new_run" && !isMade && TAKEN.has(refusal.code)) {
     run_id = own;
     refusal = await create(work, run_id);
   }

@@ -199,6 +199,35 @@ describe("issue: deliveries are replayed", () => {
     expect(repeat.body).toMatchObject({ status: "duplicate", run_id: replayed.body.delivery.run_id });
   });
 
+  it("one whose run was archived or deleted since makes no second one, whatever is done with what is there", async () => {
+    for (const remove of ["archive", "delete"] as const) {
+      const { hook, objective } = await newOwnHook();
+      const { name, scheme } = githubSender;
+      const mapping = { ...ANYTHING, run: { objective }, on_existing: "new_run" };
+      expect((await api("PUT", hook.path, { name, scheme, mapping })).status).toBe(200);
+      const key = await keepOnly(hook);
+      await processDelivery(env, key, Date.now());
+      const { run_id } = await read(key);
+      const gone =
+        remove === "archive"
+          ? await api("POST", `/v1/runs/${run_id}/archive`)
+          : await api("DELETE", `/v1/runs/${run_id}`);
+      expect(gone.status, gone.text).toBeLessThan(300);
+      // Again and again: what is told of the first time must not hide what was made.
+      for (let time = 0; time < 2; time += 1) {
+        const replayed = await api("POST", `${hook.path}/deliveries/${key.delivery_id}/replay`);
+        expect(replayed.body.delivery).toMatchObject({ status: "mapping_failed", run_id });
+      }
+      // Another delivery of the key makes another run.
+      const other = await keepOnly(hook);
+      expect(await processDelivery(env, other, Date.now())).toMatchObject({
+        status: "mapped",
+        result: { created: true },
+      });
+      expect((await read(other)).run_id).not.toBe(run_id);
+    }
+  });
+
   it("not while it is processed", async () => {
     const { hook } = await newOwnHook();
     const key = await keepOnly(hook);
