@@ -57,7 +57,11 @@ export const hookBodies = lazy(() => {
 
   const plain = <const Kind extends string>(kind: Kind) => z.strictObject({ kind: z.literal(kind) });
 
-  const prefix = z._default(z.string().check(z.maxLength(50)), "");
+  // A comma is what stands between repeated headers.
+  const prefix = z._default(
+    z.string().check(z.maxLength(50), z.regex(/^[ -+\--~]*$/, "must be of ASCII without a comma")),
+    "",
+  );
 
   const hmacScheme = z
     .strictObject({

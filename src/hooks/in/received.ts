@@ -68,17 +68,20 @@ function readPayload(body: Uint8Array, isForm: boolean): Payload {
 }
 
 function readForm(form: URLSearchParams): unknown {
-  const wrapped = form.getAll("payload");
-  if (wrapped.length === 1) {
+  // In one pass: to ask for each name's values takes the square of their number.
+  const fields = Map.groupBy(form, ([name]) => name);
+  const [wrapped, ...others] = fields.get("payload") ?? [];
+  if (wrapped !== undefined && others.length === 0) {
     try {
-      return JSON.parse(wrapped[0] ?? "");
+      return JSON.parse(wrapped[1]);
     } catch {
       // A field like any other.
     }
   }
-  const fields = [...new Set(form.keys())].map((name): [string, unknown] => {
-    const values = form.getAll(name);
-    return [name, values.length === 1 ? values[0] : values];
-  });
-  return Object.fromEntries(fields);
+  return Object.fromEntries(
+    [...fields].map(([name, pairs]) => {
+      const values = pairs.map(([, value]) => value);
+      return [name, values.length === 1 ? values[0] : values];
+    }),
+  );
 }

@@ -62,9 +62,12 @@ export interface Scheme<Config> {
 /** Ids of deliveries over this length, in UTF-16 units, are none: no provider has them. */
 export const MAX_KEY_LENGTH = 255;
 
-/** A value as a delivery's id: a text that is not blank, or a number; null for anything else. */
+/**
+ * A value as a delivery's id: a text that is not blank, or a whole number that JSON reads exactly; null for anything else. Of
+ * larger numbers, different ones read alike, and one delivery would be taken for another.
+ */
 export function keyOf(value: unknown): string | null {
-  const text = typeof value === "number" ? String(value) : value;
+  const text = Number.isSafeInteger(value) ? String(value) : value;
   return typeof text === "string" && text.trim() !== "" && text.length <= MAX_KEY_LENGTH ? text : null;
 }
 

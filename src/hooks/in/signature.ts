@@ -47,10 +47,12 @@ export async function isHmac(
   signatures: readonly Uint8Array[],
 ): Promise<boolean> {
   for (const bytes of keys) {
-    const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash }, false, ["verify"]);
-    for (const signature of signatures) {
-      if (await crypto.subtle.verify("HMAC", key, signature, content)) return true;
-    }
+    const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash }, false, ["sign"]);
+    // Once for each key, however many signatures are said to be its own: a long body is not read again for each of them.
+    const made = new Uint8Array(await crypto.subtle.sign("HMAC", key, content));
+    const isMade = (signature: Uint8Array) =>
+      signature.length === made.length && crypto.subtle.timingSafeEqual(signature, made);
+    if (signatures.some(isMade)) return true;
   }
   return false;
 }
@@ -64,6 +66,8 @@ export async function isEd25519(
   for (const bytes of keys) {
     const key = await crypto.subtle.importKey("raw", bytes, "Ed25519", false, ["verify"]);
     for (const signature of signatures) {
+      // The platform throws at any other length.
+      if (signature.length !== 64) continue;
       if (await crypto.subtle.verify("Ed25519", key, signature, content)) return true;
     }
   }

@@ -25,6 +25,9 @@ import { keyringFor } from "../keyring.ts";
 import { pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 
+/** Each may have a mapping of 64 KiB. */
+const MAX_HOOKS_PER_PAGE = 100;
+
 /** The tenant's hook that the path names. @throws RequestRefused `HOOK_NOT_FOUND` */
 export async function hookOf(call: Call): Promise<Hook> {
   const hook = await findHook(call.env.DIRECTORY, call.tenantKey, call.id("hook_id"));
@@ -84,7 +87,7 @@ export async function createHook(call: Call): Promise<HttpAnswer> {
 /** `GET /v1/hooks`: by id. */
 export async function listHooksNative(call: Call): Promise<HttpAnswer> {
   const { limit: asked, cursor } = call.query({ limit: "uint", cursor: "string" });
-  const limit = pageLimit(asked);
+  const limit = Math.min(pageLimit(asked), MAX_HOOKS_PER_PAGE);
   const after = readCursor(cursor, isHookId) ?? "";
   const hooks = await listHooks(call.env.DIRECTORY, call.tenantKey, after, limit);
   const last = hooks.length < limit ? null : (hooks.at(-1)?.hook_id ?? null);
@@ -191,6 +194,7 @@ function secretFor(scheme: SchemeConfig, given: string | undefined): string | nu
 const SECRET_FORMATS: Partial<Record<SchemeConfig["kind"], string>> = {
   standard: "must be whsec_ and 24 to 64 bytes in base64, or whpk_ and a public key of 32 bytes in base64",
   hmac: "must be written as secret_encoding says",
+  shared_secret: "must be of ASCII that a header takes as it is, without a comma",
   bearer: "is none of this scheme: senders use a token with the scope ingest",
 };
 

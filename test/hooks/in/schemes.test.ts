@@ -212,6 +212,29 @@ describe("product/webhooks §5.1: what the schemes have of their own", () => {
     expect(await verify({ kind: "standard" }, active, received(headers, "{ }"), checks(NOW))).toBe(
       "signature_mismatch",
     );
+    for (const length of [1, 63, 65]) {
+      const signature = `v1a,${btoa("x".repeat(length))}`;
+      const forged = received({ ...headers, "webhook-signature": signature }, "{}");
+      expect(await verify({ kind: "standard" }, active, forged, checks(NOW))).toBe("signature_mismatch");
+    }
+  });
+
+  it("standard: a secret says by its prefix what it is, so that no public key is taken for a secret", () => {
+    const bare = btoa("x".repeat(32));
+    const of = (secret: string) => canBeSecret({ kind: "standard" }, secret);
+    expect([of(`whsec_${bare}`), of(`whpk_${bare}`), of(bare)]).toEqual([true, true, false]);
+  });
+
+  it("shared secret: is none that a header cannot bring", () => {
+    const scheme: SchemeConfig = { kind: "shared_secret", header: "x-token", prefix: "" };
+    const secrets = [
+      "a b-c.d~e!f=g/h+i",
+      "a,bbbbbbbbbbbbbbb",
+      " aaaaaaaaaaaaaaaa",
+      "aaaaaaaaaaaaaaaa ",
+      "ä".repeat(16),
+    ];
+    expect(secrets.map((secret) => canBeSecret(scheme, secret))).toEqual([true, false, false, false, false]);
   });
 
   it("stripe: one good v1 among several will do; v0 counts for nothing", async () => {
@@ -363,5 +386,42 @@ describe("product/webhooks §5.1: what deliveries say about themselves", () => {
   it.each(said)("%s", (_name, scheme, headers, body, expected) => {
     const { key, event, handshake } = about(scheme, received(headers, body));
     expect([key, event, handshake]).toEqual(expected);
+  });
+});
+
+describe("ids that are numbers", () => {
+  const scheme: SchemeConfig = { kind: "shared_secret", header: "x-token", prefix: "", id_pointer: "/id" };
+  const keyOf = (id: string) => about(scheme, received({}, `{"id":${id}}`)).key;
+
+  it("are taken where JSON reads them exactly: others would make one delivery of several", () => {
+    expect(["7", "-7", "0", "9007199254740991"].map(keyOf)).toEqual(["7", "-7", "0", "9007199254740991"]);
+    for (const id of ["12345678901234567890", "12345678901234567891", "1e400", "0.1", "9007199254740993"]) {
+      expect(keyOf(id), id).toBeNull();
+    }
+  });
+});
+
+describe("forms", () => {
+  const form = (body: string) =>
+    received({ "content-type": "application/x-www-form-urlencoded" }, body).payload();
+
+  it("are read in time that grows with their length only", () => {
+    const names = Array.from({ length: 200_000 }, (_, n) => `k${n}=${n}`);
+    const read = form(names.join("&"));
+    expect(read).toMatchObject({ ok: true, value: { k0: "0", k199999: "199999" } });
+  });
+
+  it("give a field that stands there several times as a list; what has two payloads wraps none", () => {
+    expect(form("a=1&b=2&a=3&__proto__=4")).toEqual({
+      ok: true,
+      value: Object.fromEntries([
+        ["a", ["1", "3"]],
+        ["b", "2"],
+        ["__proto__", "4"],
+      ]),
+    });
+    expect(form("payload=1&payload=2")).toEqual({ ok: true, value: { payload: ["1", "2"] } });
+    expect(form("payload=%7B%22a%22%3A1%7D&b=2")).toEqual({ ok: true, value: { a: 1 } });
+    expect(form("payload=no")).toEqual({ ok: true, value: { payload: "no" } });
   });
 });

@@ -42,6 +42,8 @@ export function about(config: SchemeConfig, received: Received): About {
 export function canBeSecret(config: SchemeConfig, secret: string): boolean {
   if (config.kind === "bearer") return false;
   if (config.kind === "standard") return standardKey(secret) !== null;
+  // What a header cannot bring as it is, or what repeated headers look like.
+  if (config.kind === "shared_secret") return /^(?! )[ -+\--~]+(?<! )$/.test(secret);
   if (config.kind === "hmac") return hmacKey(secret, config.secret_encoding) !== null;
   return true;
 }

@@ -20,9 +20,9 @@ const MAX_SIGNATURES = 16;
 /** The bytes of a secret of this scheme; null when it is none. Its prefix says which kind it is. */
 export function standardKey(secret: string): { isPublic: boolean; bytes: Uint8Array } | null {
   const isPublic = secret.startsWith(PUBLIC_KEY);
-  const bytes = fromBase64(
-    secret.slice(secret.startsWith(SECRET) ? SECRET.length : isPublic ? PUBLIC_KEY.length : 0),
-  );
+  // A bare one could be either, and whoever knows a public key could sign with it as if it were the secret.
+  if (!isPublic && !secret.startsWith(SECRET)) return null;
+  const bytes = fromBase64(secret.slice(isPublic ? PUBLIC_KEY.length : SECRET.length));
   if (bytes === null) return null;
   const isWell = isPublic ? bytes.length === 32 : bytes.length >= 24 && bytes.length <= 64;
   return isWell ? { isPublic, bytes } : null;
