@@ -95,7 +95,9 @@ export function jsonUpTo(value: unknown, meter: Meter): string {
     if (isFull()) return;
     if (depth > MAX_VALUE_DEPTH) throw new MappingCutOff("value_depth", MAX_VALUE_DEPTH);
     if (typeof part === "string") {
-      text += JSON.stringify(part.slice(0, MAX_OUTPUT_BYTES + 1));
+      const start = part.slice(0, MAX_OUTPUT_BYTES + 1);
+      meter.step(start.length >> 5);
+      text += JSON.stringify(start);
     } else if (typeof part !== "object" || part === null) {
       text += JSON.stringify(part) ?? "null";
     } else if (Array.isArray(part)) {
@@ -108,9 +110,11 @@ export function jsonUpTo(value: unknown, meter: Meter): string {
     } else {
       text += "{";
       let isFirst = true;
-      for (const key in part) {
+      // All of them are gathered, however few are written.
+      const keys = Object.keys(part);
+      meter.step(keys.length >> 4);
+      for (const key of keys) {
         if (isFull()) break;
-        if (!Object.hasOwn(part, key)) continue;
         text += `${isFirst ? "" : ","}${JSON.stringify(key.slice(0, MAX_OUTPUT_BYTES + 1))}:`;
         isFirst = false;
         write((part as Record<string, unknown>)[key], depth + 1);

@@ -12,7 +12,7 @@ import type { RunStatus } from "../../protocol/status.ts";
 import { type ConditionResult, fulfils } from "./filter.ts";
 import { lookUp, type Scope } from "./lookup.ts";
 import { MappingCutOff, Meter } from "./meter.ts";
-import { renderJson, renderText } from "./render.ts";
+import { type Rendered, renderJson, renderText } from "./render.ts";
 import type { MappingInput } from "./sample.ts";
 
 /** What marks everything that a sender had a say in. */
@@ -20,6 +20,8 @@ export const UNTRUSTED = "untrusted_external";
 
 const DEFAULT_RUN_TYPE = "webhook";
 const DEFAULT_EVENT_TYPE = "webhook_received";
+/** Issues of one delivery: they are kept in its row, and `for_each` repeats them. */
+const MAX_TOLD_ISSUES = 100;
 
 /** Where something comes from, on runs, events and tasks. */
 export interface MappedSource {
@@ -71,7 +73,8 @@ export function planOf(mapping: Mapping, input: MappingInput): Planned {
     if (plan !== null && issues.length === 0) return { verdict: "plan", plan, conditions };
     const [first] = issues;
     const error = first === undefined ? "the mapping does not fit" : `${first.field}: ${first.message}`;
-    return { verdict: "error", error: { code: "MAPPING_INVALID", error }, issues, conditions };
+    const told = issues.slice(0, MAX_TOLD_ISSUES);
+    return { verdict: "error", error: { code: "MAPPING_INVALID", error }, issues: told, conditions };
   } catch (error) {
     if (!(error instanceof MappingCutOff)) throw error;
     const told = { code: "MAPPING_LIMIT" as const, error: error.message, ...error.crossed };
@@ -189,24 +192,28 @@ function taskRow(
 
 /** A text that names something: every output must have a value. */
 function keyOf(template: string, scope: Scope, meter: Meter, issues: Issue[]): string {
-  const { text, missing } = renderText(template, scope, meter);
-  requireAll("run_key", missing, issues);
+  const { text, vague } = renderText(template, scope, meter);
+  requireAll("run_key", vague, issues);
   const key = text.trim();
-  if (key === "" && missing.length === 0)
+  if (key === "" && vague.length === 0)
     issues.push({ field: "run_key", rule: "non_blank", message: "comes to nothing" });
   return key;
 }
 
 function idOf(template: string, scope: Scope, meter: Meter, field: string, issues: Issue[]): string {
-  const { text, missing } = renderText(template, scope, meter);
-  requireAll(field, missing, issues);
-  const issue = missing.length > 0 ? null : issueForId(field, text.trim());
+  const { text, vague } = renderText(template, scope, meter);
+  requireAll(field, vague, issues);
+  const issue = vague.length > 0 ? null : issueForId(field, text.trim());
   if (issue !== null) issues.push(issue);
   return text.trim();
 }
 
-function requireAll(field: string, missing: string[], issues: Issue[]): void {
-  for (const path of missing) {
-    issues.push({ field, rule: "missing", message: `there is nothing at ${path}, and no default` });
+function requireAll(field: string, vague: Rendered["vague"], issues: Issue[]): void {
+  for (const { path, rule } of vague) {
+    const message =
+      rule === "missing"
+        ? `there is nothing at ${path}, and no default`
+        : `the number at ${path} is over 2^53 - 1: different ones read alike`;
+    issues.push({ field, rule, message });
   }
 }

@@ -12,8 +12,8 @@ import type { Meter } from "./meter.ts";
 /** What a template came to. */
 export interface Rendered {
   text: string;
-  /** Paths of outputs that had no value and no default. */
-  missing: string[];
+  /** Outputs that tell nothing apart, and would make one name of several. */
+  vague: { path: string; rule: "missing" | "unsafe_integer" }[];
 }
 
 /** How an output stands in a text that reads as an instruction. */
@@ -30,7 +30,7 @@ export function renderText(
   meter: Meter,
   options: { marked: boolean } = { marked: false },
 ): Rendered {
-  const missing: string[] = [];
+  const vague: Rendered["vague"] = [];
   let rendered = "";
   meter.step(text.length >> 4);
   for (const part of compiled(text)) {
@@ -40,14 +40,22 @@ export function renderText(
       continue;
     }
     const value = outputOf(part, scope, meter);
-    if (value === undefined) missing.push(nameOf(part));
+    const rule = vagueness(value, part);
+    if (rule !== null) vague.push({ path: nameOf(part), rule });
     const filled = asText(value, meter);
     meter.output(filled);
     rendered +=
       options.marked && typeof value !== "number" && typeof value !== "boolean" ? mark(filled) : filled;
   }
   // Half a surrogate pair is no text; the doors refuse it.
-  return { text: rendered.toWellFormed(), missing };
+  return { text: rendered.toWellFormed(), vague };
+}
+
+/** Why an output names nothing; null when it does. Who gives a default, an empty one too, means it. */
+function vagueness(value: unknown, { filters }: MappingOutput): "missing" | "unsafe_integer" | null {
+  if (isNothing(value)) return filters.some(({ name }) => name === "default") ? null : "missing";
+  // Different numbers beyond this read alike (RFC 8259 §6).
+  return typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER ? "unsafe_integer" : null;
 }
 
 /**
@@ -113,11 +121,12 @@ function filtered(
     case "truncate":
       return cut(asText(value, meter), filter.length);
     case "lower":
-      return bounded(asText(value, meter)).toLowerCase();
+      return bounded(asText(value, meter), meter, 5).toLowerCase();
     case "upper":
-      return bounded(asText(value, meter)).toUpperCase();
+      return bounded(asText(value, meter), meter, 5).toUpperCase();
     case "slug":
-      return slug(bounded(asText(value, meter)));
+      // A character may be taken apart into 18.
+      return slug(bounded(asText(value, meter), meter, 2));
     case "json":
       return jsonUpTo(value, meter);
   }
@@ -129,9 +138,14 @@ function asText(value: unknown, meter: Meter): string {
   return typeof value === "object" ? jsonUpTo(value, meter) : String(value);
 }
 
-/** The beginning of a text that is too long to be an output anyway, so that no filter works on more. */
-function bounded(text: string): string {
-  return text.slice(0, MAX_OUTPUT_BYTES + 1);
+/**
+ * The beginning of a text that is too long to be an output anyway, so that no filter works on more. Each 2^`shift` characters
+ * of it count as a step.
+ */
+function bounded(text: string, meter: Meter, shift: number): string {
+  const start = text.slice(0, MAX_OUTPUT_BYTES + 1);
+  meter.step(start.length >> shift);
+  return start;
 }
 
 /** At most so many UTF-16 units of a text, and no half of a surrogate pair. */

@@ -139,6 +139,23 @@ describe("what does not fit is told by field and rule", () => {
   const many = Array.from({ length: 201 }, (_, id) => ({ id }));
   const cases: [what: string, Parameters<typeof mapping>[0], body: unknown, ...unknown[]][] = [
     ["a key without a value", { run_key: "k/{{ gone }}" }, {}, "MAPPING_INVALID", "run_key: missing"],
+    ["a key of null", { run_key: "k/{{ a.b }}" }, { a: { b: null } }, "MAPPING_INVALID", "run_key: missing"],
+    ["a key of an empty text", { run_key: "k/{{ a }}" }, { a: "" }, "MAPPING_INVALID", "run_key: missing"],
+    [
+      "a key of no letters",
+      { run_key: "k/{{ a | slug }}" },
+      { a: "你" },
+      "MAPPING_INVALID",
+      "run_key: missing",
+    ],
+    ["an empty text that is meant", { run_key: 'k/{{ a | default("") }}' }, { a: null }, "plan"],
+    [
+      "a number that is read like others",
+      { run_key: "k/{{ a }}" },
+      JSON.parse('{"a":12345678901234567891}'),
+      "MAPPING_INVALID",
+      "run_key: unsafe_integer",
+    ],
     ["a blank key", { run_key: "{{ e }}" }, { e: " " }, "MAPPING_INVALID", "run_key: non_blank"],
     [
       "an id with other characters",
@@ -264,6 +281,29 @@ describe("what does not fit is told by field and rule", () => {
   ];
   it.each(cases)("%s", (_what, fields, body, ...expected) => {
     expect(failure(planOf(mapping(fields), input(body)))).toEqual(expected);
+  });
+
+  // Uncounted, these took up to 8 ms an output: more than half a minute for one delivery.
+  it("what filters work on counts, however little is left of it", () => {
+    const body = {
+      text: "\uFDFA".repeat(16_000),
+      wide: Object.fromEntries(Array.from({ length: 200_000 }, (_, n) => [`k${n}`, n])),
+    };
+    for (const output of [
+      "{{ text | slug | truncate(1) }}",
+      "{{ text | upper | truncate(1) }}",
+      "{{ text | json | truncate(1) }}",
+      "{{ wide | json | truncate(1) }}",
+    ]) {
+      const asked = mapping({ event: { input: Array(1_500).fill(output) } });
+      expect(failure(planOf(asked, input(body))), output).toEqual(["MAPPING_LIMIT", "mapping_steps"]);
+    }
+  });
+
+  it("issues are told up to a hundred: they are kept in the delivery's row", () => {
+    const task = { task_type: "t", for_each: { in: "a" }, depends_on_task_ids: Array(20).fill("{{ gone }}") };
+    const came = planOf(mapping({ tasks: [task] }), input({ a: many.slice(0, 200) }));
+    expect(came).toMatchObject({ verdict: "error", issues: { length: 100 } });
   });
 
   it("a limit is told with its value", () => {
