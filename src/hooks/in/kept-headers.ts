@@ -7,7 +7,7 @@ const TELLING =
 
 /** What proves, or could be used to prove, who somebody is; and where the request came by. */
 const KEPT_BACK =
-  /signature|hmac|secret|token|auth|password|credential|cookie|session|api-?key|^x-(forwarded|real-ip|envoy)/;
+  /signature|hmac|secret|token|auth|password|credential|cookie|session|assertion|jwt|(?<!idempotency-)key|forwarded|^x-(real-ip|envoy)/;
 
 /** Headers that the hook itself names. */
 function namedHeaders(scheme: SchemeConfig): unknown[] {
@@ -28,8 +28,9 @@ export function keptHeaders(scheme: SchemeConfig, headers: Headers): Record<stri
   for (const [name, value] of headers) {
     const isTelling = TELLING.test(name) || named.includes(name);
     if (!isTelling || KEPT_BACK.test(name) || name === proof) continue;
+    const room = MAX_KEPT_HEADERS_LENGTH - length;
+    if (name.length + value.length > room) continue;
     length += name.length + value.length;
-    if (length > MAX_KEPT_HEADERS_LENGTH) break;
     kept[name] = value;
   }
   return kept;

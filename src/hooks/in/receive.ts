@@ -23,6 +23,9 @@ import type { About, Checks, Failure, Handshake } from "./scheme.ts";
 import { about, verify } from "./schemes/schemes.ts";
 import { openSecrets } from "./secrets.ts";
 
+/** What is kept of a content type: no type that means anything is longer, and a header may be. */
+const MAX_CONTENT_TYPE_LENGTH = 255;
+
 /** A delivery that is kept: this time, or known from before. */
 export interface Kept {
   key: DeliveryKey;
@@ -105,7 +108,7 @@ async function keep(
     event,
     received_at_ms: nowMs,
     headers: keptHeaders(scheme, headers),
-    content_type: headers.get("content-type") ?? "",
+    content_type: (headers.get("content-type") ?? "").slice(0, MAX_CONTENT_TYPE_LENGTH),
     bytes: body.length,
     sha256,
   };

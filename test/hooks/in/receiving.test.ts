@@ -681,13 +681,20 @@ describe("issue: deliveries are listed and inspected", () => {
       cookie: "a=b",
       authorization: "Bearer zzz",
       "x-api-key": "k",
+      "x-webhook-key": "k",
+      "x-jwt-assertion": "j",
+      "x-original-forwarded-for": "192.0.2.1",
+      // Over the bound, and before others by name.
+      "x-a-long-one": "l".repeat(4_096),
+      "content-type": `application/json; p=${"p".repeat(3_000)}`,
       "user-agent": "Sentry",
     };
     const answer = await send(await delivery(sentrySender, hook.url, { headers }));
     const path = `${hook.path}/deliveries/${answer.body.delivery_id}`;
     const read = await api("GET", path);
+    expect(read.body.delivery.content_type).toHaveLength(255);
     expect(read.body.headers).toEqual({
-      "content-type": "application/json",
+      "content-type": headers["content-type"],
       "request-id": "r1",
       "sentry-hook-resource": "event_alert",
       "user-agent": "Sentry",
