@@ -21,7 +21,7 @@ export const UNTRUSTED = "untrusted_external";
 const DEFAULT_RUN_TYPE = "webhook";
 const DEFAULT_EVENT_TYPE = "webhook_received";
 /** Issues of one delivery: they are kept in its row, and `for_each` repeats them. */
-const MAX_TOLD_ISSUES = 100;
+const MAX_TOLD_ISSUES = 20;
 
 /** Where something comes from, on runs, events and tasks. */
 export interface MappedSource {
@@ -102,11 +102,15 @@ function rendered(mapping: Mapping, scope: Scope, meter: Meter, issues: Issue[])
   };
   meter.result(event);
 
+  const given = new Set<unknown>();
   const rows = (mapping.tasks ?? []).flatMap((task, index) =>
-    scopesOf(task, scope, meter, `tasks[${index}].for_each`, issues).map((own) => {
+    scopesOf(task, scope, meter, `tasks[${index}].for_each`, issues).flatMap((own) => {
       const row = taskRow(task, own, meter, source, `tasks[${index}]`, issues);
+      // A task of the same id is made once, here as by later deliveries.
+      if (row.id !== undefined && given.has(row.id)) return [];
+      given.add(row.id);
       meter.result(row);
-      return row;
+      return [row];
     }),
   );
   // Rows are counted otherwise than the mapping's tasks: what is wrong with those is told first, and alone.

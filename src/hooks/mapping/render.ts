@@ -51,9 +51,10 @@ export function renderText(
   return { text: rendered.toWellFormed(), vague };
 }
 
-/** Why an output names nothing; null when it does. Who gives a default, an empty one too, means it. */
+/** Why an output names nothing; null when it does. Who writes `default("")` means it. */
 function vagueness(value: unknown, { filters }: MappingOutput): "missing" | "unsafe_integer" | null {
-  if (isNothing(value)) return filters.some(({ name }) => name === "default") ? null : "missing";
+  const mayBeEmpty = filters.some((filter) => filter.name === "default" && filter.value === "");
+  if (isNothing(value) && !(value === "" && mayBeEmpty)) return "missing";
   // Different numbers beyond this read alike (RFC 8259 §6).
   return typeof value === "number" && Math.abs(value) > Number.MAX_SAFE_INTEGER ? "unsafe_integer" : null;
 }

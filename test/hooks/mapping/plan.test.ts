@@ -103,6 +103,15 @@ describe("plans", () => {
     expect(plan.tasks).toMatchObject([{ task_type: "t", depends_on_task_ids: [] }]);
   });
 
+  it("of tasks with the same id the first is made, and the plan shows no other", () => {
+    const task = { task_type: "t", id: "t-{{ $item | slug }}", for_each: { in: "a" }, input: "{{ $item }}" };
+    const { tasks } = planned(mapping({ tasks: [task] }), { a: ["b c", "B-C", "d"] });
+    expect(tasks.map(({ id, payload }) => [id, (payload as { input: unknown }).input])).toEqual([
+      ["t-b-c", "b c"],
+      ["t-d", "d"],
+    ]);
+  });
+
   it("for_each makes one task of each element, in order", () => {
     const body = { commits: [{ id: "c1" }, { id: "c2", after: "c1" }, { id: "c3", after: "c2" }] };
     const { tasks } = planned(
@@ -145,6 +154,13 @@ describe("what does not fit is told by field and rule", () => {
       "a key of no letters",
       { run_key: "k/{{ a | slug }}" },
       { a: "你" },
+      "MAPPING_INVALID",
+      "run_key: missing",
+    ],
+    [
+      "a key whose default is not there either",
+      { run_key: "k/{{ a | default(b) }}" },
+      { b: null },
       "MAPPING_INVALID",
       "run_key: missing",
     ],
@@ -300,10 +316,10 @@ describe("what does not fit is told by field and rule", () => {
     }
   });
 
-  it("issues are told up to a hundred: they are kept in the delivery's row", () => {
+  it("issues are told up to twenty: they are kept in the delivery's row", () => {
     const task = { task_type: "t", for_each: { in: "a" }, depends_on_task_ids: Array(20).fill("{{ gone }}") };
     const came = planOf(mapping({ tasks: [task] }), input({ a: many.slice(0, 200) }));
-    expect(came).toMatchObject({ verdict: "error", issues: { length: 100 } });
+    expect(came).toMatchObject({ verdict: "error", issues: { length: 20 } });
   });
 
   it("a limit is told with its value", () => {
