@@ -218,6 +218,15 @@ describe("issue: deliveries are replayed", () => {
         const replayed = await api("POST", `${hook.path}/deliveries/${key.delivery_id}/replay`);
         expect(replayed.body.delivery).toMatchObject({ status: "mapping_failed", run_id });
       }
+      if (remove === "archive") {
+        expect((await api("POST", `/v1/runs/${run_id}/restore`)).status).toBe(200);
+        const events = async () => (await api("GET", `/v1/runs/${run_id}/events`)).body.events;
+        const before = await events();
+        const replayed = await api("POST", `${hook.path}/deliveries/${key.delivery_id}/replay`);
+        const same = { status: "mapped", run_id, result: { created: true } };
+        expect(replayed.body.delivery).toMatchObject(same);
+        expect(await events()).toEqual(before);
+      }
       // Another delivery of the key makes another run.
       const other = await keepOnly(hook);
       expect(await processDelivery(env, other, Date.now())).toMatchObject({

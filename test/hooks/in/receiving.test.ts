@@ -604,6 +604,20 @@ describe("issue: hooks are made and changed by API", () => {
     }
     for (const { id } of made) expect(seen.filter((hookId) => hookId === id)).toHaveLength(1);
   });
+
+  it("a page has no more hooks than fit into memory with mappings of any length", async () => {
+    const hook = await newHook(githubSender);
+    const db = env.DIRECTORY;
+    const columns = `name, owner, scheme, mapping, secrets, enabled, max_body_bytes, created_at_ms, updated_at_ms, refused_count`;
+    const copies = `WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 101)
+      INSERT INTO hooks (tenant, hook_id, public_id, ${columns})
+      SELECT tenant, 'hook_copy_' || n, 'copy_' || n, ${columns} FROM hooks, numbers WHERE hook_id = ?`;
+    await db.prepare(copies).bind(hook.id).run();
+    const { hooks, next } = (await api("GET", "/v1/hooks?limit=1000")).body;
+    await db.prepare("DELETE FROM hooks WHERE hook_id LIKE 'hook_copy_%'").run();
+    expect(hooks).toHaveLength(100);
+    expect(next).toContain("limit=1000");
+  });
 });
 
 describe("issue: nothing leaks to other tenants", () => {
