@@ -48,10 +48,29 @@ export const hookBodies = lazy(() => {
     .string()
     .check(z.maxLength(200), z.regex(/^(\/[^/]*)+$/, "must be a JSON pointer, such as /data/id"));
 
+  // What these bring is kept and shown: they must bring no credential.
+  const telling = z.optional(
+    header.check(
+      z.regex(
+        /^(?!((proxy-)?authorization|cookie|x-(agent|tandem)-token)$)/i,
+        "must not be one of credentials",
+      ),
+    ),
+  );
+  const namesProof = (context: z.core.ParsePayload<Naming & { header: string }>) => {
+    const { header: proof, ...names } = context.value;
+    for (const name of ["id_header", "event_header"] as const) {
+      if (names[name] !== proof) continue;
+      const message = "must not be the header of the proof";
+      const params = { rule: "not_the_proof" };
+      context.issues.push({ code: "custom", input: context.value, path: [name], message, params });
+    }
+  };
+
   const naming = {
-    id_header: z.optional(header),
+    id_header: telling,
     id_pointer: z.optional(pointer),
-    event_header: z.optional(header),
+    event_header: telling,
     event_pointer: z.optional(pointer),
   };
 
@@ -80,7 +99,7 @@ export const hookBodies = lazy(() => {
       tolerance_ms: z.optional(z.int().check(z.minimum(MIN_TOLERANCE_MS), z.maximum(MAX_TOLERANCE_MS))),
       ...naming,
     })
-    .check((context) => {
+    .check(namesProof, (context) => {
       const { signed, timestamp_header, id_header } = context.value;
       const fault = (path: string, rule: string, message: string) =>
         context.issues.push({
@@ -107,10 +126,10 @@ export const hookBodies = lazy(() => {
     plain("stripe"),
     plain("linear"),
     hmacScheme,
-    z.strictObject({ kind: z.literal("shared_secret"), header, prefix, ...naming }),
+    z.strictObject({ kind: z.literal("shared_secret"), header, prefix, ...naming }).check(namesProof),
     z.strictObject({
       kind: z.literal("bearer"),
-      event_header: z.optional(header),
+      event_header: telling,
       event_pointer: z.optional(pointer),
     }),
   ]);

@@ -127,7 +127,7 @@ function filtered(
       return bounded(asText(value, meter), meter, 5).toUpperCase();
     case "slug":
       // A character may be taken apart into 18.
-      return slug(bounded(asText(value, meter), meter, 2));
+      return slug(bounded(asText(value, meter), meter, 1));
     case "json":
       return jsonUpTo(value, meter);
   }

@@ -522,6 +522,36 @@ describe("issue: hooks are made and changed by API", () => {
       { ...good, scheme: { ...hmac, signed: "{id}{body}" } },
       "scheme.id_header required",
     ],
+    [
+      "an id that would be the proof",
+      { ...good, scheme: { kind: "shared_secret", header: "x-token", id_header: "X-Token" } },
+      "scheme.id_header not_the_proof",
+    ],
+    [
+      "an event that would be the signature",
+      { ...good, scheme: { ...hmac, event_header: "x-sig" } },
+      "scheme.event_header not_the_proof",
+    ],
+    [
+      "an event that would be a token",
+      { ...good, scheme: { kind: "bearer", event_header: "Authorization" } },
+      "scheme.event_header ",
+    ],
+    [
+      "a prefix that looks like two headers",
+      { ...good, scheme: { ...hmac, prefix: "v1," } },
+      "scheme.prefix ",
+    ],
+    [
+      "a shared secret that no header brings as it is",
+      { ...good, scheme: { kind: "shared_secret", header: "x-token" }, secret: "a,bbbbbbbbbbbbbbb" },
+      "secret secret_format",
+    ],
+    [
+      "a secret without its prefix",
+      { ...good, scheme: { kind: "standard" }, secret: btoa("x".repeat(32)) },
+      "secret secret_format",
+    ],
     ["a pointer that is none", { ...good, scheme: { ...hmac, id_pointer: "a.b" } }, "scheme.id_pointer "],
     ["a bound that is too high", { ...good, max_body_bytes: 26 * 1024 * 1024 }, "max_body_bytes too_big"],
     ["a short secret", { ...good, secret: "123456789012345" }, "secret too_small"],
