@@ -35,6 +35,7 @@ CREATE TABLE deliveries (
   due_at_ms INTEGER NOT NULL,         -- epoch ms when cron sees to it: to process it, or, once that is done, to forget it
   attempts INTEGER NOT NULL,          -- times that processing was begun; whoever has begun the last one may finish it
   tries INTEGER NOT NULL,             -- of them, those since it was received or replayed
+  mapping TEXT,                       -- the hook's, as it was when processing began, JSON; null before and after
   finished_at_ms INTEGER,             -- epoch ms; null while it is not
   run_id TEXT,                        -- of the run that it made or went on with
   result TEXT,                        -- what else there is to tell, JSON: reason, error, issues

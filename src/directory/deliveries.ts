@@ -156,6 +156,9 @@ export async function listDeliveries(
   return results.map(deliveryOf);
 }
 
+/** A delivery that is being processed, and by what mapping, as hooks have it: the same in every try. */
+export type ClaimedDelivery = Delivery & { mapping: unknown };
+
 /**
  * Begins to process a delivery that is due: nobody else begins before `deadlineMs`.
  * @returns the delivery as it is then; null when it is not due, done, or begun by someone else.
@@ -165,15 +168,19 @@ export async function claimDelivery(
   key: DeliveryKey,
   nowMs: number,
   deadlineMs: number,
-): Promise<Delivery | null> {
+): Promise<ClaimedDelivery | null> {
   const row = await db
     .prepare(
-      `UPDATE deliveries SET status = 'processing', due_at_ms = ?, attempts = attempts + 1, tries = tries + 1
-       WHERE ${OF_KEY} AND status IN ('received', 'processing') AND due_at_ms <= ? RETURNING ${COLUMNS}`,
+      `UPDATE deliveries SET status = 'processing', due_at_ms = ?, attempts = attempts + 1, tries = tries + 1,
+         mapping = coalesce(mapping, (SELECT mapping FROM hooks
+           WHERE hooks.tenant = deliveries.tenant AND hooks.hook_id = deliveries.hook_id))
+       WHERE ${OF_KEY} AND status IN ('received', 'processing') AND due_at_ms <= ? RETURNING ${COLUMNS}, mapping`,
     )
     .bind(deadlineMs, key.tenant, key.hook_id, key.delivery_id, nowMs)
-    .first<Row>();
-  return row === null ? null : deliveryOf(row);
+    .first<Row & { mapping: string | null }>();
+  if (row === null) return null;
+  const { mapping, ...rest } = row;
+  return { ...deliveryOf(rest), mapping: mapping === null ? null : JSON.parse(mapping) };
 }
 
 /** What processing came to: done, or to be tried again. */
@@ -193,7 +200,8 @@ export async function settleDelivery(
 ): Promise<boolean> {
   const { meta } = await db
     .prepare(
-      `UPDATE deliveries SET status = ?, due_at_ms = ?, finished_at_ms = ?, run_id = coalesce(?, run_id), result = ?
+      `UPDATE deliveries SET status = ?, due_at_ms = ?, finished_at_ms = ?, run_id = coalesce(?, run_id), result = ?,
+         mapping = CASE WHEN ? IS NULL THEN mapping END
        WHERE ${OF_KEY} AND status = 'processing' AND attempts = ?`,
     )
     .bind(
@@ -202,6 +210,7 @@ export async function settleDelivery(
       settled.finished_at_ms,
       settled.run_id,
       settled.result === null ? null : JSON.stringify(settled.result),
+      settled.finished_at_ms,
       delivery.tenant,
       delivery.hook_id,
       delivery.delivery_id,
@@ -215,7 +224,7 @@ export async function settleDelivery(
 export async function reopenDelivery(db: D1Database, key: DeliveryKey, nowMs: number): Promise<boolean> {
   const { meta } = await db
     .prepare(
-      `UPDATE deliveries SET status = 'received', due_at_ms = ?1, tries = 0, finished_at_ms = NULL
+      `UPDATE deliveries SET status = 'received', due_at_ms = ?1, tries = 0, finished_at_ms = NULL, mapping = NULL
        WHERE tenant = ?2 AND hook_id = ?3 AND delivery_id = ?4 AND NOT (status = 'processing' AND due_at_ms > ?1)`,
     )
     .bind(nowMs, key.tenant, key.hook_id, key.delivery_id)

@@ -223,7 +223,7 @@ export const DELIVERIES_KEPT_MS = 30 * 24 * 60 * 60 * 1000;
 export const MAX_DELIVERY_TRIES = 8;
 
 /** A delivery's body that is read as data: with what it is read into, a longer one could be more than the Worker's memory. */
-export const MAX_MAPPED_DELIVERY_BYTES = 12 * 1024 * 1024;
+export const MAX_MAPPED_DELIVERY_BYTES = 8 * 1024 * 1024;
 
 /** Headers of a delivery that are kept, in UTF-16 units, names included. */
 export const MAX_KEPT_HEADERS_LENGTH = 4 * 1024;

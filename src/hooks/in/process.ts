@@ -1,4 +1,5 @@
 import {
+  type ClaimedDelivery,
   claimDelivery,
   type Delivery,
   type DeliveryKey,
@@ -36,7 +37,8 @@ export async function processDelivery(env: Env, key: DeliveryKey, nowMs: number)
   const isSame = settled.run_id === null || settled.run_id === made;
   if (made !== undefined && isSame) settled.result = { created: true, ...settled.result };
   await settleDelivery(env.DIRECTORY, delivery, settled);
-  return { ...delivery, ...settled, run_id: settled.run_id ?? delivery.run_id };
+  const { mapping: _mapping, ...processed } = delivery;
+  return { ...processed, ...settled, run_id: settled.run_id ?? delivery.run_id };
 }
 
 /** The run that the delivery made when it was mapped before. */
@@ -45,7 +47,7 @@ function madeRun({ result, run_id }: Delivery): string | undefined {
 }
 
 /** Null when it failed in a way that may pass. */
-async function outcomeOf(env: Env, delivery: Delivery): Promise<Outcome | null> {
+async function outcomeOf(env: Env, delivery: ClaimedDelivery): Promise<Outcome | null> {
   // It was begun so often and never came to an end, whatever that was.
   if (delivery.tries > MAX_DELIVERY_TRIES) {
     return failed("failed", "PROCESSING_CUT_OFF", `was cut off ${MAX_DELIVERY_TRIES} times`);
@@ -59,7 +61,7 @@ async function outcomeOf(env: Env, delivery: Delivery): Promise<Outcome | null> 
   }
 }
 
-async function map(env: Env, delivery: Delivery): Promise<Outcome> {
+async function map(env: Env, delivery: ClaimedDelivery): Promise<Outcome> {
   const hook = await findHook(env.DIRECTORY, delivery.tenant, delivery.hook_id);
   if (hook === null) return failed("failed", "HOOK_NOT_FOUND", "the hook was deleted");
   if (delivery.bytes > MAX_MAPPED_DELIVERY_BYTES) {
@@ -75,7 +77,7 @@ async function map(env: Env, delivery: Delivery): Promise<Outcome> {
   const { delivery_id, event, headers, content_type, received_at_ms } = delivery;
   const { status, run_id, ...result } = await applyMapping(env, {
     tenant: hook.owner,
-    hook: { hook_id: hook.hook_id, mapping: hook.mapping },
+    hook: { hook_id: hook.hook_id, mapping: delivery.mapping },
     delivery: {
       delivery_id,
       event,

@@ -106,6 +106,23 @@ describe("issue: a delivery whose processing was cut off is finished by cron", (
     expect(await events(run_id)).toBe(before);
   });
 
+  it("is finished by the mapping that it was begun by, and replayed by the hook's own", async () => {
+    const { hook, objective } = await newOwnHook();
+    const key = await keepOnly(hook);
+    await claimDelivery(env.DIRECTORY, key, Date.now(), 1);
+    const changed = { ...ANYTHING, run_key: "another", run: { objective: `${objective}, changed` } };
+    const { name, scheme } = (await api("GET", hook.path)).body.hook;
+    const put = await api("PUT", hook.path, { name, scheme, mapping: changed });
+    expect(put.status).toBe(200);
+    await finishDeliveries(env, Date.now());
+    expect(await read(key)).toMatchObject({ status: "mapped", attempts: 2 });
+    expect(await runsOf(objective)).toEqual([(await read(key)).run_id]);
+    expect(await runsOf(`${objective}, changed`)).toEqual([]);
+    const replayed = await api("POST", `${hook.path}/deliveries/${key.delivery_id}/replay`);
+    expect(replayed.status).toBe(200);
+    expect(await runsOf(`${objective}, changed`)).toEqual([(await read(key)).run_id]);
+  });
+
   it("who has begun is left to it until the deadline; who comes late writes nothing", async () => {
     const { hook, objective } = await newOwnHook();
     const key = await keepOnly(hook);
