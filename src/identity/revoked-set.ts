@@ -13,8 +13,8 @@ export type ReadRevocations = (afterSeq: number, nowMs: number) => Promise<Revoc
 
 /** Known to be so old, what is revoked is read again, beside the request that finds it so. */
 const REFRESH_AFTER_MS = 10_000;
-/** A read beside a request that has not ended by then has died with that request. */
-const REFRESH_ENDS_MS = 5_000;
+/** A read that has not ended by then is taken for dead: with the request that it was beside, or because the database hangs. */
+const READ_ENDS_MS = 5_000;
 
 /** What is revoked has not been read for longer than the bound allows, and cannot be read now. */
 export class RevocationsUnknown extends Error {}
@@ -24,7 +24,7 @@ export class RevocationsUnknown extends Error {}
  *
  * R1 A token is refused no later than the bound after its revocation was written: what is known is never older.
  * R2 Checking waits for nothing while what is known is younger than the bound, and it is read again well before that.
- * R3 Where it cannot be read, tokens are refused past the bound, and not accepted unseen.
+ * R3 Where it cannot be read, tokens are refused past the bound, and not accepted unseen; no request waits for it for ever.
  */
 export class RevokedSet {
   readonly #read: ReadRevocations;
@@ -50,12 +50,9 @@ export class RevokedSet {
     if (ageMs < REFRESH_AFTER_MS) return;
     if (ageMs >= REVOCATION_BOUND_MS) {
       // Each request reads for itself: one must not wait for what another began and may take down with it.
-      await this.#readOn(nowMs).catch((cause: unknown) => {
-        throw new RevocationsUnknown("revocations cannot be read", { cause });
-      });
-      return;
+      return this.#readInTime(nowMs);
     }
-    if (nowMs - this.#refreshingSinceMs < REFRESH_ENDS_MS) return;
+    if (nowMs - this.#refreshingSinceMs < READ_ENDS_MS) return;
     this.#refreshingSinceMs = nowMs;
     inBackground(this.#readOn(nowMs).catch(() => undefined));
   }
@@ -70,6 +67,20 @@ export class RevokedSet {
   /** Notes a revocation that this isolate has just written: here it counts at once. */
   add(tokenId: string, expiresAtMs: number): void {
     this.#expiries.set(tokenId, expiresAtMs);
+  }
+
+  async #readInTime(nowMs: number): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error("the read does not end")), READ_ENDS_MS);
+    });
+    try {
+      await Promise.race([this.#readOn(nowMs), late]);
+    } catch (cause) {
+      throw new RevocationsUnknown("revocations cannot be read", { cause });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #readOn(nowMs: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { type Revocation, RevocationsUnknown, RevokedSet } from "../../src/identity/revoked-set.ts";
 
 const SECOND = 1_000;
@@ -78,6 +78,19 @@ describe("what is revoked, as an isolate knows it", () => {
     breakDown();
     expect(await check("a", 29 * SECOND)).toBe(false);
     await expect(set.refresh(30 * SECOND, () => undefined)).rejects.toThrow(RevocationsUnknown);
+  });
+
+  it("R3 a read that never ends: refused after a while, and not waited for", async () => {
+    vi.useFakeTimers();
+    try {
+      const { set, hang } = newSet();
+      hang();
+      const refused = expect(set.refresh(0, () => undefined)).rejects.toThrow(RevocationsUnknown);
+      await vi.advanceTimersByTimeAsync(5 * SECOND);
+      await refused;
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("R1 a clock that goes back makes nothing younger", async () => {
