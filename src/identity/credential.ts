@@ -10,14 +10,14 @@ export function credentialOf(headers: Headers): string | null {
 }
 
 /**
- * Compares two secrets in a time that tells nothing about where they differ (contract 07 D10), only about lengths. In
+ * Compares what was sent with a secret, in a time that tells how long the former is and nothing else (contract 07 D10). In
  * plain code: the platform's own comparison wants bytes, and to make them would cost a request as much as its route.
  */
-export function isSameSecret(a: string, b: string): boolean {
-  if (a.length !== b.length) return false;
-  let difference = 0;
-  for (let index = 0; index < a.length; index += 1) {
-    difference |= a.charCodeAt(index) ^ b.charCodeAt(index);
+export function isSameSecret(sent: string, secret: string): boolean {
+  let difference = sent.length ^ secret.length;
+  for (let index = 0; index < sent.length; index += 1) {
+    // Behind the end of the secret there is NaN, which counts as 0 here.
+    difference |= sent.charCodeAt(index) ^ secret.charCodeAt(index);
   }
   return difference === 0;
 }
