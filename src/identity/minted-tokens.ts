@@ -117,6 +117,10 @@ function principalOf(claims: Record<string, unknown>): Principal | null {
   if (typeof jti !== "string" || typeof org_id !== "string" || typeof workspace_id !== "string") return null;
   const known = textsOf(scopes)?.filter((word): word is Scope => SCOPES.some((scope) => scope === word));
   if (known === undefined || typeof exp !== "number") return null;
+  // A bound of a form that is not known here must not read as none.
+  if ([actor_id, run_id, agent_id].some((bound) => bound !== undefined && textOf(bound) === null))
+    return null;
+  if ([task_types, anc].some((list) => list !== undefined && textsOf(list) === undefined)) return null;
   const tenant = tenantOf(org_id, workspace_id, textOf(actor_id));
   return {
     kind: "token",

@@ -42,6 +42,10 @@ const BAD: [string, () => Promise<string> | string][] = [
   ["without a tenant", () => signedWith(goodClaims({ org_id: undefined }))],
   ["without scopes", () => signedWith(goodClaims({ scopes: undefined }))],
   ["with scopes that are no list", () => signedWith(goodClaims({ scopes: "operator" }))],
+  ...["run_id", "agent_id", "actor_id", "task_types", "anc"].map((name): (typeof BAD)[number] => [
+    `with a bound of a form that is not known: ${name}`,
+    () => signedWith(goodClaims({ [name]: { any: "of these" } })),
+  ]),
   ["forged: one character of the signature", async () => forged(await signedWith(goodClaims()))],
   [
     "forged: other claims under a good signature",
