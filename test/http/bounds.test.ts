@@ -107,6 +107,24 @@ describe.each(DOORS)("a token that is bound to task types, at %s", (door) => {
     expectBound(await callAs(token, "POST", "/v1/runs/import", "{}", lines), "task_types", ["y"]);
   });
 
+  it("cannot have tasks of other types made for it: by a fork, or by what a hook is told to make", async () => {
+    const planner = await mint({ scopes: ["planner"], task_types: ["y"] }, operator);
+    expectBound(await callAs(planner.token, "POST", `/v1/runs/${run}/fork`, {}), "task_types", ["y"]);
+    const { token } = await mint({ scopes: ["operator"], task_types: ["y"] }, operator);
+    const hook = {
+      name: "h",
+      scheme: { kind: "shared_secret", header: "x-token" },
+      mapping: { run: { objective: "o" }, run_key: "all", tasks: { task_type: "x" } },
+    };
+    expectBound(
+      await callAs(token, "POST", "/v1/hooks", { ...hook, secret: "a shared secret" }),
+      "task_types",
+      ["y"],
+    );
+    expectBound(await callAs(token, "PUT", "/v1/hooks/hook_any", hook), "task_types", ["y"]);
+    expectBound(await callAs(token, "POST", "/v1/hooks/hook_any/deliveries/d/replay"), "task_types", ["y"]);
+  });
+
   it("a repeat of its own claim is answered as the first time", async () => {
     const { token } = await mint({ scopes: ["agent"], task_types: ["y"], agent_id: "a" }, operator);
     const asked = { command_id: "c-1" };

@@ -11,6 +11,7 @@ import { processDelivery } from "../../hooks/in/process.ts";
 import { Received } from "../../hooks/in/received.ts";
 import { DELIVERY_STATUSES } from "../../protocol/hooks.ts";
 import { DELIVERIES_KEPT_MS, MAX_SHOWN_DELIVERY_BYTES } from "../../protocol/limits.ts";
+import { refuseBound } from "../bounds.ts";
 import type { Call } from "../call.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer } from "../json.ts";
@@ -106,6 +107,7 @@ export async function deliveryPayload(call: Call): Promise<HttpAnswer> {
  * tells what came of it. What was made before is found by its keys and not made again.
  */
 export async function replayDelivery(call: Call): Promise<HttpAnswer> {
+  refuseBound(call.principal, "task_types");
   const found = await deliveryOf(call);
   const nowMs = Date.now();
   const isMine = await reopenDelivery(call.env.DIRECTORY, found, nowMs);

@@ -8,6 +8,7 @@ import { issueForId } from "../../protocol/ids.ts";
 import { MAX_NEW_RUN_BYTES, MAX_RUN_HEADER_BYTES } from "../../protocol/limits.ts";
 import type { QueryValues } from "../../protocol/query.ts";
 import { toText } from "../../run/text.ts";
+import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { historyOf } from "../history-source.ts";
 import type { HttpAnswer } from "../http-answer.ts";
@@ -42,6 +43,8 @@ function required(query: QueryValues<{ from: "uint"; to: "uint" }>, field: "from
 
 /** `POST /v1/…/fork`: a new run that begins with the state of this one at a seq. */
 export async function forkRun(call: Call): Promise<HttpAnswer> {
+  // Its tasks are made once more, whatever their types.
+  refuseBound(call.principal, "task_types");
   const { command_id, ...asked } = await call.body("forkRun");
   const identified = await identify(call.request, command_id, ["fork_run", call.id("run_id"), asked]);
   const run_id = asked.run_id ?? (await generatedId(call, identified, "fork"));

@@ -18,6 +18,7 @@ import { hookBodies, type SchemeConfig } from "../../protocol/hooks.ts";
 import { isValidId } from "../../protocol/ids.ts";
 import { MAX_HOOK_SECRETS, MAX_HOOKS } from "../../protocol/limits.ts";
 import { readBody } from "../body.ts";
+import { refuseBound } from "../bounds.ts";
 import type { Call } from "../call.ts";
 import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer } from "../json.ts";
@@ -50,8 +51,9 @@ function shown(call: Call, hook: Hook) {
   };
 }
 
-/** `POST /v1/hooks`: makes a hook. Its secret is told here and never again. */
+/** `POST /v1/hooks`: makes a hook, which makes tasks of any type. Its secret is told here and never again. */
 export async function createHook(call: Call): Promise<HttpAnswer> {
+  refuseBound(call.principal, "task_types");
   const keyring = keyringFor(call.env);
   const body = await readBody(call.request, hookBodies().create, { mayBeEmpty: false });
   checkMapping(body.mapping);
@@ -105,6 +107,7 @@ export async function getHook(call: Call): Promise<HttpAnswer> {
 
 /** `PUT /v1/hooks/{hook_id}`: replaces what the hook is told to be. URL, secrets and the kind of scheme stay. */
 export async function putHook(call: Call): Promise<HttpAnswer> {
+  refuseBound(call.principal, "task_types");
   const body = await readBody(call.request, hookBodies().put, { mayBeEmpty: false });
   checkMapping(body.mapping);
   const hook = await hookOf(call);
