@@ -45,22 +45,26 @@ async function verifyExternal(
 ): Promise<Verified | null> {
   const trusted = issuersOf(env.BATON_ISSUERS);
   const issuers = trusted.ok ? trusted.issuers : [];
+  let refused: Verified | null = null;
   for (const issuer of issuers) {
     const token =
       issuer.header === null ? credential : credential === null ? headers.get(issuer.header) : null;
-    // Of several issuers with one header, the one that the token names is asked.
+    // Of several issuers with one header, those that the token names are asked: one may be there for several audiences.
     if (token === null || !issuer.claims(token)) continue;
     // A header of its own is added on the way, from a cookie maybe: another site's page could ride on it.
     if (issuer.header !== null && isFromOtherOrigin(headers, url))
       return { ok: false, reason: "other origin" };
     try {
-      return await issuer.verify(token, Date.now());
+      const verified = await issuer.verify(token, Date.now());
+      if (verified.ok) return verified;
+      refused = verified;
     } catch (error) {
       if (error instanceof IssuerUnavailable) throw identityUnavailable();
       if (error instanceof TenantUnclear) throw tenantDenied();
       throw error;
     }
   }
+  if (refused !== null) return refused;
   const isSent = issuers.some(({ header }) => header !== null && headers.has(header));
   return credential === null && isSent ? { ok: false, reason: "no such issuer" } : null;
 }

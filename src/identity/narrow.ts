@@ -61,7 +61,7 @@ export function narrowed(
       tenant: tenantOf(org_id, workspace_id, actor_id),
       scopes: [...new Set(asked.scopes)],
       token_id: made.token_id,
-      ancestors: by.kind === "token" ? [...by.ancestors, by.token_id] : [],
+      ancestors: by.kind === "root" ? [] : [...by.ancestors, by.token_id],
       run_id,
       agent_id,
       task_types: task_types ?? null,

@@ -200,6 +200,32 @@ describe("tokens of a trusted issuer", () => {
     ]);
   });
 
+  it("whoever minted with it can see and revoke that, and nothing else", async () => {
+    const issuers = JSON.stringify([config()]);
+    const token = await sign(rsa, { groups: ["workers"], jti: "a" });
+    const request = new Request("http://host/v1/tokens", {
+      method: "POST",
+      headers: { ...bearer(token), "content-type": "application/json" },
+      body: JSON.stringify({ scopes: ["agent"] }),
+    });
+    const { body } = await answered(await serve(request, { ...env, BATON_ISSUERS: issuers }));
+    const path = `/v1/tokens/${body.token_id}`;
+    const other = await sign(rsa, { groups: ["workers"], jti: "b" });
+    expect((await ask(issuers, bearer(other), path)).status).toBe(404);
+    expect((await ask(issuers, bearer(token), path)).status).toBe(200);
+    expect((await ask(issuers, bearer(token), `${path}/revoke`, "POST")).status).toBe(200);
+    expect((await ask(issuers, bearer(body.token))).status).toBe(401);
+  });
+
+  it("one issuer may be there several times, for several audiences", async () => {
+    const tenant = { org_id: "ext2", workspace_id: "main" };
+    const issuers = [config(), config({ audience: "second", tenant })];
+    expect((await ask(issuers, bearer(await sign(rsa)))).body.tenant.org_id).toBe("ext");
+    const second = await ask(issuers, bearer(await sign(rsa, { aud: "second" })));
+    expect(second.body.tenant.org_id).toBe("ext2");
+    expect((await ask(issuers, bearer(await sign(rsa, { aud: "third" })))).status).toBe(401);
+  });
+
   it("an issuer cannot speak for this deployment, nor one for another", async () => {
     const other = config({ issuer: "https://other.test", jwks_url: keysUrl([ec]) });
     const asOther = await sign(rsa, { iss: "https://other.test" });
@@ -235,9 +261,10 @@ describe("tokens of a trusted issuer", () => {
     const minted = await answered(await serve(request, { ...env, BATON_ISSUERS: issuers }));
     expect(minted.status).toBe(201);
     expect(minted.body.expires_at_ms).toBeLessThanOrEqual((now() + 600) * 1000);
+    const { body: own } = await ask(issuers, bearer(token));
     expect((await ask(issuers, bearer(minted.body.token))).body).toMatchObject({
       kind: "token",
-      ancestors: [],
+      ancestors: [own.token_id],
     });
     expect((await ask(issuers, bearer(ROOT))).body.kind).toBe("root");
   });
