@@ -1,4 +1,5 @@
 import { otherTenantsWith } from "../directory/runs.ts";
+import type { Principal } from "../identity/principal.ts";
 import { LOCAL_TENANT, tenantOfKey } from "../identity/tenant.ts";
 import type { Call } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
@@ -16,11 +17,13 @@ export function isHomeless({ door, principal }: Call): boolean {
 /**
  * Handles such a request for its own tenant, and where that has no such run, for the only other tenant that has one. The
  * first try has changed nothing: the run was not there.
+ * @param onFound told for whom it is handled then.
  */
 export async function handleAnywhere(
   route: Route,
   call: Call,
   runId: string | undefined,
+  onFound: (principal: Principal) => void,
 ): Promise<HttpAnswer> {
   try {
     return await route.handle(call);
@@ -29,6 +32,8 @@ export async function handleAnywhere(
     if (!isAbsent || runId === undefined) throw error;
     const [only, ...others] = await otherTenantsWith(call.env.DIRECTORY, runId);
     if (only === undefined || others.length > 0) throw error;
-    return route.handle(call.inTenant(tenantOfKey(only)));
+    const there = call.inTenant(tenantOfKey(only));
+    onFound(there.principal);
+    return route.handle(there);
   }
 }

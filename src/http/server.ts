@@ -102,7 +102,10 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
   checkRunBound(principal, route, ids.run_id);
   if (principal.kind !== "root") await requireQuota(env, principal, route, request);
   const call = new Call({ request, env, context, principal, door: route.door, ids });
-  return isHomeless(call) ? handleAnywhere(route, call, ids.run_id) : route.handle(call);
+  if (!isHomeless(call)) return route.handle(call);
+  return handleAnywhere(route, call, ids.run_id, (other) => {
+    incoming.principal = other;
+  });
 }
 
 /**
