@@ -199,6 +199,14 @@ describe("the log line of a request", () => {
     });
   });
 
+  it("has the tenant that a request without one was handled for", async () => {
+    const run_id = `run-${crypto.randomUUID()}`;
+    const org_id = `org-${crypto.randomUUID()}`;
+    await linesOf("/context/runs", { ...created(run_id), headers: { "x-tandem-org-id": org_id } });
+    const [line] = await linesOf(`/context/runs/${run_id}`);
+    expect(line).toMatchObject({ status: 200, tenant: `${org_id}/local`, token_id: "root", run_id });
+  });
+
   it("has the code of a refusal that /context answers with 200", async () => {
     const run_id = `run-${crypto.randomUUID()}`;
     await linesOf("/context/runs", created(run_id));
