@@ -38,7 +38,7 @@ async function main(): Promise<void> {
         await ask("POST", "/v1/tokens", tenant, {
           scopes: wordsOf(values.scopes),
           name: values.name,
-          expires_in_ms: values.days === undefined ? undefined : Number(values.days) * DAY_MS,
+          expires_in_ms: lifetimeOf(values.days),
           run_id: values.run,
           agent_id: values.agent,
           task_types: values.types === undefined ? undefined : wordsOf(values.types),
@@ -93,6 +93,13 @@ async function credential(): Promise<string> {
   if (process.env.BATON_TOKEN) return process.env.BATON_TOKEN;
   const path = join(process.env.STATE_DIR || ".baton", "token");
   return (await readFile(path, "utf8")).trim();
+}
+
+/** @throws Error where it is no number: JSON would have null for it, and the token the default. */
+function lifetimeOf(days: string | undefined): number | undefined {
+  if (days === undefined) return undefined;
+  if (!Number.isFinite(Number(days))) throw new Error(`--days: ${days} is no number`);
+  return Math.round(Number(days) * DAY_MS);
 }
 
 function wordsOf(list: string | undefined): string[] {
