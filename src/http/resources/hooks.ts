@@ -1,4 +1,4 @@
-import { recordAudit } from "../../directory/audit-events.ts";
+import { recordAuditIfChanged } from "../../directory/audit-events.ts";
 import {
   addSecret,
   countHooks,
@@ -171,6 +171,7 @@ export async function removeHookSecret(call: Call): Promise<HttpAnswer> {
   return { status: 204, headers: {}, body: null };
 }
 
+/** For right behind the change: of several at once, those that came too late have changed nothing. */
 function audited(
   call: Call,
   { hook_id }: Hook,
@@ -178,7 +179,7 @@ function audited(
   detail: Record<string, unknown>,
   nowMs: number,
 ): D1PreparedStatement {
-  return recordAudit(call.env.DIRECTORY, call.principal, { type, subject: hook_id, detail }, nowMs);
+  return recordAuditIfChanged(call.env.DIRECTORY, call.principal, { type, subject: hook_id, detail }, nowMs);
 }
 
 /** @throws RequestRefused naming what is wrong with it */

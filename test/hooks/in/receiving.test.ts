@@ -475,6 +475,12 @@ describe("product/webhooks §5.1: secrets", () => {
     expect(added.filter(({ status }) => status === 201)).toHaveLength(4);
     expect(new Set(added.map(({ body }) => body.code))).toEqual(new Set([undefined, "LIMIT_EXCEEDED"]));
     expect((await api("GET", hook.path)).body.hook.secrets).toHaveLength(5);
+    await Promise.all(Array.from({ length: 4 }, () => api("DELETE", hook.path)));
+    const { results } = await env.DIRECTORY.prepare("SELECT type FROM audit_events WHERE subject = ?")
+      .bind(hook.path.split("/").at(-1))
+      .all<{ type: string }>();
+    const audited = Object.groupBy(results, ({ type }) => type);
+    expect([audited["hook.secret_added"]?.length, audited["hook.deleted"]?.length]).toEqual([4, 1]);
   });
 
   it("of Slack, Stripe and Linear are given later, when the provider has made them", async () => {
