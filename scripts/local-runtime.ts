@@ -67,12 +67,15 @@ export async function startLocalRuntime(options: {
         secrets,
       );
     },
+    // Whoever waits for health to be answered then finds the directory there.
+    prepare: async (preparing) => {
+      for (const { binding, migrations_dir } of config.d1_databases) {
+        const migrations = await readMigrations(join(projectDir, migrations_dir));
+        await migrate(preparing, binding, migrations, stateDir);
+      }
+    },
   });
   try {
-    for (const { binding, migrations_dir } of config.d1_databases) {
-      const migrations = await readMigrations(join(projectDir, migrations_dir));
-      await migrate(miniflare, binding, migrations, stateDir);
-    }
     await (await fetch(`${url}/global/health`)).arrayBuffer();
   } catch (error) {
     await close().catch(() => undefined);

@@ -25,12 +25,14 @@ export interface ServedWorker {
  * @param options.port 0 takes any free port.
  * @param options.stateDir holds everything that outlives the process; made if missing.
  * @param options.worker tells what to serve, once the state directory is this process's own.
+ * @param options.prepare makes the Worker's bindings ready, while nobody else can reach it.
  * @throws StartError when the port is taken, or the state directory is in use or unusable.
  */
 export async function serveWorker(options: {
   port: number;
   stateDir: string;
   worker(): Promise<WorkerDefinition>;
+  prepare?(miniflare: Miniflare): Promise<void>;
 }): Promise<ServedWorker> {
   const claim = await claimStateDir(options.stateDir);
   // For an exit without close(): Miniflare's own exit hook then ends workerd.
@@ -43,7 +45,7 @@ export async function serveWorker(options: {
   try {
     const worker = await options.worker();
     guardWorkerd();
-    miniflare = createMiniflare({
+    const optionsWith = (sockets: { host: string; port: number }[]): MiniflareOptions => ({
       host,
       port: 0,
       cf: false,
@@ -54,12 +56,19 @@ export async function serveWorker(options: {
       resourcePersistencePath: join(options.stateDir, "storage"),
       unsafeRuntimeEnv: { BATON_WORKERD_RECORD: claim.runtimeRecord },
       // Requests go straight to the Worker: Miniflare's own entry in front of it costs more than half the throughput.
-      workers: [{ config: worker, dev: { unsafeDirectSockets: [{ host, port: options.port }] } }],
+      workers: [{ config: worker, dev: { unsafeDirectSockets: sockets } }],
     });
-    const running = miniflare;
-    await running.ready.catch((error: unknown) => {
+    const listening = optionsWith([{ host, port: options.port }]);
+    const running = createMiniflare(options.prepare === undefined ? listening : optionsWith([]));
+    miniflare = running;
+    const startError = (error: unknown): never => {
       throw asStartError(error, options.port);
-    });
+    };
+    await running.ready.catch(startError);
+    if (options.prepare !== undefined) {
+      await options.prepare(running);
+      await running.setOptions(listening).catch(startError);
+    }
     const { origin: url } = await running.unsafeGetDirectURL(worker.name);
     return {
       url,

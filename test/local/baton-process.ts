@@ -100,9 +100,9 @@ export function endIfThere(pid: number): void {
 const PATIENCE_MS = 60_000;
 
 /** Polls until the condition holds; fails when the process takes too long. */
-export async function until(condition: () => boolean): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   const deadlineMs = Date.now() + PATIENCE_MS;
-  while (!condition()) {
+  while (!(await condition())) {
     if (Date.now() > deadlineMs) throw new Error(`not reached within ${PATIENCE_MS} ms: ${condition}`);
     await delay(20);
   }

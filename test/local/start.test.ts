@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { readFile, stat } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { processInfo } from "../../scripts/process-info.ts";
@@ -152,3 +154,22 @@ test("refuses a token that no Authorization header can carry", async () => {
     /^Baton did not start: BATON_TOKEN .*\n$/,
   );
 });
+
+test("who waits for health finds the directory there, also at the first start", async () => {
+  const port = await freePort();
+  launchBaton({ PORT: String(port), STATE_DIR: await temporaryStateDir(), BATON_TOKEN: "chosen" });
+  const url = `http://127.0.0.1:${port}`;
+  await until(async () => (await fetch(`${url}/global/health`).catch(() => null))?.ok === true);
+  const listed = await fetch(`${url}/v1/runs`, { headers: { authorization: "Bearer chosen" } });
+  expect(listed.status).toBe(200);
+});
+
+/** A port that nobody had a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
