@@ -67,7 +67,10 @@ class HeldSeat implements Seat {
   async #takeAgain(): Promise<void> {
     await scheduler.wait(Math.random() * MAX_RETAKE_MS);
     if (this.#isReleased) return;
-    const socket = await ask(this.#feed, Number.MAX_SAFE_INTEGER);
+    const socket = await persistently(
+      () => ask(this.#feed, Number.MAX_SAFE_INTEGER),
+      () => !this.#isReleased,
+    );
     if (typeof socket !== "number") this.#hold(socket);
   }
 }

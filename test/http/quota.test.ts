@@ -9,6 +9,7 @@ import { readAllowance, writeQuotas } from "../../src/directory/quotas.ts";
 import { putRun } from "../../src/directory/runs.ts";
 import { putPart, removeUpload } from "../../src/directory/uploads.ts";
 import { newRun } from "../../src/domain/run.ts";
+import type { FeedClient } from "../../src/feed/feed-client.ts";
 import { applyMapping } from "../../src/hooks/mapping/apply.ts";
 import { Call } from "../../src/http/call.ts";
 import type { HttpAnswer } from "../../src/http/http-answer.ts";
@@ -21,6 +22,7 @@ import { feedObjectName, LOCAL_TENANT, tenantKey } from "../../src/identity/tena
 import { DEFAULT_QUOTAS } from "../../src/protocol/limits.ts";
 import type { Quotas } from "../../src/protocol/quotas.ts";
 import { NO_TASKS } from "../../src/run/storage/tasks.ts";
+import { type Seat, takeSeat } from "../../src/streams/seat.ts";
 import { draftOf, eventually } from "../run/support/test-run.ts";
 
 const db = env.DIRECTORY;
@@ -314,6 +316,29 @@ describe("quotas: streams", () => {
       10_000,
     );
     await (stream.body as ReadableStream).cancel();
+    await settled(key, 0);
+  });
+
+  it("a seat is taken again however often the feed cannot be reached meanwhile", async () => {
+    const { key } = newTenant();
+    const feed = () => env.FEEDS.getByName(feedObjectName({ tenant: key, workspace: null }));
+    let failing = 0;
+    const way = () => {
+      failing -= 1;
+      if (failing >= 0) throw new Error("the feed cannot be reached");
+      return feed() as unknown as FeedClient;
+    };
+    const seat = (await takeSeat(way, 1)) as Seat;
+    failing = 2;
+    await runInDurableObject(feed(), (_object, state) => state.abort("the test aborts it")).catch(
+      () => undefined,
+    );
+    await eventually(
+      () => taken(key).catch(() => -1),
+      (seats) => seats === 1 && failing < 0,
+      10_000,
+    );
+    seat.release();
     await settled(key, 0);
   });
 
