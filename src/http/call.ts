@@ -1,4 +1,5 @@
 import type * as z from "zod/mini";
+import type { QuotaExceeded } from "../directory/quotas.ts";
 import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { runObjectName, tenantKey } from "../identity/tenant.ts";
@@ -37,6 +38,7 @@ export class Call {
   readonly principal: Principal;
   readonly door: Door;
   readonly #ids: Readonly<Record<string, string>>;
+  readonly #over: QuotaExceeded | null;
   #url: URL | null = null;
   /** As it was read: it can be read but once. */
   #body: unknown;
@@ -48,6 +50,8 @@ export class Call {
     principal: Principal;
     door: Door;
     ids: Readonly<Record<string, string>>;
+    /** Which quota it would go over (quota.ts). */
+    over?: QuotaExceeded | null;
   }) {
     this.request = incoming.request;
     this.env = incoming.env;
@@ -55,6 +59,7 @@ export class Call {
     this.principal = incoming.principal;
     this.door = incoming.door;
     this.#ids = incoming.ids;
+    this.#over = incoming.over ?? null;
   }
 
   /** The same request on behalf of another tenant. What was read of it stays read. */
@@ -104,6 +109,15 @@ export class Call {
   /** The tenant as a key of the directory and of names. */
   get tenantKey(): string {
     return tenantKey(this.tenant);
+  }
+
+  /**
+   * To be called before anything is taken of a quota.
+   * @param isDone whether nothing will be taken, because it was done before; asked only where the quota is used up.
+   * @throws RequestRefused `QUOTA_EXCEEDED`
+   */
+  async requireRoom(isDone: () => Promise<boolean>): Promise<void> {
+    if (this.#over !== null && !(await isDone())) throw new RequestRefused(this.#over);
   }
 
   /** The query parameters a route knows. @throws RequestRefused `QUERY_INVALID` */

@@ -32,9 +32,11 @@ export function unwrapContent<T>(result: ArtifactResult<T>): T {
   return result.value;
 }
 
-/** Refuses what the commit would be refused for anyway, before content is taken in. */
+/** Refuses what the commit would be refused for anyway, and what is over the quota, before content is taken in. */
 export async function admit(call: Call, plan: PutPlan, commandId: string | undefined): Promise<void> {
-  unwrap(await call.run().admits({ command: { op: "put_artifact", ...plan, ...NOTHING }, commandId }));
+  const command = { op: "put_artifact", ...plan, ...NOTHING } as const;
+  const { isRepeat } = unwrap(await call.run().admits({ command, commandId }));
+  await call.requireRoom(async () => isRepeat);
 }
 
 const NOTHING = { sha256: "0".repeat(64), bytes: 0 };

@@ -1,9 +1,8 @@
-import { type CountedQuota, exceeded, readAllowance } from "../directory/quotas.ts";
+import { type CountedQuota, exceeded, type QuotaExceeded, readAllowance } from "../directory/quotas.ts";
 import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { tenantKey } from "../identity/tenant.ts";
 import { declaredLength } from "./content-headers.ts";
-import { RequestRefused } from "./problem.ts";
 import type { Route } from "./routes.ts";
 
 /** How much of a quota a request takes: so much, or as much as its body is long. */
@@ -28,25 +27,25 @@ export function takingKey({ method, path }: Pick<Route, "method" | "path">): str
 }
 
 /**
- * Refuses what would take a tenant over a quota, before anything of it is done. It costs one read. The root credential
- * sets the quotas and is not held to them; what it makes counts.
- *
- * @throws RequestRefused `QUOTA_EXCEEDED`
+ * Why a request would take its tenant over a quota; null when it would not. It costs one read. The root credential sets
+ * the quotas and is not held to them; what it makes counts. The handler refuses it (`Call.requireRoom`): only that knows
+ * whether the request is the repeat of one that was done, which takes nothing.
  */
-export async function requireQuota(
+export async function overQuota(
   env: Env,
   { kind, tenant }: Principal,
   route: Route,
   request: Request,
-): Promise<void> {
-  if (kind === "root") return;
+): Promise<QuotaExceeded | null> {
+  if (kind === "root") return null;
   const taken = TAKEN[takingKey(route)];
-  if (taken === undefined) return;
+  if (taken === undefined) return null;
   const allowance = await readAllowance(env.DIRECTORY, tenantKey(tenant));
   for (const [quota, amount] of Object.entries(taken) as [CountedQuota, number | "body"][]) {
     // A body of unknown length is let in as long as there is any room.
     const more = amount === "body" ? (declaredLength(request) ?? 1) : amount;
     const problem = exceeded(allowance, quota, more);
-    if (problem !== null) throw new RequestRefused(problem);
+    if (problem !== null) return problem;
   }
+  return null;
 }

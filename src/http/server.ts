@@ -11,7 +11,7 @@ import type { HttpAnswer } from "./http-answer.ts";
 import { INGEST, ingest, publicIdOf } from "./ingest.ts";
 import { passingFault } from "./platform-fault.ts";
 import { contextProblem, nativeProblem, type Problem, RequestRefused } from "./problem.ts";
-import { requireQuota } from "./quota.ts";
+import { overQuota } from "./quota.ts";
 import { limitPrincipal, limitRate, networkOf } from "./rate.ts";
 import { logRequest, type RequestFacts } from "./request-log.ts";
 import { describeProblem, health } from "./resources/system.ts";
@@ -100,8 +100,8 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
     });
   }
   checkRunBound(principal, route, ids.run_id);
-  if (principal.kind !== "root") await requireQuota(env, principal, route, request);
-  const call = new Call({ request, env, context, principal, door: route.door, ids });
+  const over = principal.kind === "root" ? null : await overQuota(env, principal, route, request);
+  const call = new Call({ request, env, context, principal, door: route.door, ids, over });
   if (!isHomeless(call)) return route.handle(call);
   return handleAnywhere(route, call, ids.run_id, (other) => {
     incoming.principal = other;

@@ -134,9 +134,14 @@ export class Engine {
 
   /** What a command would be refused for now; null when it would be accepted, or repeats an accepted one. Writes nothing. */
   refusalOf({ command, commandId }: Submission): Refusal | null {
-    if (commandId !== undefined && this.#state.isCommandUsed(commandId)) return null;
+    if (this.isRepeat(commandId)) return null;
     const decision = decide(command, this.#state, this.#context(), commandId);
     return decision.ok ? null : decision.refusal;
+  }
+
+  /** Whether a command of that id was taken in before. */
+  isRepeat(commandId: string | undefined): boolean {
+    return commandId !== undefined && this.#state.isCommandUsed(commandId);
   }
 
   /** The run is about to go: what is flushed is answered, nothing more is taken. */

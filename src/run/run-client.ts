@@ -57,3 +57,9 @@ export function runClient(runs: DurableObjectNamespace<RunObject>, name: string)
 export async function submit(run: RunClient, submission: Submission): Promise<Answer> {
   return unpackAnswer(await run.submit(submission));
 }
+
+/** Whether there is a run, be it in its archive. */
+export async function exists(run: RunClient): Promise<boolean> {
+  const read = await run.readOverview();
+  return read.ok || read.refusal.code === "RUN_ARCHIVED";
+}

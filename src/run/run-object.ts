@@ -315,10 +315,12 @@ export class RunObject extends DurableObject<Env> {
   }
 
   /** Whether a command would be accepted now, or is a repeat; nothing is done. Holds for this moment only. */
-  async admits(submission: Submission): Promise<Result<null>> {
+  async admits(submission: Submission): Promise<Result<{ isRepeat: boolean }>> {
     const engine = this.#loaded?.engine;
-    const refusal = engine === undefined ? absence(this.#tombstone) : engine.refusalOf(submission);
-    return refusal === null ? { ok: true, value: null } : { ok: false, refusal };
+    if (engine === undefined) return { ok: false, refusal: absence(this.#tombstone) };
+    const refusal = engine.refusalOf(submission);
+    if (refusal !== null) return { ok: false, refusal };
+    return { ok: true, value: { isRepeat: engine.isRepeat(submission.commandId) } };
   }
 
   /** What a path of the artifact space holds, or held as that version; null when there is no such. */

@@ -477,10 +477,13 @@ describe("design: what is asked before an upload changes nothing", () => {
       expected: { exists: false },
     } as const;
     const before = await everything(run);
-    expect(await run.client.admits({ command })).toEqual({ ok: true, value: null });
+    expect(await run.client.admits({ command })).toEqual({ ok: true, value: { isRepeat: false } });
     expect(await everything(run)).toEqual(before);
     await submit(run.client, { command, commandId: "k" });
     expect(await run.client.admits({ command })).toMatchObject({ ok: false });
-    expect(await run.client.admits({ command, commandId: "k" })).toEqual({ ok: true, value: null });
+    expect(await run.client.admits({ command, commandId: "k" })).toEqual({
+      ok: true,
+      value: { isRepeat: true },
+    });
   });
 });

@@ -14,7 +14,7 @@ import { applyMapping } from "../../src/hooks/mapping/apply.ts";
 import { Call } from "../../src/http/call.ts";
 import type { HttpAnswer } from "../../src/http/http-answer.ts";
 import { RequestRefused } from "../../src/http/problem.ts";
-import { requireQuota, TAKEN, takingKey } from "../../src/http/quota.ts";
+import { overQuota, TAKEN, takingKey } from "../../src/http/quota.ts";
 import { findRoute } from "../../src/http/router.ts";
 import { ROUTES } from "../../src/http/routes.ts";
 import { type Principal, rootPrincipal } from "../../src/identity/principal.ts";
@@ -41,19 +41,20 @@ async function ask(
   method: string,
   path: string,
   body?: string | object,
+  more: Record<string, string> = {},
 ): Promise<HttpAnswer> {
   const text = typeof body === "object" ? JSON.stringify(body) : body;
   const request = new Request(`https://baton.example${path}`, {
     method,
     ...(text !== undefined && {
       body: text,
-      headers: { "content-type": "application/json", "content-length": String(text.length) },
+      headers: { "content-type": "application/json", "content-length": String(text.length), ...more },
     }),
   });
   const { route, ids } = findRoute(method, path.split("?")[0] ?? "");
-  await requireQuota(env, principal, route, request);
+  const over = await overQuota(env, principal, route, request);
   const context = createExecutionContext();
-  return route.handle(new Call({ request, env, context, principal, door: route.door, ids }));
+  return route.handle(new Call({ request, env, context, principal, door: route.door, ids, over }));
 }
 
 async function jsonOf({ body }: HttpAnswer): Promise<Record<string, unknown>> {
@@ -216,6 +217,39 @@ describe("quotas: what is refused", () => {
       expect((await readAllowance(db, key)).used.runs).toBe(3);
     },
   );
+
+  it("what was done before the quota was used up is answered again under its key, and to it nothing is added", async () => {
+    const { key, token } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("source"));
+    const exported = await new Response((await ask(token, "GET", "/v1/runs/source/export")).body).text();
+    const ndjson = { "content-type": "application/x-ndjson" };
+    const done: [method: string, path: string, body: string | object, more?: Record<string, string>][] = [
+      ["POST", "/v1/runs", newRunOf("a")],
+      ["POST", "/context/runs", { ...newRunOf("b"), command_id: "b" }],
+      ["POST", "/v1/runs/source/fork", { run_id: "c" }],
+      ["POST", "/v1/runs/import?run_id=d", exported, ndjson],
+      ["PUT", "/v1/runs/a/artifacts/x.txt", "hello"],
+      ["POST", "/v1/runs/a/artifacts", { path: "y.json", artifact_type: "file", content: [1] }],
+    ];
+    const again = (path: string, more?: Record<string, string>) =>
+      path.startsWith("/context") ? more : { "idempotency-key": path, ...more };
+    for (const [method, path, body, more] of done) await ask(token, method, path, body, again(path, more));
+    const { used } = await readAllowance(db, key);
+    await writeQuotas(db, key, { ...NONE, runs: used.runs, artifact_bytes: used.artifact_bytes }, 1).run();
+    for (const [method, path, body, more] of done) {
+      const repeated = await ask(token, method, path, body, again(path, more));
+      expect([path, repeated.status]).toEqual([path, path.startsWith("/context") ? 200 : 201]);
+      const other = path.startsWith("/context")
+        ? { ...newRunOf("e"), command_id: "e" }
+        : path === "/v1/runs" || path.endsWith("fork")
+          ? { ...(body as object), run_id: "e" }
+          : body;
+      const elsewhere = path.replace("run_id=d", "run_id=e");
+      const refused = refusalOf(ask(token, method, elsewhere, other, more));
+      expect(await refused).toMatchObject({ code: "QUOTA_EXCEEDED" });
+    }
+    expect((await readAllowance(db, key)).used).toEqual(used);
+  });
 
   it("runs: deliveries of hooks make no more either, and one that made its run is carried on with", async () => {
     const { key, root } = newTenant();

@@ -9,7 +9,7 @@ import { runObjectName, tenantKey } from "../../identity/tenant.ts";
 import { CODES } from "../../protocol/codes.ts";
 import type { Issue } from "../../protocol/issue.ts";
 import type { Tenant } from "../../protocol/run.ts";
-import { type RunClient, runClient, submit } from "../../run/run-client.ts";
+import { exists, type RunClient, runClient, submit } from "../../run/run-client.ts";
 import { commandIds, deliveryRunId, keyedRunId, payloadPath } from "./ids.ts";
 import { type MappingError, type Plan, planOf } from "./plan.ts";
 import { readMapping } from "./read.ts";
@@ -169,12 +169,6 @@ function refused(refusal: Refused, run_id: string): Mapped {
 
 function clientOf({ env, tenant }: Pick<Work, "env" | "tenant">, runId: string): RunClient {
   return runClient(env.RUNS, runObjectName(tenantKey(tenant), runId));
-}
-
-/** Whether there is a run, be it in its archive. */
-export async function exists(run: RunClient): Promise<boolean> {
-  const read = await run.readOverview();
-  return read.ok || read.refusal.code === "RUN_ARCHIVED";
 }
 
 /** Creates the run, once. Null when this delivery has made it, now or before. */

@@ -7,6 +7,7 @@ import { digestOf, stateAt } from "../../history/state-at.ts";
 import { issueForId } from "../../protocol/ids.ts";
 import { MAX_NEW_RUN_BYTES, MAX_RUN_HEADER_BYTES } from "../../protocol/limits.ts";
 import type { QueryValues } from "../../protocol/query.ts";
+import { exists } from "../../run/run-client.ts";
 import { toText } from "../../run/text.ts";
 import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -57,6 +58,7 @@ export async function forkRun(call: Call): Promise<HttpAnswer> {
     identified === null ? null : { command_id: identified.commandId, fingerprint: identified.fingerprint };
   const request = { tenant: call.tenant, run_id, command, inTurn: true };
   const fork = call.run(run_id);
+  await call.requireRoom(() => exists(fork));
   // What is there already is told without reading the past: a repeat, or another run.
   const isTaken = (await fork.readOverview()).ok;
   const lines = isTaken ? nothing() : await forkedLines(call, { ...asked, run_id });

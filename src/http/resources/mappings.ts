@@ -1,7 +1,6 @@
 import { findDelivery } from "../../directory/deliveries.ts";
 import { readBody as readPayload } from "../../hooks/in/payloads.ts";
 import { type Payload, Received } from "../../hooks/in/received.ts";
-import { exists } from "../../hooks/mapping/apply.ts";
 import { deliveryRunId, keyedRunId } from "../../hooks/mapping/ids.ts";
 import { planOf } from "../../hooks/mapping/plan.ts";
 import { PRESETS } from "../../hooks/mapping/presets.ts";
@@ -15,6 +14,7 @@ import {
   type MappingSample,
   mappingTestSchema,
 } from "../../protocol/mapping.ts";
+import { exists } from "../../run/run-client.ts";
 import { readBody } from "../body.ts";
 import type { Call } from "../call.ts";
 import type { HttpAnswer } from "../http-answer.ts";

@@ -10,6 +10,7 @@ import { readIfMatch } from "../../protocol/if-match.ts";
 import { retentionBody } from "../../protocol/retention.ts";
 import type { Arrived } from "../../run/arrival.ts";
 import { importInvalid } from "../../run/arrival-fault.ts";
+import { exists } from "../../run/run-client.ts";
 import { readBody } from "../body.ts";
 import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -56,7 +57,9 @@ export async function importRun(call: Call): Promise<HttpAnswer> {
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
   // What was sent is its own fingerprint: it is not known before it has been read.
   const command = identified && { command_id: identified.commandId, fingerprint: null };
-  const arrived = await call.run(run_id).arrive(first.stream, { tenant: call.tenant, run_id, command });
+  const run = call.run(run_id);
+  await call.requireRoom(() => exists(run));
+  const arrived = await run.arrive(first.stream, { tenant: call.tenant, run_id, command });
   return arrivedAnswer(unwrap(arrived));
 }
 

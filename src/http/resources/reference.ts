@@ -10,6 +10,7 @@ import { issueForId } from "../../protocol/ids.ts";
 import { MAX_REFERENCE_BYTES } from "../../protocol/limits.ts";
 import { importInvalid } from "../../run/arrival-fault.ts";
 import { maskToken } from "../../run/lease-tokens.ts";
+import { exists } from "../../run/run-client.ts";
 import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
@@ -37,8 +38,10 @@ export async function importReference(call: Call): Promise<HttpAnswer> {
     command_id: identified.commandId,
     fingerprint: await digest(["import_reference", run_id, files]),
   };
+  const object = call.run(run_id);
+  await call.requireRoom(() => exists(object));
   const lines = streamOf(convertedText(converted));
-  const arrived = unwrap(await call.run(run_id).arrive(lines, { tenant: call.tenant, run_id, command }));
+  const arrived = unwrap(await object.arrive(lines, { tenant: call.tenant, run_id, command }));
   const { run, repeated, checks } = arrived;
   const headers: Record<string, string> = { location: `/v1/runs/${run_id}`, etag: `"${run.revision}"` };
   if (repeated) headers["idempotency-replayed"] = "true";

@@ -9,6 +9,7 @@ import { issueForId } from "../../protocol/ids.ts";
 import { readIfMatch } from "../../protocol/if-match.ts";
 import type { Run } from "../../protocol/run.ts";
 import { RUN_STATUSES } from "../../protocol/status.ts";
+import { exists } from "../../run/run-client.ts";
 import type { Created, WholeRun } from "../../run/run-object.ts";
 import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
@@ -48,7 +49,9 @@ async function createRun(call: Call): Promise<Created> {
   const draft = await draftOf(body, call, identified);
   const command =
     identified === null ? null : { command_id: identified.commandId, fingerprint: identified.fingerprint };
-  return unwrap(await call.run(draft.run_id).create({ tenant: call.tenant, draft, command }));
+  const run = call.run(draft.run_id);
+  await call.requireRoom(() => exists(run));
+  return unwrap(await run.create({ tenant: call.tenant, draft, command }));
 }
 
 async function draftOf(

@@ -63,6 +63,7 @@ async function putPart(call: Call): Promise<HttpAnswer> {
   if (length === null) {
     throw new RequestRefused({ code: "CONTENT_LENGTH_REQUIRED", error: "a part needs a Content-Length" });
   }
+  await call.requireRoom(async () => false);
   if (length > MAX_PART_BYTES) throw new RequestRefused(tooLong("part_bytes", MAX_PART_BYTES));
   const digests = declaredDigests(request);
   const stored = unwrapContent(
