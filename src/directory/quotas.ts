@@ -25,15 +25,16 @@ interface StoredAllowance extends Quotas {
   used_runs: number;
   used_bytes: number;
   used_deliveries: number;
+  used_tokens: number;
 }
 
 /** Two rows by their keys, if they are there. */
 export async function readAllowance(db: D1Database, tenant: string): Promise<Allowance> {
   const row = await db
     .prepare(
-      `SELECT q.runs, q.artifact_bytes, q.streams, q.deliveries,
+      `SELECT q.runs, q.artifact_bytes, q.streams, q.deliveries, q.tokens,
          coalesce(u.runs, 0) AS used_runs, coalesce(u.artifact_bytes, 0) AS used_bytes,
-         coalesce(u.deliveries, 0) AS used_deliveries
+         coalesce(u.deliveries, 0) AS used_deliveries, coalesce(u.tokens, 0) AS used_tokens
        FROM (SELECT ?1 AS tenant) t LEFT JOIN quotas q USING (tenant) LEFT JOIN usage u USING (tenant)`,
     )
     .bind(tenant)
@@ -43,6 +44,7 @@ export async function readAllowance(db: D1Database, tenant: string): Promise<All
     artifact_bytes: row?.artifact_bytes ?? null,
     streams: row?.streams ?? null,
     deliveries: row?.deliveries ?? null,
+    tokens: row?.tokens ?? null,
   };
   const limits = { ...DEFAULT_QUOTAS };
   for (const name of QUOTAS) limits[name] = own[name] ?? DEFAULT_QUOTAS[name];
@@ -50,6 +52,7 @@ export async function readAllowance(db: D1Database, tenant: string): Promise<All
     runs: row?.used_runs ?? 0,
     artifact_bytes: row?.used_bytes ?? 0,
     deliveries: row?.used_deliveries ?? 0,
+    tokens: row?.used_tokens ?? 0,
   };
   return { limits, own, used };
 }
@@ -73,14 +76,16 @@ export function quotaExceeded(quota: QuotaName, limit: number, used: number): Qu
 export function writeQuotas(
   db: D1Database,
   tenant: string,
-  { runs, artifact_bytes, streams, deliveries }: Quotas,
+  { runs, artifact_bytes, streams, deliveries, tokens }: Quotas,
   nowMs: number,
 ): D1PreparedStatement {
   return db
     .prepare(
-      `INSERT INTO quotas (tenant, runs, artifact_bytes, streams, deliveries, updated_at_ms) VALUES (?, ?, ?, ?, ?, ?)
+      `INSERT INTO quotas (tenant, runs, artifact_bytes, streams, deliveries, tokens, updated_at_ms)
+       VALUES (?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT (tenant) DO UPDATE SET runs = excluded.runs, artifact_bytes = excluded.artifact_bytes,
-         streams = excluded.streams, deliveries = excluded.deliveries, updated_at_ms = excluded.updated_at_ms`,
+         streams = excluded.streams, deliveries = excluded.deliveries, tokens = excluded.tokens,
+         updated_at_ms = excluded.updated_at_ms`,
     )
-    .bind(tenant, runs, artifact_bytes, streams, deliveries, nowMs);
+    .bind(tenant, runs, artifact_bytes, streams, deliveries, tokens, nowMs);
 }

@@ -1,7 +1,7 @@
 import type { Principal } from "../identity/principal.ts";
 import type { Scope } from "../identity/scopes.ts";
 import { tenantKey } from "../identity/tenant.ts";
-import { recordAudit } from "./audit-events.ts";
+import { recordAudit, recordAuditIfChanged } from "./audit-events.ts";
 
 /** A token as it is remembered: everything but itself. */
 export interface TokenRow {
@@ -137,13 +137,14 @@ export async function revokeToken(
   await db.batch([
     db
       .prepare(
-        "UPDATE tokens SET revoked_at_ms = coalesce(revoked_at_ms, ?) WHERE tenant = ? AND token_id = ?",
+        "UPDATE tokens SET revoked_at_ms = ? WHERE tenant = ? AND token_id = ? AND revoked_at_ms IS NULL",
       )
       .bind(nowMs, tenant, token.token_id),
+    // Once for each token: every isolate reads them all.
     db
-      .prepare("INSERT INTO revocations (token_id, expires_at_ms) VALUES (?, ?)")
+      .prepare("INSERT INTO revocations (token_id, expires_at_ms) SELECT ?, ? WHERE changes() > 0")
       .bind(token.token_id, token.expires_at_ms),
-    recordAudit(
+    recordAuditIfChanged(
       db,
       by,
       { type: "token.revoked", subject: token.token_id, detail: { name: token.name } },

@@ -19,6 +19,7 @@ export const TAKEN: Readonly<Record<string, Taken>> = {
   "PUT /runs/:run_id/artifacts/:path+": { artifact_bytes: "body" },
   "POST /runs/:run_id/uploads": { artifact_bytes: 1 },
   "PUT /runs/:run_id/uploads/:upload_id/parts/:part": { artifact_bytes: "body" },
+  "POST /tokens": { tokens: 1 },
 };
 
 /** A route without its door, as `TAKEN` has it. */

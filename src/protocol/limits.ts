@@ -175,6 +175,8 @@ export const DEFAULT_QUOTAS = {
   streams: 1_000,
   /** Webhooks that are kept, for 30 days: each takes up to about 25 KB of the directory. */
   deliveries: 200_000,
+  /** Tokens that are remembered, until 30 days after they expire. All that are revoked lie in the memory of each isolate. */
+  tokens: 50_000,
 };
 
 /**

@@ -3,7 +3,7 @@ import { lazy } from "./lazy.ts";
 import { uint } from "./schema.ts";
 
 /** What a tenant may have only so much of at once. */
-export const QUOTAS = ["runs", "artifact_bytes", "streams", "deliveries"] as const;
+export const QUOTAS = ["runs", "artifact_bytes", "streams", "deliveries", "tokens"] as const;
 
 export type QuotaName = (typeof QUOTAS)[number];
 
@@ -13,5 +13,11 @@ export type Quotas = Record<QuotaName, number | null>;
 /** The body of `PUT /v1/quotas`. All of them must be said; null for the default. */
 export const quotasBody = lazy(() => {
   const limit = z.nullable(uint);
-  return z.strictObject({ runs: limit, artifact_bytes: limit, streams: limit, deliveries: limit });
+  return z.strictObject({
+    runs: limit,
+    artifact_bytes: limit,
+    streams: limit,
+    deliveries: limit,
+    tokens: limit,
+  });
 });

@@ -30,6 +30,21 @@ describe("tokens in the directory", () => {
     expect(await listAudit(db, tenantKey(token.tenant), Number.MAX_SAFE_INTEGER, 10)).toHaveLength(1);
   });
 
+  it("are revoked once, however often that is asked: every isolate reads each revocation", async () => {
+    const token = newToken(DAY_MS);
+    const by = rootPrincipal(token.tenant);
+    await addToken(db, by, token, { name: null, fingerprint: null }, 1);
+    for (const nowMs of [2, 3, 4]) {
+      const row = await findToken(db, tenantKey(token.tenant), token.token_id);
+      if (row !== null) await revokeToken(db, by, row, nowMs);
+    }
+    const rows = db.prepare("SELECT count(*) AS n FROM revocations WHERE token_id = ?").bind(token.token_id);
+    expect(await rows.first("n")).toBe(1);
+    const audited = await listAudit(db, tenantKey(token.tenant), Number.MAX_SAFE_INTEGER, 10);
+    expect(audited.map(({ type }) => type)).toEqual(["token.revoked", "token.minted"]);
+    expect((await findToken(db, tenantKey(token.tenant), token.token_id))?.revoked_at_ms).toBe(2);
+  });
+
   it("that expired are kept for a while, revocations are not; what is valid stays", async () => {
     const nowMs = 100 * DAY_MS;
     const tokens = [newToken(nowMs - 31 * DAY_MS), newToken(nowMs - DAY_MS), newToken(nowMs + DAY_MS)];

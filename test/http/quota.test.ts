@@ -7,6 +7,7 @@ import { listAudit } from "../../src/directory/audit-events.ts";
 import { forgetDeliveries, keepDelivery } from "../../src/directory/deliveries.ts";
 import { readAllowance, writeQuotas } from "../../src/directory/quotas.ts";
 import { putRun } from "../../src/directory/runs.ts";
+import { addToken } from "../../src/directory/tokens.ts";
 import { putPart, removeUpload } from "../../src/directory/uploads.ts";
 import { newRun } from "../../src/domain/run.ts";
 import type { FeedClient } from "../../src/feed/feed-client.ts";
@@ -18,7 +19,7 @@ import { overQuota, TAKEN, takingKey } from "../../src/http/quota.ts";
 import { findRoute } from "../../src/http/router.ts";
 import { ROUTES } from "../../src/http/routes.ts";
 import { type Principal, rootPrincipal } from "../../src/identity/principal.ts";
-import { feedObjectName, LOCAL_TENANT, tenantKey } from "../../src/identity/tenant.ts";
+import { feedObjectName, LOCAL_TENANT, tenantKey, tenantOfKey } from "../../src/identity/tenant.ts";
 import { DEFAULT_QUOTAS } from "../../src/protocol/limits.ts";
 import type { Quotas } from "../../src/protocol/quotas.ts";
 import { NO_TASKS } from "../../src/run/storage/tasks.ts";
@@ -26,7 +27,7 @@ import { type Seat, takeSeat } from "../../src/streams/seat.ts";
 import { draftOf, eventually } from "../run/support/test-run.ts";
 
 const db = env.DIRECTORY;
-const NONE: Quotas = { runs: null, artifact_bytes: null, streams: null, deliveries: null };
+const NONE: Quotas = { runs: null, artifact_bytes: null, streams: null, deliveries: null, tokens: null };
 
 /** The holder of a token of a tenant that no other test uses, and its root. */
 function newTenant(): { key: string; token: Principal; root: Principal } {
@@ -76,14 +77,32 @@ const newRunOf = (run_id: string) => ({ run_id, objective: "Count me" });
 describe("quotas: what is counted", () => {
   /** What happens to the tables that are counted. Numbers are names of runs and contents, or bytes. */
   type Step =
-    | { do: "put run" | "drop run" | "drop blob" | "drop upload" | "forget delivery"; id: number }
+    | {
+        do:
+          | "put run"
+          | "drop run"
+          | "drop blob"
+          | "drop upload"
+          | "forget delivery"
+          | "mint"
+          | "forget token";
+        id: number;
+      }
     | { do: "put blob" | "keep delivery"; id: number; bytes: number }
     | { do: "put part"; id: number; part: number; bytes: number };
   const id = fc.nat({ max: 3 });
   const bytes = fc.nat({ max: 1_000 });
   const anyStep = fc.oneof(
     fc.record({
-      do: fc.constantFrom("put run", "drop run", "drop blob", "drop upload", "forget delivery"),
+      do: fc.constantFrom(
+        "put run",
+        "drop run",
+        "drop blob",
+        "drop upload",
+        "forget delivery",
+        "mint",
+        "forget token",
+      ),
       id,
     }),
     fc.record({ do: fc.constantFrom("put blob", "keep delivery"), id, bytes }),
@@ -142,6 +161,15 @@ describe("quotas: what is counted", () => {
           { bytes: new Uint8Array(step.bytes) },
         );
         return;
+      case "mint": {
+        const by = rootPrincipal(tenantOfKey(tenant));
+        const token = { ...by, kind: "token" as const, token_id: name, expires_at_ms: 1 };
+        await addToken(db, by, token, { name: null, fingerprint: null }, 1);
+        return;
+      }
+      case "forget token":
+        await db.prepare("DELETE FROM tokens WHERE tenant = ? AND token_id = ?").bind(tenant, name).run();
+        return;
       case "forget delivery":
         return forgetDeliveries(db, [{ tenant, hook_id: "h", delivery_id: name }], 1);
     }
@@ -158,7 +186,8 @@ describe("quotas: what is counted", () => {
                (SELECT coalesce(sum(bytes), 0) FROM blobs WHERE tenant = ?1) +
                (SELECT coalesce(sum(bytes), 0) FROM upload_parts WHERE tenant = ?1) +
                (SELECT coalesce(sum(bytes), 0) FROM deliveries WHERE tenant = ?1) AS artifact_bytes,
-               (SELECT count(*) FROM deliveries WHERE tenant = ?1) AS deliveries`,
+               (SELECT count(*) FROM deliveries WHERE tenant = ?1) AS deliveries,
+               (SELECT count(*) FROM tokens WHERE tenant = ?1) AS tokens`,
           )
           .bind(tenant)
           .first();
@@ -173,14 +202,19 @@ describe("quotas: what is counted", () => {
     const store = artifactStore(env, key);
     await store?.keep("run:a", "hello");
     await store?.keep("run:b", "hello");
-    expect((await readAllowance(db, key)).used).toEqual({ runs: 0, artifact_bytes: 5, deliveries: 0 });
+    expect((await readAllowance(db, key)).used).toEqual({
+      runs: 0,
+      artifact_bytes: 5,
+      deliveries: 0,
+      tokens: 0,
+    });
   });
 
   it("a tenant of which nothing is known has the defaults and uses nothing", async () => {
     expect(await readAllowance(db, newTenant().key)).toEqual({
       limits: DEFAULT_QUOTAS,
       own: NONE,
-      used: { runs: 0, artifact_bytes: 0, deliveries: 0 },
+      used: { runs: 0, artifact_bytes: 0, deliveries: 0, tokens: 0 },
     });
   });
 });
@@ -265,6 +299,16 @@ describe("quotas: what is refused", () => {
     const refused = { status: "mapping_failed", error: { code: "QUOTA_EXCEEDED", quota: "runs", limit: 1 } };
     expect(await deliver("dlv_2")).toMatchObject(refused);
     expect(await deliver("dlv_1")).toEqual(made);
+  });
+
+  it("tokens: whoever may mint fills no more than the quota, and a repeated mint is answered", async () => {
+    const { key, token } = newTenant();
+    const mint = (idempotency: string) =>
+      ask(token, "POST", "/v1/tokens", { scopes: ["viewer"] }, { "idempotency-key": idempotency });
+    await writeQuotas(db, key, { ...NONE, tokens: 1 }, 1).run();
+    expect((await mint("a")).status).toBe(201);
+    expect(await refusalOf(mint("b"))).toMatchObject({ code: "QUOTA_EXCEEDED", quota: "tokens", used: 1 });
+    expect((await mint("a")).headers["idempotency-replayed"]).toBe("true");
   });
 
   it("bytes: what would go over is refused before it is read, in one request and in parts", async () => {
@@ -401,6 +445,7 @@ describe("GET and PUT /v1/quotas", () => {
         artifact_bytes: { limit: DEFAULT_QUOTAS.artifact_bytes, used: 0, is_default: true },
         streams: { limit: DEFAULT_QUOTAS.streams, used: 0, is_default: true },
         deliveries: { limit: DEFAULT_QUOTAS.deliveries, used: 0, is_default: true },
+        tokens: { limit: DEFAULT_QUOTAS.tokens, used: 0, is_default: true },
       },
     });
     const own = { ...NONE, runs: 1, streams: 0 };
@@ -414,7 +459,7 @@ describe("GET and PUT /v1/quotas", () => {
 
   it("no token sets quotas, an operator's neither", async () => {
     const { token } = newTenant();
-    const raised = { runs: 9, artifact_bytes: 9, streams: 9, deliveries: 9 };
+    const raised = { runs: 9, artifact_bytes: 9, streams: 9, deliveries: 9, tokens: 9 };
     expect(await refusalOf(ask(token, "PUT", "/v1/quotas", raised))).toMatchObject({ code: "ROOT_REQUIRED" });
   });
 

@@ -64,6 +64,10 @@ export async function mintToken(call: Call): Promise<HttpAnswer> {
   if (text.length > MAX_CREDENTIAL_LENGTH) {
     throw new RequestRefused(limitExceeded("token_length", MAX_CREDENTIAL_LENGTH, text.length));
   }
+  await call.requireRoom(async () => {
+    const minted = await fingerprintOf(call.env.DIRECTORY, tenantKey(token.tenant), token_id);
+    return minted !== null;
+  });
   const told = { name: body.name ?? null, fingerprint: identified?.fingerprint ?? null };
   const isNew = await addToken(call.env.DIRECTORY, by, token, told, nowMs);
   if (!isNew) return repeatedMint(call, token, told.fingerprint);

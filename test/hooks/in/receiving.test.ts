@@ -332,7 +332,13 @@ describe("issue: bad input at a hook", () => {
     const hook = { ...found, tenant: `test/${crypto.randomUUID()}` };
     hook.secrets = [await sealSecret(keyring, hook, made.secret, 1)];
     const limit = (limits: Partial<Quotas>) => {
-      const none: Quotas = { runs: null, artifact_bytes: null, streams: null, deliveries: null };
+      const none: Quotas = {
+        runs: null,
+        artifact_bytes: null,
+        streams: null,
+        deliveries: null,
+        tokens: null,
+      };
       return writeQuotas(env.DIRECTORY, hook.tenant, { ...none, ...limits }, 1).run();
     };
     const bytes = githubSender.body(0).length;
