@@ -1,4 +1,6 @@
 import { normalisePath } from "../domain/workspace.ts";
+import { cut } from "../protocol/cut.ts";
+import { MAX_LISTED_OBJECTIVE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, RunSummary, TaskCounts, Workspace } from "../protocol/run.ts";
 import type { RunStatus } from "../protocol/status.ts";
 import { subscriptionsAbout } from "./subscriptions.ts";
@@ -93,7 +95,7 @@ export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<str
       JSON.stringify(run.workspace),
       normalisePath(run.workspace.canonical_path),
       run.status,
-      run.objective,
+      cut(run.objective, MAX_LISTED_OBJECTIVE_LENGTH),
       run.revision,
       run.last_event_seq,
       run.created_at_ms,

@@ -108,6 +108,12 @@ export const DEFAULT_PAGE = 100;
 /** Above this, in UTF-16 units, a mutation's answer leaves out the blackboard or run it would echo, and says so. */
 export const MAX_ECHO_LENGTH = 8 * 1024 * 1024;
 
+/**
+ * The beginning of an objective that the directory has, in UTF-16 units: it is one database of 10 GB for all tenants, and an
+ * objective can be as long as a run.
+ */
+export const MAX_LISTED_OBJECTIVE_LENGTH = 1_000;
+
 /** A page ends after this many UTF-16 units even when it holds fewer items than asked for: an object has 128 MB. */
 export const MAX_PAGE_LENGTH = 4 * 1024 * 1024;
 
@@ -167,7 +173,7 @@ export const OVERLOADED_RETRY_MS = 1_000;
 
 /** What a tenant may have at once, where nothing else is said for it (`PUT /v1/quotas`). */
 export const DEFAULT_QUOTAS = {
-  /** The directory is one database of 10 GB, and a run takes about 2 KB of it with its index rows. */
+  /** The directory is one database of 10 GB, and a run takes about 2 KB of it with its index rows, 50 KB at most. */
   runs: 100_000,
   /** 100 GiB in R2: what artifacts cost is mostly this. */
   artifact_bytes: 100 * 1024 * 1024 * 1024,

@@ -78,6 +78,14 @@ describe("design: the directory's rows", () => {
     ]);
   });
 
+  it("of a long objective a row has the beginning: one tenant must not fill the directory of all", async () => {
+    const tenant = newTenant();
+    const objective = "a".repeat(999) + "\u{1F600}".repeat(100_000);
+    await putRun(env.DIRECTORY, entry(tenant, "r", { objective }));
+    const [listed] = await listRuns(env.DIRECTORY, tenant, {}, null, 10);
+    expect(listed?.objective).toBe("a".repeat(999));
+  });
+
   it("design: an older row never replaces a newer one, the same one may be written again", async () => {
     const tenant = newTenant();
     const at = (last_event_seq: number, objective: string) =>

@@ -1,3 +1,4 @@
+import { cut } from "../../protocol/cut.ts";
 import { MAX_OUTPUT_BYTES } from "../../protocol/limits.ts";
 import {
   hasOutputs,
@@ -147,12 +148,6 @@ function bounded(text: string, meter: Meter, shift: number): string {
   const start = text.slice(0, MAX_OUTPUT_BYTES + 1);
   meter.step(start.length >> shift);
   return start;
-}
-
-/** At most so many UTF-16 units of a text, and no half of a surrogate pair. */
-function cut(text: string, length: number): string {
-  const start = text.slice(0, length);
-  return text.length > length && !start.isWellFormed() ? start.slice(0, -1) : start;
 }
 
 /** Letters and digits of ASCII, in lower case, with one hyphen for whatever lies between; an id can hold it. */
