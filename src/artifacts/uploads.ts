@@ -4,8 +4,8 @@ import {
   finishUpload,
   partsOf,
   putPart,
-  removePart,
   removeUpload,
+  reservePart,
   setDigest,
   type Upload,
   type UploadId,
@@ -106,7 +106,7 @@ export class Uploads {
     if (found === null) return refused(uploadNotFound);
     const { key, multipart_id, sha256: whole } = found.upload;
     if (whole !== null) return refused(uploadCompleted);
-    await removePart(this.#db, uploadId, part);
+    if (!(await reservePart(this.#db, found.upload, part, length))) return refused(uploadNotFound);
     const multipart = this.#bucket.resumeMultipartUpload(key, multipart_id);
     const expected = { length, sha256, maxBytes: MAX_PART_BYTES, limitName: "part_bytes" };
     try {
@@ -116,7 +116,7 @@ export class Uploads {
       if (!received.ok) return received;
       const { content, written } = received.value;
       const stored = { part, etag: written.etag, ...content };
-      await putPart(this.#db, found.upload, stored);
+      if (!(await putPart(this.#db, uploadId, stored))) throw new Error("the upload is gone");
       return { ok: true, value: stored };
     } catch (error) {
       // Completed or given up meanwhile.

@@ -64,31 +64,43 @@ export async function findUpload(db: D1Database, id: UploadId): Promise<Upload |
     .first<Upload>();
 }
 
-/** Takes a part off the list: it is about to be written, and what it was before is gone then. */
-export async function removePart(db: D1Database, uploadId: string, part: number): Promise<void> {
-  await db.prepare("DELETE FROM upload_parts WHERE upload_id = ? AND part = ?").bind(uploadId, part).run();
+/**
+ * Counts a part that is about to be written to its tenant, and takes off the list what it was before: both are in R2 for a
+ * while, and what fails to arrive may be too. Returns false when there is no such upload, or it takes no parts any more.
+ */
+export async function reservePart(
+  db: D1Database,
+  { tenant, run_id, upload_id }: UploadId,
+  part: number,
+  bytes: number,
+): Promise<boolean> {
+  const { meta } = await db
+    .prepare(
+      `INSERT INTO upload_parts (upload_id, part, etag, sha256, bytes, tenant)
+       SELECT ?3, ?4, '', '', ?5, ?1 FROM uploads
+       WHERE tenant = ?1 AND run_id = ?2 AND upload_id = ?3 AND sha256 IS NULL
+       ON CONFLICT (upload_id, part) DO UPDATE SET etag = '', bytes = max(bytes, excluded.bytes)`,
+    )
+    .bind(tenant, run_id, upload_id, part, bytes)
+    .run();
+  return meta.changes > 0;
 }
 
-/** Notes a part that has arrived, and for which tenant, whose usage it counts to. */
-export async function putPart(
-  db: D1Database,
-  { tenant, upload_id }: Pick<UploadId, "tenant" | "upload_id">,
-  part: UploadPart,
-): Promise<void> {
-  await db
-    .prepare(
-      `INSERT INTO upload_parts (upload_id, part, etag, sha256, bytes, tenant) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT (upload_id, part) DO UPDATE SET
-         etag = excluded.etag, sha256 = excluded.sha256, bytes = excluded.bytes`,
-    )
-    .bind(upload_id, part.part, part.etag, part.sha256, part.bytes, tenant)
+/** Notes that a part has arrived. Returns false when its upload is gone, or done. */
+export async function putPart(db: D1Database, uploadId: string, part: UploadPart): Promise<boolean> {
+  const { meta } = await db
+    .prepare("UPDATE upload_parts SET etag = ?, sha256 = ?, bytes = ? WHERE upload_id = ? AND part = ?")
+    .bind(part.etag, part.sha256, part.bytes, uploadId, part.part)
     .run();
+  return meta.changes > 0;
 }
 
 /** The parts that have arrived, in order. */
 export async function partsOf(db: D1Database, uploadId: string): Promise<UploadPart[]> {
   const { results } = await db
-    .prepare("SELECT part, etag, sha256, bytes FROM upload_parts WHERE upload_id = ? ORDER BY part")
+    .prepare(
+      "SELECT part, etag, sha256, bytes FROM upload_parts WHERE upload_id = ? AND etag <> '' ORDER BY part",
+    )
     .bind(uploadId)
     .all<UploadPart>();
   return results;

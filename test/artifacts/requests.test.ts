@@ -361,7 +361,7 @@ describe("design: completing an upload can be cut off anywhere and repeated", ()
         if (name !== "prepare") return (target[name as keyof D1Database] as () => unknown).bind(target);
         return (query: string) => {
           const statement = target.prepare(query);
-          if (!query.startsWith("INSERT INTO upload_parts")) return statement;
+          if (!query.startsWith("UPDATE upload_parts")) return statement;
           return {
             bind: (...values: unknown[]) => ({
               run: async () => {
