@@ -171,6 +171,9 @@ export const MAX_WAITING_LENGTH = 16 * 1024 * 1024;
 /** When one that found no place may come again. */
 export const OVERLOADED_RETRY_MS = 1_000;
 
+/** Streams that a tenant's quota can be raised to: each has a socket to the tenant's feed, of which one object holds 32,768. */
+export const MAX_STREAMS = 30_000;
+
 /** What a tenant may have at once, where nothing else is said for it (`PUT /v1/quotas`). */
 export const DEFAULT_QUOTAS = {
   /** The directory is one database of 10 GB, and a run takes about 2 KB of it with its index rows, 50 KB at most. */

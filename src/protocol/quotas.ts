@@ -1,5 +1,6 @@
 import * as z from "zod/mini";
 import { lazy } from "./lazy.ts";
+import { MAX_STREAMS } from "./limits.ts";
 import { uint } from "./schema.ts";
 
 /** What a tenant may have only so much of at once. */
@@ -16,7 +17,7 @@ export const quotasBody = lazy(() => {
   return z.strictObject({
     runs: limit,
     artifact_bytes: limit,
-    streams: limit,
+    streams: z.nullable(uint.check(z.maximum(MAX_STREAMS))),
     deliveries: limit,
     tokens: limit,
   });

@@ -488,11 +488,15 @@ describe("GET and PUT /v1/quotas", () => {
     expect(await refusalOf(ask(token, "PUT", "/v1/quotas", raised))).toMatchObject({ code: "ROOT_REQUIRED" });
   });
 
-  it.each([{}, { runs: 1 }, { ...NONE, runs: -1 }, { ...NONE, runs: 1.5 }, { ...NONE, tasks: 1 }])(
-    "%j is no quotas",
-    async (body) => {
-      const { root } = newTenant();
-      expect(await refusalOf(ask(root, "PUT", "/v1/quotas", body))).toMatchObject({ code: "BODY_INVALID" });
-    },
-  );
+  it.each([
+    {},
+    { runs: 1 },
+    { ...NONE, runs: -1 },
+    { ...NONE, runs: 1.5 },
+    { ...NONE, streams: 30_001 },
+    { ...NONE, tasks: 1 },
+  ])("%j is no quotas", async (body) => {
+    const { root } = newTenant();
+    expect(await refusalOf(ask(root, "PUT", "/v1/quotas", body))).toMatchObject({ code: "BODY_INVALID" });
+  });
 });
