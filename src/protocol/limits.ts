@@ -168,6 +168,9 @@ export const MAX_WAITING_COMMANDS = 2_000;
 /** What they may hold together, in UTF-16 units: an object has 128 MB for this and all its state. */
 export const MAX_WAITING_LENGTH = 16 * 1024 * 1024;
 
+/** Checkpoints that may wait to be made in one run: each is the whole state, gathered and digested. */
+export const MAX_WAITING_CHECKPOINTS = 50;
+
 /** When one that found no place may come again. */
 export const OVERLOADED_RETRY_MS = 1_000;
 

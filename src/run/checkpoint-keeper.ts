@@ -1,6 +1,10 @@
-import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
+import { commandIdConflict, overloaded, type Refusal } from "../domain/refusals.ts";
 import type { CheckpointHead } from "../protocol/checkpoint.ts";
-import { CHECKPOINT_INTERVAL, MAX_STORED_CHECKPOINT_BYTES } from "../protocol/limits.ts";
+import {
+  CHECKPOINT_INTERVAL,
+  MAX_STORED_CHECKPOINT_BYTES,
+  MAX_WAITING_CHECKPOINTS,
+} from "../protocol/limits.ts";
 import type { CheckpointContent } from "./checkpoint-content.ts";
 import { checkpointKey, measure, putLines } from "./checkpoint-objects.ts";
 import type { RunState } from "./run-state.ts";
@@ -58,6 +62,7 @@ export class CheckpointKeeper {
   readonly #bounds: CheckpointBounds;
   /** One at a time: each holds the whole state. */
   #busy: Promise<void> | null = null;
+  #waiting = 0;
   /** Of the newest checkpoint; 0 when there is none. */
   #newestSeq: number;
   #newestLines: number;
@@ -141,7 +146,12 @@ export class CheckpointKeeper {
     command: CheckpointCommand | null,
     automatic: boolean,
   ): Promise<Creation> {
+    if (this.#waiting >= MAX_WAITING_CHECKPOINTS) {
+      return { ok: false, refusal: overloaded("too many checkpoints of this run wait to be made") };
+    }
+    this.#waiting += 1;
     while (this.#busy !== null) await this.#busy;
+    this.#waiting -= 1;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#busy = promise;
     try {

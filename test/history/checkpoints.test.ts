@@ -1,6 +1,7 @@
 import { runDurableObjectAlarm } from "cloudflare:test";
 import { describe, expect, it, vi } from "vitest";
 import type { Checkpoint, CheckpointHead } from "../../src/protocol/checkpoint.ts";
+import { MAX_WAITING_CHECKPOINTS } from "../../src/protocol/limits.ts";
 import { CheckpointKeeper } from "../../src/run/checkpoint-keeper.ts";
 import { stateDigest } from "../../src/run/state-digest.ts";
 import {
@@ -162,6 +163,19 @@ describe("the content of checkpoints", () => {
     const checkpoint = await latest(run);
     expect(checkpoint).toMatchObject({ seq: 4, ...before });
     expect(await replayOf(run)).toMatchObject({ checkpoint_seq: 4, drift: { mismatch: false } });
+  });
+
+  it("waits with so many others at most; the next is refused before anything is done, and may come again", async () => {
+    const run = await smallRun();
+    const atOnce = MAX_WAITING_CHECKPOINTS + 10;
+    const answers = await withKeeper(run, {}, null, ({ keeper }) =>
+      Promise.all(Array.from({ length: atOnce }, (_, n) => keeper.create({ reason: `r${n}` }, null))),
+    );
+    const refused = answers.filter((answer) => !answer.ok);
+    expect(refused).toHaveLength(9);
+    for (const answer of refused) expect(answer).toMatchObject({ refusal: { code: "OVERLOADED" } });
+    const again = await withKeeper(run, {}, null, ({ keeper }) => keeper.create({ reason: "again" }, null));
+    expect(again.ok).toBe(true);
   });
 
   it("that could not be stored leaves nothing that is named", async () => {
