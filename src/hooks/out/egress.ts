@@ -69,7 +69,8 @@ export function faultOfTarget(text: string, { ownHosts, anyTarget }: Surrounding
   if (host.startsWith("[") || /^[\d.]+$/.test(host))
     return fault("ip_literal", "must name a host, not an IP address");
   const labels = host.split(".");
-  if (labels.length < 2 || PRIVATE_ENDINGS.has(labels.at(-1) ?? "")) {
+  // A host with an empty label (`localhost..`) is no name; what a resolver makes of it is anybody's guess.
+  if (labels.length < 2 || labels.includes("") || PRIVATE_ENDINGS.has(labels.at(-1) ?? "")) {
     return fault("private_host", "must name a host of the public internet");
   }
   if (ownHosts.includes(host)) return fault("own_host", "must not lead back to this deployment");
