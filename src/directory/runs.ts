@@ -61,17 +61,20 @@ export function isListedAnew(before: RunHeader, after: RunHeader): boolean {
   );
 }
 
+/** A row that is so far behind its run's last change has a time of its own (migrations/0010_late_runs.sql). */
+export const LATE_AFTER_MS = 60_000;
+
 const UPSERT = `
   INSERT INTO runs (tenant, run_id, run_type, run_type_key, source_client, source_key, workspace, workspace_key, status,
-    objective, revision, last_event_seq, created_at_ms, updated_at_ms, task_counts, lease_due_at_ms)
-  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+    objective, revision, last_event_seq, created_at_ms, updated_at_ms, task_counts, lease_due_at_ms, late_at_ms)
+  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
   WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE tenant = ?1 AND run_id = ?2)
   ON CONFLICT (tenant, run_id) DO UPDATE SET
     run_type = excluded.run_type, run_type_key = excluded.run_type_key, source_client = excluded.source_client,
     source_key = excluded.source_key, workspace = excluded.workspace, workspace_key = excluded.workspace_key,
     status = excluded.status, objective = excluded.objective, revision = excluded.revision,
     archived_at_ms = NULL, last_event_seq = excluded.last_event_seq, created_at_ms = excluded.created_at_ms, updated_at_ms = excluded.updated_at_ms,
-    task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms
+    task_counts = excluded.task_counts, lease_due_at_ms = excluded.lease_due_at_ms, late_at_ms = excluded.late_at_ms
   WHERE excluded.last_event_seq >= runs.last_event_seq
   RETURNING (${subscriptionsAbout({ tenant: "?1", run_id: "?2", run_type: "?4", source: "?6", workspace: "?8" })})
     AS subscription_ids`;
@@ -83,6 +86,7 @@ const UPSERT = `
 export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<string[]> {
   const { run } = entry;
   const source = run.source_client ?? null;
+  const nowMs = Date.now();
   const { results } = await db
     .prepare(UPSERT)
     .bind(
@@ -102,6 +106,7 @@ export async function putRun(db: D1Database, entry: DirectoryEntry): Promise<str
       run.updated_at_ms,
       JSON.stringify(entry.taskCounts),
       entry.leaseDueAtMs,
+      nowMs - run.updated_at_ms > LATE_AFTER_MS ? nowMs : null,
     )
     .run<{ subscription_ids: string }>();
   return JSON.parse(results[0]?.subscription_ids ?? "[]") as string[];

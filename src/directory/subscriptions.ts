@@ -42,8 +42,9 @@ export interface Subscription {
   updated_at_ms: number;
 }
 
-/** Up to which place in the order of last changes cron has told a subscription of its runs. */
+/** Up to which place in the order of their changes cron has told a subscription of its runs. */
 export interface ToldUpto {
+  /** Of a run's last change, or of when the directory heard of it if that was late, epoch ms. */
   ms: number;
   run_id: string;
 }
@@ -59,7 +60,8 @@ export interface Followed {
 export interface ChangedRun {
   run_id: string;
   last_event_seq: number;
-  updated_at_ms: number;
+  /** As in `ToldUpto`. */
+  ms: number;
 }
 
 const COLUMNS = `tenant, subscription_id, name, url, events, run_id, filter, data, status, disabled_reason, disabled_at_ms,
@@ -188,6 +190,12 @@ export async function insertSubscription(
   return (inserted?.meta.changes ?? 0) > 0;
 }
 
+/** Whether a change makes a subscription be about other runs. */
+export function isAboutOthers(before: Subscription, { run_id = "", filter = {} }: SubscriptionBody): boolean {
+  const keys = (choice: RunChoice) => JSON.stringify(keysOf(choice));
+  return run_id !== (before.run_id ?? "") || keys(filter) !== keys(before.filter);
+}
+
 /**
  * Replaces what a client says of a subscription. When it is about other runs from now on, it begins anew with them: of those
  * that it has not heard of, it wants what happens from now on.
@@ -203,14 +211,12 @@ export async function updateSubscription(
   const { tenant, subscription_id } = before;
   const filter = body.filter ?? {};
   const run_id = body.run_id ?? null;
-  const isAboutOthers =
-    run_id !== before.run_id || JSON.stringify(keysOf(filter)) !== JSON.stringify(keysOf(before.filter));
   await db.batch([
     db
       .prepare(
         `UPDATE subscriptions SET name = ?3, url = ?4, events = ?5, run_id = ?6, filter = ?7, data = ?8, origin = ?9,
            run_type_key = ?10, workspace_key = ?11, source_key = ?12, updated_at_ms = ?13,
-           since_ms = ifnull(?14, since_ms), told_upto_ms = ifnull(?14, told_upto_ms)
+           since_ms = ifnull(?14, since_ms), told_upto_ms = min(told_upto_ms, ifnull(?14, told_upto_ms))
          WHERE tenant = ?1 AND subscription_id = ?2`,
       )
       .bind(
@@ -225,7 +231,7 @@ export async function updateSubscription(
         origin,
         ...keysOf(filter),
         nowMs,
-        isAboutOthers ? nowMs - CHANGE_SLACK_MS : null,
+        isAboutOthers(before, body) ? nowMs - CHANGE_SLACK_MS : null,
       ),
     recordAudit(
       db,
@@ -262,8 +268,8 @@ export async function disableSubscription(
 }
 
 /**
- * Makes a disabled subscription active again: it goes on where it stopped, or, with `fromNow`, leaves out what has happened
- * meanwhile. Returns whether it was disabled.
+ * Makes a disabled subscription active again: it goes on where it stopped, or, with `fromNow`, which holds for one that is
+ * active too, leaves out what has happened until now. Returns whether that changed it.
  */
 export async function enableSubscription(
   db: D1Database,
@@ -278,7 +284,7 @@ export async function enableSubscription(
       .prepare(
         `UPDATE subscriptions SET status = 'active', disabled_reason = NULL, disabled_at_ms = NULL, updated_at_ms = ?3,
            since_ms = iif(?4, ?3, since_ms), told_upto_ms = iif(?4, ?3, told_upto_ms)
-         WHERE tenant = ?1 AND subscription_id = ?2 AND status = 'disabled'`,
+         WHERE tenant = ?1 AND subscription_id = ?2 AND (?4 OR status = 'disabled')`,
       )
       .bind(tenant, subscription_id, nowMs, fromNow ? 1 : 0),
     auditIfChanged(db, by, "enabled", subscription_id, { from: fromNow ? "now" : "where_it_stopped" }, nowMs),
@@ -388,13 +394,13 @@ export async function activeSubscriptions(
   return results.map(readFollowed);
 }
 
-/** One of them; null when it is not active. */
-export async function activeSubscription(
+/** One subscription, active or not; null when there is none. */
+export async function followedSubscription(
   db: D1Database,
   { tenant, subscription_id }: Pick<Followed, "tenant" | "subscription_id">,
 ): Promise<Followed | null> {
   const row = await db
-    .prepare(`${FOLLOWED} WHERE tenant = ? AND subscription_id = ? AND status = 'active'`)
+    .prepare(`${FOLLOWED} WHERE tenant = ? AND subscription_id = ?`)
     .bind(tenant, subscription_id)
     .first<StoredFollowed>();
   return row === null ? null : readFollowed(row);
@@ -408,7 +414,17 @@ const LISTED: RunValues = {
   source: "r.source_key",
 };
 
-/** Up to `limit` runs that a subscription is about and that changed after a place, in the order of their last change. */
+/** Runs that changed after a place, by one of the times that places are made of; each has an index. */
+const changedSince = (time: "updated_at_ms" | "late_at_ms"): string =>
+  `SELECT r.run_id AS run_id, r.last_event_seq, r.${time} AS ms FROM subscriptions s CROSS JOIN runs r
+   WHERE s.tenant = ?1 AND s.subscription_id = ?2 AND r.tenant = ?1
+     AND r.${time} IS NOT NULL AND (r.${time}, r.run_id) > (?3, ?4)
+     AND r.last_event_seq > 0 AND r.archived_at_ms IS NULL AND ${isAbout(LISTED)}`;
+
+/**
+ * Up to `limit` runs that a subscription is about and that changed after a place, in order. One that the directory heard of
+ * late may be given twice. Archived ones have nothing to tell.
+ */
 export async function changedRuns(
   db: D1Database,
   { tenant, subscription_id }: Pick<Followed, "tenant" | "subscription_id">,
@@ -417,10 +433,7 @@ export async function changedRuns(
 ): Promise<ChangedRun[]> {
   const { results } = await db
     .prepare(
-      `SELECT r.run_id, r.last_event_seq, r.updated_at_ms FROM subscriptions s CROSS JOIN runs r
-       WHERE s.tenant = ?1 AND s.subscription_id = ?2 AND r.tenant = ?1
-         AND (r.updated_at_ms, r.run_id) > (?3, ?4) AND r.last_event_seq > 0 AND ${isAbout(LISTED)}
-       ORDER BY r.updated_at_ms, r.run_id LIMIT ?5`,
+      `${changedSince("updated_at_ms")} UNION ALL ${changedSince("late_at_ms")} ORDER BY ms, run_id LIMIT ?5`,
     )
     .bind(tenant, subscription_id, after.ms, after.run_id, limit)
     .all<ChangedRun>();

@@ -4,8 +4,11 @@ import { subscriptionClient } from "./subscription-client.ts";
 
 /** Runs told of at once. */
 const PAGE = 500;
-/** A run's row may reach the directory so late. */
-const LATE_MS = 15 * 60_000;
+/**
+ * So much of the order is told of again: a row may still come to its place there. That is more than a row may be behind
+ * without having a place of its own (`LATE_AFTER_MS`), by as much as clocks may differ and a statement may take.
+ */
+const UNSETTLED_MS = 5 * 60_000;
 /** The place is kept when it has moved by so much: a row written per subscription and tick would tell nobody anything. */
 const KEEP_AFTER_MS = 5 * 60_000;
 
@@ -30,10 +33,10 @@ export async function catchUp(env: Env, followed: Followed, nowMs: number, limit
     told += page.length;
     isAtEnd = page.length < asked;
     const last = page.at(-1);
-    if (last !== undefined) place = { ms: last.updated_at_ms, run_id: last.run_id };
+    if (last !== undefined) place = { ms: last.ms, run_id: last.run_id };
   }
-  // What reaches the directory late has its place among what was told by now.
-  const next = isAtEnd ? { ms: Math.max(toldUpto.ms, nowMs - LATE_MS), run_id: "" } : place;
+  const settledMs = Math.max(toldUpto.ms, nowMs - UNSETTLED_MS);
+  const next = isAtEnd || place.ms > settledMs ? { ms: settledMs, run_id: "" } : place;
   if (!isAtEnd || next.ms - toldUpto.ms >= KEEP_AFTER_MS) await setToldUpto(env.DIRECTORY, followed, next);
   return told;
 }

@@ -1,13 +1,15 @@
 import type { DisabledReason } from "../../directory/subscriptions.ts";
+import type { Refusal } from "../../domain/refusals.ts";
 import type { Env } from "../../env.ts";
 import { runObjectName } from "../../identity/tenant.ts";
 import type { EventRecord } from "../../protocol/event.ts";
 import { type RunClient, runClient } from "../../run/run-client.ts";
+import type { Result } from "../../run/run-object.ts";
 import type { Sql } from "../../run/storage/sql.ts";
 import { unpackStretches } from "../../run/stretch.ts";
 import { faultOfTarget, hostOf } from "./egress.ts";
 import { wantsEvent } from "./event-filter.ts";
-import { type Line, type Lines, START_UNKNOWN } from "./lines.ts";
+import { keptStart, type Line, type Lines } from "./lines.ts";
 import { messageBody, messageId } from "./message.ts";
 import type { AttemptRecord, DeliveryRecord } from "./record.ts";
 import { isFailingTooLong, judge, type Verdict } from "./schedule.ts";
@@ -43,16 +45,18 @@ export async function takeTurn(desk: Desk, line: Line): Promise<DisabledReason |
   const { env, lines, settings } = desk;
   const { subscription } = settings;
   const run = runClient(env.RUNS, runObjectName(subscription.tenant, line.run_id));
-  const isNew = line.after_seq === START_UNKNOWN;
-  const afterSeq = isNew ? await startOf(run, line, subscription.since_ms) : line.after_seq;
+  const isNew = line.after_seq < 0;
+  const start: Result<number> = isNew
+    ? await startOf(run, line, subscription.since_ms)
+    : { ok: true, value: line.after_seq };
+  // The line may have been left out meanwhile, and another one be in its place.
+  if (isNew && !desk.isCurrent()) return null;
+  if (!start.ok) return putOff(lines, line, start.refusal);
+  const afterSeq = start.value;
+  if (isNew) lines.start(line.line_id, afterSeq);
   const uptoSeq = line.kind === "live" ? null : line.upto_seq;
   const answer = await run.readStretch({ afterSeq, uptoSeq, withPatches: false });
-  if (!answer.ok) {
-    // A run that has gone has nothing to tell any more; should it come back from the archive, it is heard of again.
-    if (answer.refusal.code === "LOG_DAMAGED") lines.postpone(line.line_id, Date.now() + DAMAGED_MS);
-    else lines.stop(line);
-    return null;
-  }
+  if (!answer.ok) return putOff(lines, line, answer.refusal);
   const stretch = unpackStretches(answer.value)[0];
   let doneSeq = afterSeq;
   let attempts = line.attempts;
@@ -73,6 +77,13 @@ export async function takeTurn(desk: Desk, line: Line): Promise<DisabledReason |
     doneSeq = seq;
   }
   lines.looked({ ...line, after_seq: doneSeq }, doneSeq, stretch?.last_seq ?? 0, Date.now());
+  return null;
+}
+
+/** A run that has gone has nothing to tell any more; should it come back from the archive, it is heard of again. */
+function putOff(lines: Lines, line: Line, { code }: Refusal): null {
+  if (code === "LOG_DAMAGED") lines.postpone(line.line_id, Date.now() + DAMAGED_MS);
+  else lines.stop(line);
   return null;
 }
 
@@ -151,9 +162,15 @@ export async function attemptMessage(
 }
 
 /** After which seq a run's events are the subscription's affair. */
-async function startOf(run: RunClient, { upto_seq }: Line, sinceMs: number): Promise<number> {
-  if (sinceMs === 0) return 0;
-  return seqBefore(sinceMs, upto_seq, async (seq) => {
+async function startOf(
+  run: RunClient,
+  { after_seq, upto_seq }: Line,
+  subscriptionSinceMs: number,
+): Promise<Result<number>> {
+  const sinceMs = keptStart(after_seq) ?? subscriptionSinceMs;
+  if (sinceMs === 0) return { ok: true, value: 0 };
+  let refusal: Refusal | null = null;
+  const value = await seqBefore(sinceMs, upto_seq, async (seq) => {
     const read = await run.readRecords({
       column: "event",
       afterSeq: seq - 1,
@@ -162,7 +179,8 @@ async function startOf(run: RunClient, { upto_seq }: Line, sinceMs: number): Pro
       // Of the record only its time is wanted.
       maxLength: 1,
     });
-    // Of a run that cannot be read there is nothing to begin with: what reads its log next says so.
+    if (!read.ok) refusal = read.refusal;
     return read.ok ? (read.value.records[0]?.ts_ms ?? 0) : 0;
   });
+  return refusal === null ? { ok: true, value } : { ok: false, refusal };
 }

@@ -1,8 +1,13 @@
 import type { Nudge } from "../../run/nudges.ts";
 import type { Sql } from "../../run/storage/sql.ts";
 
-/** Where a live line begins is not known until its run is looked at. */
+/** Where a live line begins is not known until its run is looked at: then it is where the subscription begins. */
 export const START_UNKNOWN = -1;
+
+/** The moment at which a line that was not looked at begins, where it keeps one of its own (`keepStarts`), epoch ms. */
+export function keptStart(afterSeq: number): number | null {
+  return afterSeq < START_UNKNOWN ? START_UNKNOWN - 1 - afterSeq : null;
+}
 
 type Row<T> = T & Record<string, SqlStorageValue>;
 
@@ -95,15 +100,37 @@ export class Lines {
     return lines.find(({ line_id }) => !without.has(line_id)) ?? null;
   }
 
+  /**
+   * The subscription will begin elsewhere: lines that were not looked at yet begin where it has begun until now, and say so
+   * themselves, below `START_UNKNOWN`.
+   */
+  keepStarts(sinceMs: number): void {
+    const kept = START_UNKNOWN - 1 - sinceMs;
+    this.#sql.run(
+      "UPDATE lines SET after_seq = ? WHERE due_at_ms IS NOT NULL AND after_seq = ?",
+      kept,
+      START_UNKNOWN,
+    );
+  }
+
+  /** Where a line begins is now known. From then on what comes of its messages moves it, and no line that takes its place. */
+  start(lineId: string, afterSeq: number): void {
+    this.#sql.run("UPDATE lines SET after_seq = ? WHERE line_id = ?", afterSeq, lineId);
+  }
+
   /** Everything up to a seq is done; the line stays due. */
   moveTo(lineId: string, seq: number): void {
-    this.#sql.run("UPDATE lines SET after_seq = ?, attempts = 0 WHERE line_id = ?", seq, lineId);
+    this.#sql.run(
+      "UPDATE lines SET after_seq = ?, attempts = 0 WHERE line_id = ? AND after_seq >= 0",
+      seq,
+      lineId,
+    );
   }
 
   /** The event behind a seq has failed so many times, and comes again at a moment. */
   retry(lineId: string, afterSeq: number, attempts: number, dueAtMs: number): void {
     this.#sql.run(
-      "UPDATE lines SET after_seq = ?, attempts = ?, due_at_ms = ? WHERE line_id = ?",
+      "UPDATE lines SET after_seq = ?, attempts = ?, due_at_ms = ? WHERE line_id = ? AND after_seq >= 0",
       afterSeq,
       attempts,
       dueAtMs,
@@ -122,10 +149,13 @@ export class Lines {
   }
 
   /** A part was looked at, up to a seq; the run's log ends at `lastSeq`. The rest comes after the lines that wait longer. */
-  looked({ line_id, kind }: Line, seq: number, lastSeq: number, nowMs: number): void {
+  looked({ line_id, kind, upto_seq: heardSeq }: Line, seq: number, lastSeq: number, nowMs: number): void {
     const line = this.find(line_id);
-    if (line === null) return;
-    const uptoSeq = kind === "live" ? Math.max(line.upto_seq, lastSeq) : line.upto_seq;
+    if (line === null || line.after_seq < 0) return;
+    // A log that is shorter than was heard has nothing more to give, however often it is asked.
+    const isShorter = line.upto_seq === heardSeq && lastSeq < heardSeq;
+    const endSeq = isShorter ? lastSeq : line.upto_seq;
+    const uptoSeq = kind === "live" ? Math.max(endSeq, lastSeq) : endSeq;
     const isDone = seq >= uptoSeq;
     if (isDone && kind !== "live") {
       this.remove(line_id);
@@ -141,10 +171,13 @@ export class Lines {
     );
   }
 
-  /** Nothing can be read there any more. A live line goes on should its run come back. */
+  /** Nothing can be read there any more. A live line goes on where it was when its run is heard of again. */
   stop({ line_id, kind }: Line): void {
     if (kind === "live")
-      this.#sql.run("UPDATE lines SET attempts = 0, due_at_ms = NULL WHERE line_id = ?", line_id);
+      this.#sql.run(
+        "UPDATE lines SET upto_seq = after_seq, attempts = 0, due_at_ms = NULL WHERE line_id = ?",
+        line_id,
+      );
     else this.remove(line_id);
   }
 

@@ -95,6 +95,11 @@ export class DeliveryRecord {
     );
   }
 
+  /** Nothing is sent before a moment, by no fault of the receiver. */
+  pause(untilMs: number): void {
+    this.#sql.run("UPDATE subscription SET paused_until_ms = max(paused_until_ms, ?)", untilMs);
+  }
+
   /** The operator wants it to be tried again: what was before is no longer held against it. */
   forgive(): void {
     this.#sql.run(

@@ -7,6 +7,7 @@ export type SubscriptionClient = Pick<
   SubscriptionObject,
   | "nudge"
   | "changed"
+  | "keepStarts"
   | "erase"
   | "ping"
   | "readState"

@@ -52,7 +52,7 @@ export class SubscriptionObject extends DurableObject<Env> {
   /** Lines that have a message on its way. */
   readonly #working = new Set<string>();
   #name: string | null = null;
-  #settings: { readAtMs: number; value: Settings | null } | null = null;
+  #settings: { readAtMs: number; value: Settings } | null = null;
   /** Counts the calls that change what the subscription is: what was read before one is out of date. */
   #changes = 0;
   /** Whether the subscription was found disabled: until somebody calls, nothing is to be done. */
@@ -99,6 +99,12 @@ export class SubscriptionObject extends DurableObject<Env> {
       this.#lines.hurry(Date.now());
     });
     this.#pump();
+  }
+
+  /** The subscription is about to begin elsewhere: what it has heard of until now begins where it was to begin. */
+  async keepStarts(sinceMs: number): Promise<void> {
+    this.#open();
+    this.#lines.keepStarts(sinceMs);
   }
 
   /** The subscription was deleted: nothing of it stays. */
@@ -227,15 +233,17 @@ export class SubscriptionObject extends DurableObject<Env> {
 
   /** Never rejects. */
   async #turn(line: Line): Promise<void> {
+    const changes = this.#changes;
+    let settings: Settings | null = null;
     try {
-      const settings = await this.#readSettings();
+      settings = await this.#readSettings();
       if (settings === null) return await this.erase();
       if (settings.subscription.status !== "active") {
-        this.#isResting = true;
+        // Unless it was enabled while that was read.
+        this.#isResting = this.#changes === changes;
         return;
       }
       if (settings.secrets.length === 0) throw new Error(SECRETS_CLOSED);
-      const changes = this.#changes;
       const desk = {
         env: this.env,
         sql: this.#sql,
@@ -251,15 +259,20 @@ export class SubscriptionObject extends DurableObject<Env> {
       if (this.#name === null) return;
       const { line_id } = line;
       console.error(JSON.stringify({ event: "delivery_troubled", line_id, error: String(error) }));
-      this.#lines.postpone(line_id, Date.now() + TROUBLE_MS);
+      const untilMs = Date.now() + TROUBLE_MS;
+      // What keeps one line from being served keeps all: each of them would ask again.
+      if ((settings?.secrets.length ?? 0) === 0) this.#record.pause(untilMs);
+      else this.#lines.postpone(line_id, untilMs);
     }
   }
 
   async #disable({ subscription }: Settings, reason: DisabledReason): Promise<void> {
     const by = { ...rootPrincipal(tenantOfKey(subscription.tenant)), token_id: "baton" };
+    const changes = this.#changes;
     await disableSubscription(this.env.DIRECTORY, by, subscription, reason, Date.now());
     this.#settings = null;
-    this.#isResting = true;
+    // Unless somebody has enabled it again before that was heard here.
+    this.#isResting = this.#changes === changes;
   }
 
   /** What the directory says of the subscription, perhaps a minute ago; null when it was deleted. */
@@ -269,9 +282,9 @@ export class SubscriptionObject extends DurableObject<Env> {
     const changes = this.#changes;
     const readAtMs = Date.now();
     const value = await readSettings(this.env, subscriptionOf(this.#name ?? ""));
-    // Where no secret could be opened somebody is about to mend that.
-    const isWhole = value === null || value.secrets.length > 0;
-    if (isWhole && this.#changes === changes) this.#settings = { readAtMs, value };
+    // Where no secret could be opened somebody is about to mend that, and what is disabled may be enabled any time.
+    const isLasting = value?.subscription.status === "active" && value.secrets.length > 0;
+    if (isLasting && this.#changes === changes) this.#settings = { readAtMs, value };
     return value;
   }
 

@@ -1,11 +1,12 @@
 import {
-  activeSubscription,
   addSecret,
   deleteSubscription,
   disableSubscription,
   enableSubscription,
   findSubscription,
+  followedSubscription,
   insertSubscription,
+  isAboutOthers,
   listSubscriptions,
   retireSecret,
   type SealedSecret,
@@ -111,6 +112,11 @@ export async function putSubscription(call: Call): Promise<HttpAnswer> {
   const { subscription, client } = await found(call);
   const body = await readBody(call.request, subscriptionBody(), { mayBeEmpty: false });
   const origin = checkedOrigin(call, body);
+  if (isAboutOthers(subscription, body)) {
+    // It begins anew with runs that are new to it: first it must have heard of those that are not.
+    await catchUpNow(call, subscription);
+    await client.keepStarts(subscription.since_ms);
+  }
   await updateSubscription(call.env.DIRECTORY, call.principal, subscription, body, origin, Date.now());
   await client.changed();
   return shownNow(call);
@@ -118,9 +124,11 @@ export async function putSubscription(call: Call): Promise<HttpAnswer> {
 
 /** `DELETE /v1/subscriptions/{subscription_id}`: what was not delivered is not any more. */
 export async function removeSubscription(call: Call): Promise<HttpAnswer> {
-  const { subscription, client } = await found(call);
-  await deleteSubscription(call.env.DIRECTORY, call.principal, subscription, Date.now());
-  await client.erase();
+  const gone = { tenant: call.tenantKey, subscription_id: call.id("subscription_id") };
+  const wasThere = await deleteSubscription(call.env.DIRECTORY, call.principal, gone, Date.now());
+  // Also of one that is not there: its object may not have been reached when it was deleted.
+  await subscriptionClient(call.env.SUBSCRIPTIONS, gone).erase();
+  if (!wasThere) refuseUnknown();
   return { status: 204, headers: {}, body: null };
 }
 
@@ -295,12 +303,15 @@ async function sealedSecret(
 }
 
 /** Tells a subscription of what it has missed, behind the answer; what that leaves, or loses, is cron's. */
-function catchUpSoon({ env, context }: Call, subscription: Subscription): void {
-  const tell = async (): Promise<void> => {
-    const followed = await activeSubscription(env.DIRECTORY, subscription);
-    if (followed !== null) await catchUp(env, followed, Date.now(), CAUGHT_UP_AT_ONCE);
-  };
-  context.waitUntil(tell().catch((error: unknown) => console.error(String(error))));
+function catchUpSoon(call: Call, subscription: Subscription): void {
+  call.context.waitUntil(
+    catchUpNow(call, subscription).catch((error: unknown) => console.error(String(error))),
+  );
+}
+
+async function catchUpNow({ env }: Call, subscription: Subscription): Promise<void> {
+  const followed = await followedSubscription(env.DIRECTORY, subscription);
+  if (followed !== null) await catchUp(env, followed, Date.now(), CAUGHT_UP_AT_ONCE);
 }
 
 function isId(value: unknown): value is string {

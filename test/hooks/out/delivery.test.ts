@@ -1,17 +1,21 @@
-import { abortAllDurableObjects, evictDurableObject } from "cloudflare:test";
+import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
-import { activeSubscription, subscriptionsAbout } from "../../../src/directory/subscriptions.ts";
+import { describe, expect, it, vi } from "vitest";
+import { followedSubscription, subscriptionsAbout } from "../../../src/directory/subscriptions.ts";
 import { catchUp } from "../../../src/hooks/out/catch-up.ts";
 import type { AttemptRecord, DeadLetter } from "../../../src/hooks/out/record.ts";
 import { SCHEDULE_MS } from "../../../src/hooks/out/schedule.ts";
-import { MAX_REPLAYS } from "../../../src/hooks/out/subscription-object.ts";
+import { MAX_REPLAYS, SubscriptionObject } from "../../../src/hooks/out/subscription-object.ts";
+import { LOCAL_TENANT } from "../../../src/identity/tenant.ts";
 import { nudgeSubscriptions } from "../../../src/maintenance/nudge-subscriptions.ts";
+import { archiveRun, restoreRun } from "../../../src/moving/archive.ts";
+import { RunObject } from "../../../src/run/run-object.ts";
 import {
   accepted,
   eventually,
   newTestRun,
+  note,
   objectOf,
   PROPERTY_TIMEOUT_MS,
   TENANT,
@@ -359,9 +363,7 @@ describe("webhooks out: nothing is lost", () => {
   it("what nudges did not tell, the next one does", async () => {
     const { receiver } = await TestSubscription.make();
     const run = await newTestRun();
-    const lost = loseNudges();
-    await commitNotes(run, clock, 3);
-    lost.mockRestore();
+    await loseNudges([run], () => commitNotes(run, clock, 3));
     await commitNotes(run, clock, 1);
     await receiver.has(4);
     expect(receiver.seqs(run)).toEqual([1, 2, 3, 4]);
@@ -370,9 +372,9 @@ describe("webhooks out: nothing is lost", () => {
   it("what no nudge tells, cron does; twice is as good as once", async () => {
     const { receiver } = await TestSubscription.make();
     const runs = [await newTestRun(), await newTestRun()];
-    const lost = loseNudges();
-    for (const run of runs) await commitNotes(run, clock, 3);
-    lost.mockRestore();
+    await loseNudges(runs, async () => {
+      for (const run of runs) await commitNotes(run, clock, 3);
+    });
     expect(receiver.received).toEqual([]);
     await nudgeSubscriptions(env, clock.nowMs());
     await receiver.has(6);
@@ -382,6 +384,106 @@ describe("webhooks out: nothing is lost", () => {
     await nudgeSubscriptions(env, clock.nowMs());
     await receiver.has(6);
     for (const run of runs) expect(receiver.seqs(run)).toEqual([1, 2, 3]);
+  });
+
+  it("what comes to the directory late, and no nudge tells, cron does", async () => {
+    const { receiver } = await TestSubscription.make();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await receiver.has(1);
+    // The directory cannot be written to for a while.
+    await accepted(run, note());
+    clock.advance(40 * 60_000);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await loseNudges([run], () => runDurableObjectAlarm(run.stub));
+    await receiver.has(1);
+    clock.advance(60_000);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(2);
+    clock.advance(DAY);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(2);
+    expect(receiver.seqs(run)).toEqual([1, 2]);
+  });
+
+  it("a tick that could not tell of everything does not pass over what comes to the directory a little later", async () => {
+    const source = crypto.randomUUID();
+    const subscription = await TestSubscription.make({ filter: { source } });
+    const slow = await newTestRun({ source_client: source });
+    await commitNotes(slow, clock, 1);
+    await subscription.receiver.has(1);
+    await accepted(slow, note());
+    const others = [1, 2, 3].map(() => newTestRun({ source_client: source }));
+    for (const other of await Promise.all(others)) {
+      clock.advance(1_000);
+      await loseNudges([other], () => commitNotes(other, clock, 1));
+    }
+    const followed = await followedSubscription(env.DIRECTORY, {
+      tenant: TENANT,
+      subscription_id: subscription.id,
+    });
+    if (followed === null) throw new Error("there is no subscription");
+    expect(await catchUp(env, followed, clock.nowMs(), 2)).toBe(2);
+    await loseNudges([slow], () => runDurableObjectAlarm(slow.stub));
+    await nudgeSubscriptions(env, clock.nowMs());
+    await subscription.receiver.has(5);
+    expect(subscription.receiver.seqs(slow)).toEqual([1, 2]);
+  });
+
+  it("what waits when its run is archived is sent when the run is restored", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    receiver.answer = status(500);
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2, "completed");
+    await receiver.has(1);
+    await subscription.settled();
+    expect(await archiveRun(env, TENANT, run.id)).toMatchObject({ ok: true });
+    clock.advance(6_000);
+    await subscription.alarm();
+    expect((await subscription.settled()).backlog.lines).toBe(0);
+    await nudgeSubscriptions(env, clock.nowMs());
+    expect((await subscription.settled()).backlog.lines).toBe(0);
+    receiver.answer = status(200);
+    clock.advance(DAY);
+    await nudgeSubscriptions(env, clock.nowMs());
+    // That it has come back, no nudge tells either.
+    await loseNudges([run], async () => {
+      expect(await restoreRun(env, LOCAL_TENANT, TENANT, run.id)).toMatchObject({ ok: true });
+    });
+    await receiver.has(1);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(3);
+    expect(receiver.seqs(run)).toEqual([1, 1, 2]);
+  });
+
+  it("a log that cannot be read to find where to begin is passed over by nobody", async () => {
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    clock.advance(10);
+    const subscription = await TestSubscription.make();
+    const damaged = vi.spyOn(RunObject.prototype, "readRecords").mockResolvedValue({
+      ok: false,
+      refusal: { code: "LOG_DAMAGED", error: "damaged", from_seq: 1, upto_seq: 4 },
+    });
+    await commitNotes(run, clock, 2);
+    await subscription.settled();
+    damaged.mockRestore();
+    clock.advance(3_600_000);
+    await subscription.alarm();
+    await subscription.receiver.has(2);
+    expect(subscription.receiver.seqs(run)).toEqual([3, 4]);
+  });
+
+  it("a log that is shorter than was heard is not looked at over and over", async () => {
+    const subscription = await TestSubscription.make();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await subscription.receiver.has(1);
+    await subscription.stub.nudge([{ run_id: run.id, seq: 99 }]);
+    expect((await subscription.settled()).backlog.lines).toBe(0);
+    await commitNotes(run, clock, 1);
+    await subscription.receiver.has(2);
   });
 
   it("an object that is evicted while it waits goes on after its alarm", async () => {
@@ -484,6 +586,49 @@ describe("webhooks out: nothing is lost", () => {
     expect(receiver.seqs(known)).toEqual([1, 4]);
     expect(receiver.seqs(unknown)).toEqual([3]);
   });
+
+  it("from now on, also while it is active, is from now on and not from the beginning", async () => {
+    const subscription = await TestSubscription.make();
+    const { receiver } = subscription;
+    const [run, hung] = [await newTestRun(), await newTestRun()];
+    await commitNotes(run, clock, 2);
+    await receiver.has(2);
+    let hangs = true;
+    receiver.answer = async ({ body }) => {
+      while (hangs && body.data.run_id === hung.id) await scheduler.wait(5);
+      return new Response(null, { status: body.data.seq === 1 ? 500 : 200 });
+    };
+    await commitNotes(hung, clock, 3);
+    await receiver.has(3);
+    clock.advance(1_000);
+    await subscription.post("enable", { from: "now" });
+    await commitNotes(run, clock, 1);
+    await receiver.has(4);
+    await commitNotes(hung, clock, 1);
+    // What comes of a message that was on its way then does not bring back what was left out.
+    hangs = false;
+    await receiver.has(5);
+    await subscription.settled();
+    clock.advance(DAY);
+    await subscription.alarm();
+    await receiver.has(5);
+    expect(receiver.seqs(run)).toEqual([1, 2, 3]);
+    expect(receiver.seqs(hung)).toEqual([1, 4]);
+  });
+
+  it("an object that is not told that it was enabled finds out when it hears of something", async () => {
+    const subscription = await TestSubscription.make();
+    const run = await newTestRun();
+    await subscription.post("disable");
+    await commitNotes(run, clock, 1);
+    await subscription.stub.nudge([{ run_id: run.id, seq: 1 }]);
+    await subscription.stub.readState();
+    await env.DIRECTORY.prepare("UPDATE subscriptions SET status = 'active' WHERE subscription_id = ?")
+      .bind(subscription.id)
+      .run();
+    await commitNotes(run, clock, 1);
+    await subscription.receiver.has(2);
+  });
 });
 
 describe("webhooks out: secrets", () => {
@@ -541,7 +686,11 @@ describe("webhooks out: secrets", () => {
       .run();
     const run = await newTestRun();
     await commitNotes(run, clock, 1);
-    await subscription.settled();
+    await eventually(
+      () => subscription.get(),
+      ({ state }) => state.health.paused_until_ms > clock.nowMs(),
+      5_000,
+    );
     expect(await subscription.post("test", undefined, 503)).toMatchObject({ code: "KEYS_REQUIRED" });
     expect(receiver.received).toEqual([]);
     await env.DIRECTORY.prepare(
@@ -552,6 +701,21 @@ describe("webhooks out: secrets", () => {
     clock.advance(10_000);
     await subscription.alarm();
     await receiver.has(1);
+  });
+
+  it("whose keys do not open asks once in a while, however many runs wait", async () => {
+    const subscription = await TestSubscription.make();
+    await env.DIRECTORY.prepare(
+      "UPDATE subscription_secrets SET sealed = 'x' || sealed WHERE subscription_id = ?",
+    )
+      .bind(subscription.id)
+      .run();
+    const troubles = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    for (let index = 0; index < 12; index += 1) await commitNotes(await newTestRun(), clock, 1);
+    // Twelve seconds have gone by, and at most four ask side by side.
+    await subscription.get();
+    expect(troubles.mock.calls.length).toBeLessThanOrEqual(8);
+    expect((await subscription.get()).state.backlog.lines).toBe(12);
   });
 });
 
@@ -597,6 +761,52 @@ describe("webhooks out: what becomes of a subscription", () => {
     );
     await receiver.has(1);
     expect(await auditOf(subscription.id)).toEqual(["subscription.created", "subscription.deleted"]);
+  });
+
+  it("changed to be about more, it still tells all that it was about before", async () => {
+    const source = crypto.randomUUID();
+    const subscription = await TestSubscription.make({ filter: { source } });
+    const { receiver } = subscription;
+    const [known, heard, unheard] = [
+      await newTestRun({ source_client: source }),
+      await newTestRun({ source_client: source }),
+      await newTestRun({ source_client: source }),
+    ];
+    receiver.answer = status(429, { "retry-after": "600" });
+    await commitNotes(known, clock, 1);
+    await receiver.has(1);
+    await commitNotes(heard, clock, 2);
+    await loseNudges([unheard, known], async () => {
+      await commitNotes(unheard, clock, 2);
+      await commitNotes(known, clock, 1);
+    });
+    clock.advance(60_000);
+    const put = await api("PUT", `/${subscription.id}`, {
+      url: receiver.url,
+      filter: { run_type: "interactive" },
+    });
+    expect(put.status).toBe(200);
+    await nudgeSubscriptions(env, clock.nowMs());
+    receiver.answer = status(200);
+    clock.advance(600_000);
+    await subscription.alarm();
+    await receiver.has(7);
+    expect(receiver.seqs(known)).toEqual([1, 1, 2]);
+    expect(receiver.seqs(heard)).toEqual([1, 2]);
+    expect(receiver.seqs(unheard)).toEqual([1, 2]);
+  });
+
+  it("deleted while its object cannot be reached, it leaves nothing when that is repeated", async () => {
+    const subscription = await TestSubscription.make();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await subscription.receiver.has(1);
+    const fails = vi.spyOn(SubscriptionObject.prototype, "erase").mockRejectedValue(new Error("down"));
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    expect((await api("DELETE", `/${subscription.id}`)).status).toBe(500);
+    fails.mockRestore();
+    expect((await api("DELETE", `/${subscription.id}`)).status).toBe(404);
+    expect(await subscription.rows("SELECT name FROM sqlite_master WHERE name = 'lines'")).toEqual([]);
   });
 
   it("a test's message is sent once, also where it is disabled, and tells what came of it", async () => {
@@ -673,9 +883,8 @@ describe("webhooks out: whatever happens", () => {
           for (const now of steps) {
             if (now.do === "commit") await commit(now.run, now.count);
             if (now.do === "lose nudges") {
-              const lost = loseNudges();
-              await commit(now.run, 1);
-              lost.mockRestore();
+              const ids = all.slice(now.run, now.run + 1).map(({ id }) => objectOf(id));
+              await loseNudges(ids, () => commit(now.run, 1));
             }
             if (now.do === "answer") {
               const { code } = now;
@@ -719,14 +928,15 @@ describe("webhooks out: whatever happens", () => {
   it("of many runs to tell of, a tick tells some, and the next goes on there", async () => {
     const source = crypto.randomUUID();
     const subscription = await TestSubscription.make({ filter: { source } });
-    const lost = loseNudges();
     for (let index = 0; index < 5; index += 1) {
-      await commitNotes(await newTestRun({ source_client: source }), clock, 1);
+      const run = await newTestRun({ source_client: source });
+      await loseNudges([run], () => commitNotes(run, clock, 1));
     }
-    lost.mockRestore();
+    // What has changed lately is told again until its place is settled.
+    clock.advance(10 * 60_000);
     const told: number[] = [];
     for (let tick = 0; tick < 3; tick += 1) {
-      const followed = await activeSubscription(env.DIRECTORY, {
+      const followed = await followedSubscription(env.DIRECTORY, {
         tenant: TENANT,
         subscription_id: subscription.id,
       });

@@ -191,7 +191,18 @@ export async function commitNotes(
   await runDurableObjectAlarm(run.stub);
 }
 
-/** Loses every nudge until the mock is restored. */
-export function loseNudges() {
-  return vi.spyOn(SubscriptionObject.prototype, "nudge").mockImplementation(async () => undefined);
+/** Loses every nudge that what is done sends, and waits for the last one about each of these runs: nobody else does. */
+export async function loseNudges(of: TestRun[], body: () => Promise<unknown>): Promise<void> {
+  const lost = vi.spyOn(SubscriptionObject.prototype, "nudge").mockImplementation(async () => undefined);
+  await body();
+  for (const { id, client } of of) {
+    const answer = await client.readOverview();
+    const lastSeq = answer.ok ? answer.value.last_event_seq : 0;
+    await eventually(
+      async () => lost.mock.calls.flat(2),
+      (nudges) => nudges.some(({ run_id, seq }) => run_id === id && seq === lastSeq),
+      5_000,
+    );
+  }
+  lost.mockRestore();
 }
