@@ -61,7 +61,7 @@ export function isListedAnew(before: RunHeader, after: RunHeader): boolean {
   );
 }
 
-/** A row that is so far behind its run's last change has a time of its own (migrations/0010_late_runs.sql). */
+/** A row that is so far behind its run's last change has a time of its own (migrations/0011_late_runs.sql). */
 export const LATE_AFTER_MS = 60_000;
 
 const UPSERT = `

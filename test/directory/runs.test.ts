@@ -2,6 +2,7 @@ import { env } from "cloudflare:workers";
 import { describe, expect, it } from "vitest";
 import {
   type DirectoryEntry,
+  LATE_AFTER_MS,
   listRuns,
   putRun,
   type RunCursor,
@@ -100,6 +101,19 @@ describe("design: the directory's rows", () => {
     await Promise.all([at(7, "seven"), at(9, "nine"), at(8, "eight"), at(0, "zero")]);
     expect(await objective()).toBe("nine");
     expect(await idsOf(tenant)).toEqual(["r"]);
+  });
+
+  it("design: a row that comes late has a time of its own until one comes in time, which costs no such entry", async () => {
+    const tenant = newTenant();
+    const put = async (last_event_seq: number, updated_at_ms: number) => {
+      await putRun(env.DIRECTORY, entry(tenant, "r", { last_event_seq, updated_at_ms }));
+      const row = env.DIRECTORY.prepare("SELECT late_at_ms FROM runs WHERE tenant = ?").bind(tenant);
+      return (await row.first<{ late_at_ms: number | null }>())?.late_at_ms;
+    };
+    const before = Date.now();
+    expect(await put(1, before)).toBeNull();
+    expect(await put(2, before - LATE_AFTER_MS - 1)).toBeGreaterThanOrEqual(before);
+    expect(await put(3, Date.now())).toBeNull();
   });
 
   it("design: rows of another tenant are not listed", async () => {

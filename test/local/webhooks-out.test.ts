@@ -1,9 +1,13 @@
+import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { Webhook } from "standardwebhooks";
-import { expect, onTestFinished, test, vi } from "vitest";
+import { expect, inject, onTestFinished, test, vi } from "vitest";
 import { startBaton, temporaryStateDir } from "./baton-process.ts";
 
 interface Delivery {
@@ -210,4 +214,20 @@ test("design: deliveries survive the death of the server, at least once, in orde
   for (const run of runs) {
     expect(seqs.filter(({ run_id }) => run_id === run).map(({ seq }) => seq)).toEqual([1, 1, 2, 3]);
   }
+});
+
+test("docs/webhooks-out.md: the command works as it stands", async () => {
+  const page = await readFile(join(import.meta.dirname, "../../docs/webhooks-out.md"), "utf8");
+  const commands = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].map((match) => match[1] ?? "");
+  expect(commands).toHaveLength(1);
+  const [url, token] = [inject("baseUrl"), inject("token")];
+  const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", commands.join("\n")], {
+    env: { ...process.env, URL: url, TOKEN: token },
+  });
+  const made = JSON.parse(stdout) as { subscription: { subscription_id: string }; secret: string };
+  await clientOf({ url, token }).call("DELETE", `/v1/subscriptions/${made.subscription.subscription_id}`);
+  expect(made).toMatchObject({
+    subscription: { status: "active", events: ["context.task.*"] },
+    secret: expect.stringMatching(/^whsec_/),
+  });
 });
