@@ -14,7 +14,7 @@ import { messageBody, messageId } from "./message.ts";
 import type { AttemptRecord, DeliveryRecord } from "./record.ts";
 import { isFailingTooLong, judge, type Verdict } from "./schedule.ts";
 import { type Sent, send } from "./send.ts";
-import { activeSecrets, type Settings } from "./settings.ts";
+import { activeSecrets, SECRETS_CLOSED, type Settings } from "./settings.ts";
 import { signatureHeaders } from "./signature.ts";
 import { seqBefore } from "./start-seq.ts";
 
@@ -146,6 +146,7 @@ export async function attemptMessage(
   let sent: Omit<Sent, "error"> & { error: string | null };
   if (fault === null) {
     const secrets = activeSecrets(settings, at_ms);
+    if (secrets.length === 0) throw new Error(SECRETS_CLOSED);
     const headers = await signatureHeaders({ id: message.webhook_id, sentAtMs: at_ms, body }, secrets);
     sent = await send(url, headers, body);
   } else {

@@ -11,7 +11,7 @@ import { attemptMessage, takeTurn } from "./deliver.ts";
 import { type Backlog, type Line, Lines } from "./lines.ts";
 import { PING, pingBody } from "./message.ts";
 import { type AttemptRecord, type DeadLetter, DeliveryRecord, type Health } from "./record.ts";
-import { readSettings, SECRETS_CLOSED, type Settings } from "./settings.ts";
+import { activeSecrets, readSettings, SECRETS_CLOSED, type Settings } from "./settings.ts";
 import { MIGRATIONS } from "./storage.ts";
 
 /** Runs that one subscription delivers from side by side; the platform lets an object have six connections. */
@@ -172,7 +172,7 @@ export class SubscriptionObject extends DurableObject<Env> {
     this.#open();
     const settings = await this.#readSettings();
     if (settings === null) return "deleted";
-    if (settings.secrets.length === 0) return "closed";
+    if (activeSecrets(settings, Date.now()).length === 0) return "closed";
     const webhook_id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
     const body = pingBody(settings.subscription.subscription_id, Date.now());
     const message = { webhook_id, type: PING, run_id: null, seq: null, attempt: 1 };
@@ -243,7 +243,7 @@ export class SubscriptionObject extends DurableObject<Env> {
         this.#isResting = this.#changes === changes;
         return;
       }
-      if (settings.secrets.length === 0) throw new Error(SECRETS_CLOSED);
+      if (activeSecrets(settings, Date.now()).length === 0) throw new Error(SECRETS_CLOSED);
       const desk = {
         env: this.env,
         sql: this.#sql,
@@ -261,7 +261,7 @@ export class SubscriptionObject extends DurableObject<Env> {
       console.error(JSON.stringify({ event: "delivery_troubled", line_id, error: String(error) }));
       const untilMs = Date.now() + TROUBLE_MS;
       // What keeps one line from being served keeps all: each of them would ask again.
-      if ((settings?.secrets.length ?? 0) === 0) this.#record.pause(untilMs);
+      if (settings === null || activeSecrets(settings, Date.now()).length === 0) this.#record.pause(untilMs);
       else this.#lines.postpone(line_id, untilMs);
     }
   }
@@ -283,7 +283,7 @@ export class SubscriptionObject extends DurableObject<Env> {
     const readAtMs = Date.now();
     const value = await readSettings(this.env, subscriptionOf(this.#name ?? ""));
     // Where no secret could be opened somebody is about to mend that, and what is disabled may be enabled any time.
-    const isLasting = value?.subscription.status === "active" && value.secrets.length > 0;
+    const isLasting = value?.subscription.status === "active" && activeSecrets(value, readAtMs).length > 0;
     if (isLasting && this.#changes === changes) this.#settings = { readAtMs, value };
     return value;
   }

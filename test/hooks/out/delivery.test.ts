@@ -703,6 +703,28 @@ describe("webhooks out: secrets", () => {
     await receiver.has(1);
   });
 
+  it("with none left that signs, nothing is sent: the newest does not open, and those before it have retired", async () => {
+    const subscription = await TestSubscription.make();
+    const { secret_id } = (await subscription.post("secrets", { overlap_ms: 60_000 }, 201)) as {
+      secret_id: string;
+    };
+    await env.DIRECTORY.prepare("UPDATE subscription_secrets SET sealed = 'x' || sealed WHERE secret_id = ?")
+      .bind(secret_id)
+      .run();
+    const run = await newTestRun();
+    await commitNotes(run, clock, 1);
+    await subscription.receiver.has(1);
+    clock.advance(60_000);
+    await commitNotes(run, clock, 1);
+    await eventually(
+      () => subscription.get(),
+      ({ state }) => state.health.paused_until_ms > clock.nowMs(),
+      5_000,
+    );
+    await subscription.post("test", undefined, 503);
+    await subscription.receiver.has(1);
+  });
+
   it("whose keys do not open asks once in a while, however many runs wait", async () => {
     const subscription = await TestSubscription.make();
     await env.DIRECTORY.prepare(
@@ -794,6 +816,22 @@ describe("webhooks out: what becomes of a subscription", () => {
     expect(receiver.seqs(known)).toEqual([1, 1, 2]);
     expect(receiver.seqs(heard)).toEqual([1, 2]);
     expect(receiver.seqs(unheard)).toEqual([1, 2]);
+  });
+
+  it("changed to another address, it is tried there at once: what the old one asked for or did is not held against it", async () => {
+    const subscription = await TestSubscription.make();
+    const other = await TestSubscription.make({ run_id: "nobody" });
+    subscription.receiver.answer = status(429, { "retry-after": "86400" });
+    const run = await newTestRun();
+    await commitNotes(run, clock, 2);
+    await subscription.receiver.has(1);
+    await subscription.settled();
+    await api("PUT", `/${subscription.id}`, { url: subscription.receiver.url, name: "same" });
+    await subscription.receiver.has(1);
+    await api("PUT", `/${subscription.id}`, { url: other.receiver.url });
+    await other.receiver.has(2);
+    await subscription.receiver.has(1);
+    expect((await subscription.settled()).health).toMatchObject({ failures_in_row: 0, paused_until_ms: 0 });
   });
 
   it("deleted while its object cannot be reached, it leaves nothing when that is repeated", async () => {
