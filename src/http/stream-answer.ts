@@ -1,13 +1,10 @@
-import { quotaExceeded, readAllowance } from "../directory/quotas.ts";
-import { feedClient } from "../feed/feed-client.ts";
 import { type Batch, Pump } from "../streams/pump.ts";
 import { controlFrame } from "../streams/run-stream.ts";
-import { type Seat, takeSeat } from "../streams/seat.ts";
 import { type Sink, SseSink, WebSocketSink } from "../streams/sinks.ts";
 import { whileValid } from "../streams/while-valid.ts";
 import type { Call } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
-import { RequestRefused } from "./problem.ts";
+import { seatFor } from "./seat.ts";
 import { endOfCredential } from "./standing.ts";
 
 /** What a stream's frames are named by: `type` in a run's stream, `kind` in one of many runs. */
@@ -29,7 +26,7 @@ export async function streamAnswer<Source extends Closable>(
   batchesOf: (source: Source) => Promise<AsyncGenerator<Batch> | null>,
 ): Promise<HttpAnswer> {
   let pump: Pump | null = null;
-  const seat = await seatOf(call);
+  const seat = await seatFor(call);
   let source: Source | null = null;
   let batches: AsyncGenerator<Batch> | null = null;
   const close = (): void => {
@@ -65,16 +62,6 @@ export async function streamAnswer<Source extends Closable>(
     })
     .finally(close);
   return answer;
-}
-
-/** The root credential needs no seat. @throws RequestRefused `QUOTA_EXCEEDED` */
-async function seatOf(call: Call): Promise<Seat | null> {
-  if (call.principal.kind === "root") return null;
-  const { limits } = await readAllowance(call.env.DIRECTORY, call.tenantKey);
-  const feed = () => feedClient(call.env.FEEDS, { tenant: call.tenantKey, workspace: null });
-  const seat = await takeSeat(feed, limits.streams);
-  if (typeof seat === "number") throw new RequestRefused(quotaExceeded("streams", limits.streams, seat));
-  return seat;
 }
 
 /** The batches for as long as the call's credential counts. The root credential's always does. */

@@ -395,6 +395,26 @@ describe("quotas: streams", () => {
     await settled(key, 0);
   });
 
+  it.each(["/v1", "/context"])("a list that waits has a seat meanwhile: %s", async (door) => {
+    const { key, token } = newTenant();
+    await ask(token, "POST", "/v1/runs", newRunOf("a"));
+    const list = (waitMs: number) => ask(token, "GET", `${door}/runs/a/events?since_seq=0&wait_ms=${waitMs}`);
+    await writeQuotas(db, key, { ...NONE, streams: 1 }, 1).run();
+    const waiting = list(50_000);
+    await settled(key, 1);
+    expect(await refusalOf(list(50_000))).toMatchObject({
+      code: "QUOTA_EXCEEDED",
+      quota: "streams",
+      used: 1,
+    });
+    expect((await list(0)).status).toBe(200);
+    await ask(token, "POST", "/v1/runs/a/events", { type: "news", status: "running" });
+    expect((await waiting).status).toBe(200);
+    await settled(key, 0);
+    expect((await list(50_000)).status).toBe(200);
+    expect(await taken(key)).toBe(0);
+  });
+
   it("one that is refused, or asked only for its headers, takes none", async () => {
     const { key, token } = newTenant();
     expect(await refusalOf(ask(token, "GET", "/v1/runs/none/events/stream"))).toMatchObject({

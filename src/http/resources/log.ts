@@ -9,6 +9,7 @@ import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
+import { seatFor } from "../seat.ts";
 import { refuseEnded } from "../standing.ts";
 
 /** How long a list may wait for news, when it has none: `wait_ms`. @throws RequestRefused `QUERY_INVALID` */
@@ -28,13 +29,15 @@ async function readOrWait(call: Call, query: LogQuery, waitMs: number): Promise<
   const untilMs = Date.now() + waitMs;
   const page = unwrap(await call.run().readLog(query));
   if (waitMs === 0 || page.items !== "[]") return page;
-  const source = await RunSource.open(
-    () => call.run(),
-    false,
-    () => undefined,
-  );
-  if (source === null) throw new RequestRefused(runNotFound);
+  const seat = await seatFor(call);
+  let source: RunSource | null = null;
   try {
+    source = await RunSource.open(
+      () => call.run(),
+      false,
+      () => undefined,
+    );
+    if (source === null) throw new RequestRefused(runNotFound);
     for (;;) {
       const { lastSeq } = source.head;
       const latest = unwrap(await call.run().readLog(query));
@@ -44,7 +47,8 @@ async function readOrWait(call: Call, query: LogQuery, waitMs: number): Promise<
       await refuseEnded(call);
     }
   } finally {
-    source.close();
+    source?.close();
+    seat?.release();
   }
 }
 
