@@ -41,10 +41,10 @@ async function readOrWait(call: Call, query: LogQuery, waitMs: number): Promise<
     for (;;) {
       const { lastSeq } = source.head;
       const latest = unwrap(await call.run().readLog(query));
+      await refuseEnded(call);
       const restMs = untilMs - Date.now();
       if (latest.items !== "[]" || restMs <= 0) return latest;
       await source.grownPast(lastSeq, restMs);
-      await refuseEnded(call);
     }
   } finally {
     source?.close();
