@@ -1,27 +1,11 @@
 import type { Principal } from "../identity/principal.ts";
 import type { Scope } from "../identity/scopes.ts";
 import { tenantKey } from "../identity/tenant.ts";
+import type { TokenView } from "../protocol/tokens.ts";
 import { recordAudit, recordAuditIfChanged } from "./audit-events.ts";
 
-/** A token as it is remembered: everything but itself. */
-export interface TokenRow {
-  token_id: string;
-  /** For people. */
-  name: string | null;
-  scopes: Scope[];
-  /** What it is bound to; null where it is bound to nothing. */
-  actor_id: string | null;
-  run_id: string | null;
-  agent_id: string | null;
-  task_types: string[] | null;
-  /** Id of the credential that minted it. */
-  minted_by: string;
-  /** Ids of the tokens that it comes from, the first one first. */
-  ancestors: string[];
-  minted_at_ms: number;
-  expires_at_ms: number;
-  revoked_at_ms: number | null;
-}
+/** A token as it is remembered: everything but itself. Whether it is active is found out when it is shown. */
+export type TokenRow = Omit<TokenView, "active">;
 
 /** A place in the list of tokens, latest first; the page begins after it. */
 export interface TokenPlace {

@@ -8,13 +8,17 @@ import { SCOPES, type Scope } from "./scope.ts";
 /** A token as lists show it; the token itself is shown once, by the call that mints it. */
 export interface TokenView {
   token_id: string;
+  /** For people. */
   name: string | null;
   scopes: Scope[];
+  /** What it is bound to; null where it is bound to nothing. */
   actor_id: string | null;
   run_id: string | null;
   agent_id: string | null;
   task_types: string[] | null;
+  /** Id of the credential that minted it. */
   minted_by: string;
+  /** Ids of the tokens that it comes from, the first one first. */
   ancestors: string[];
   minted_at_ms: number;
   expires_at_ms: number;
