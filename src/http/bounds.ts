@@ -2,14 +2,14 @@ import { type Bound, runNotFound, tokenBound } from "../domain/refusals.ts";
 import type { Principal } from "../identity/principal.ts";
 import type { BodyName } from "../protocol/bodies.ts";
 import { RequestRefused } from "./problem.ts";
-import type { Route } from "./routes.ts";
+import type { RouteFacts } from "./route-facts.ts";
 
 /**
  * What a token is bound to, held against a request as far as its route tells. A token that is bound to a run sees no other:
  * others are not found, whether they are there or not. What is about no run is not its business.
  * @throws RequestRefused `RUN_NOT_FOUND`, `TOKEN_BOUND`
  */
-export function checkRunBound(principal: Principal, route: Route, runId: string | undefined): void {
+export function checkRunBound(principal: Principal, route: RouteFacts, runId: string | undefined): void {
   if (principal.run_id === null || principal.run_id === runId) return;
   if (runId !== undefined) throw new RequestRefused(runNotFound);
   if (route.isForBound !== true) throw new RequestRefused(tokenBound("run_id", [principal.run_id]));

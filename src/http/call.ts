@@ -11,10 +11,8 @@ import type { Result } from "../run/run-object.ts";
 import { readBody } from "./body.ts";
 import { checkBound, completed } from "./bounds.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
+import type { Door } from "./route-facts.ts";
 import { targetOf } from "./target.ts";
-
-/** Which of the two doors a request came in by. */
-export type Door = "context" | "native";
 
 /** Ids that routes have in their paths. */
 export type PathId =

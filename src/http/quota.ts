@@ -3,7 +3,7 @@ import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { tenantKey } from "../identity/tenant.ts";
 import { declaredLength } from "./content-headers.ts";
-import type { Route } from "./routes.ts";
+import type { RouteFacts } from "./route-facts.ts";
 
 /** How much of a quota a request takes: so much, or as much as its body is long. */
 type Taken = Readonly<Partial<Record<CountedQuota, number | "body">>>;
@@ -23,7 +23,7 @@ export const TAKEN: Readonly<Record<string, Taken>> = {
 };
 
 /** A route without its door, as `TAKEN` has it. */
-export function takingKey({ method, path }: Pick<Route, "method" | "path">): string {
+export function takingKey({ method, path }: Pick<RouteFacts, "method" | "path">): string {
   return `${method} ${path.replace(/^\/(?:context|v1)/, "")}`;
 }
 
@@ -35,7 +35,7 @@ export function takingKey({ method, path }: Pick<Route, "method" | "path">): str
 export async function overQuota(
   env: Env,
   { kind, tenant }: Principal,
-  route: Route,
+  route: RouteFacts,
   request: Request,
 ): Promise<QuotaExceeded | null> {
   if (kind === "root") return null;

@@ -2,7 +2,7 @@ import type { Env } from "../env.ts";
 import type { Principal } from "../identity/principal.ts";
 import { tenantKey } from "../identity/tenant.ts";
 import type { HttpAnswer } from "./http-answer.ts";
-import type { Route } from "./routes.ts";
+import type { RouteFacts } from "./route-facts.ts";
 
 /** What is known of a request, for its line in the log: filled in as it is found out. */
 export interface RequestFacts {
@@ -11,7 +11,7 @@ export interface RequestFacts {
   method: string;
   startedAtMs: number;
   principal: Principal | null;
-  route: Pick<Route, "path" | "door"> | null;
+  route: Pick<RouteFacts, "path" | "door"> | null;
   /** Checked ones only. */
   ids: Readonly<Record<string, string>>;
   /** Of the problem that it was answered with. */

@@ -1,5 +1,5 @@
 import type { Scope } from "../identity/scopes.ts";
-import type { Call, Door } from "./call.ts";
+import type { Call } from "./call.ts";
 import type { HttpAnswer } from "./http-answer.ts";
 import {
   appendArtifact,
@@ -98,16 +98,10 @@ import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./re
 import { getToken, getTokens, mintToken, postRevocation, whoami } from "./resources/tokens.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
+import type { RouteFacts } from "./route-facts.ts";
 
-export interface Route {
-  method: "GET" | "POST" | "PUT" | "DELETE";
-  /** With `:name` for an id; `/:path+` at its end takes the rest, whatever that is. */
-  path: string;
-  door: Door;
-  /** What the credential must be allowed to; null where any credential will do. */
-  needs: Scope | null;
-  /** Whether a token that is bound to a run may use it, though no run is in its path. */
-  isForBound?: true;
+/** A route with its handler. */
+export interface Route extends RouteFacts {
   handle(call: Call): Promise<HttpAnswer>;
 }
 
