@@ -87,7 +87,7 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
     return ingest({ request, env, context, publicId, onFound });
   }
 
-  const principal = await identify(request, env, context);
+  const principal = await principalOf(request, env, context);
   incoming.principal = principal;
   const { route, ids } = findRoute(method, path);
   incoming.route = route;
@@ -113,7 +113,7 @@ async function answer(incoming: Incoming, env: Env, context: ExecutionContext): 
  * Who sends a request; both those who cannot say it and those who can are counted.
  * @throws RequestRefused as `authenticate`, and `RATE_LIMITED`
  */
-async function identify(request: Request, env: Env, context: ExecutionContext): Promise<Principal> {
+async function principalOf(request: Request, env: Env, context: ExecutionContext): Promise<Principal> {
   let principal: Principal;
   try {
     principal = await authenticate(request, env, context);

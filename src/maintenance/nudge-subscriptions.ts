@@ -1,5 +1,5 @@
+import { activeSubscriptions, type Followed } from "../directory/followed-runs.ts";
 import { readCursor, writeCursor } from "../directory/maintenance.ts";
-import { activeSubscriptions, type Followed } from "../directory/subscriptions.ts";
 import type { Env } from "../env.ts";
 import { catchUp } from "../hooks/out/catch-up.ts";
 

@@ -81,7 +81,7 @@ async function keep(
   const { tenant, hook_id, scheme } = hook;
   const { headers, body } = received;
   const sha256 = sha256Hex(body);
-  // Two equal events without ids are taken for one: nothing else tells a repeat from another event (product/webhooks §5.1).
+  // Two equal events without ids are taken for one: nothing else tells a repeat from another event.
   const keyed_by: KeyedBy = senderKey === null ? "body_digest" : "delivery_id";
   const delivery_key = senderKey ?? sha256;
   const key = { tenant, hook_id, delivery_id: deliveryId(hook_id, keyed_by, delivery_key) };

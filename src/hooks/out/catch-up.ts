@@ -1,4 +1,4 @@
-import { changedRuns, type Followed, setToldUpto, type ToldUpto } from "../../directory/subscriptions.ts";
+import { changedRuns, type Followed, setToldUpto, type ToldUpto } from "../../directory/followed-runs.ts";
 import type { Env } from "../../env.ts";
 import { subscriptionClient } from "./subscription-client.ts";
 

@@ -9,7 +9,7 @@ import type { Sql } from "../../run/storage/sql.ts";
 import { unpackStretches } from "../../run/stretch.ts";
 import { faultOfTarget, hostOf } from "./egress.ts";
 import { wantsEvent } from "./event-filter.ts";
-import { keptStart, type Line, type Lines } from "./lines.ts";
+import type { Line, Lines } from "./lines.ts";
 import { messageBody, messageId } from "./message.ts";
 import type { AttemptRecord, DeliveryRecord } from "./record.ts";
 import { isFailingTooLong, judge, type Verdict } from "./schedule.ts";
@@ -165,10 +165,10 @@ export async function attemptMessage(
 /** After which seq a run's events are the subscription's affair. */
 async function startOf(
   run: RunClient,
-  { after_seq, upto_seq }: Line,
+  { since_ms, upto_seq }: Line,
   subscriptionSinceMs: number,
 ): Promise<Result<number>> {
-  const sinceMs = keptStart(after_seq) ?? subscriptionSinceMs;
+  const sinceMs = since_ms ?? subscriptionSinceMs;
   if (sinceMs === 0) return { ok: true, value: 0 };
   let refusal: Refusal | null = null;
   const value = await seqBefore(sinceMs, upto_seq, async (seq) => {

@@ -2,12 +2,7 @@ import type { Nudge } from "../../run/nudges.ts";
 import type { Sql } from "../../run/storage/sql.ts";
 
 /** Where a live line begins is not known until its run is looked at: then it is where the subscription begins. */
-export const START_UNKNOWN = -1;
-
-/** The moment at which a line that was not looked at begins, where it keeps one of its own (`keepStarts`), epoch ms. */
-export function keptStart(afterSeq: number): number | null {
-  return afterSeq < START_UNKNOWN ? START_UNKNOWN - 1 - afterSeq : null;
-}
+const START_UNKNOWN = -1;
 
 type Row<T> = T & Record<string, SqlStorageValue>;
 
@@ -22,6 +17,8 @@ export interface Line {
   attempts: number;
   /** Epoch ms; null when there is nothing to send. */
   due_at_ms: number | null;
+  /** Epoch ms from when a live line that was not looked at yet begins; null where that is when the subscription does. */
+  since_ms: number | null;
 }
 
 /** What is left to do. */
@@ -65,9 +62,9 @@ export class Lines {
   }
 
   /** Adds a line, due now; one of the same id that is there already stays as it is. */
-  add(line: Omit<Line, "attempts" | "due_at_ms">, nowMs: number): void {
+  add(line: Omit<Line, "attempts" | "due_at_ms" | "since_ms">, nowMs: number): void {
     this.#sql.run(
-      "INSERT INTO lines VALUES (?, ?, ?, ?, ?, 0, ?) ON CONFLICT (line_id) DO NOTHING",
+      "INSERT INTO lines VALUES (?, ?, ?, ?, ?, 0, ?, NULL) ON CONFLICT (line_id) DO NOTHING",
       line.line_id,
       line.kind,
       line.run_id,
@@ -100,15 +97,11 @@ export class Lines {
     return lines.find(({ line_id }) => !without.has(line_id)) ?? null;
   }
 
-  /**
-   * The subscription will begin elsewhere: lines that were not looked at yet begin where it has begun until now, and say so
-   * themselves, below `START_UNKNOWN`.
-   */
+  /** The subscription will begin elsewhere: lines that were not looked at yet begin where it has begun until now. */
   keepStarts(sinceMs: number): void {
-    const kept = START_UNKNOWN - 1 - sinceMs;
     this.#sql.run(
-      "UPDATE lines SET after_seq = ? WHERE due_at_ms IS NOT NULL AND after_seq = ?",
-      kept,
+      "UPDATE lines SET since_ms = ? WHERE due_at_ms IS NOT NULL AND after_seq = ? AND since_ms IS NULL",
+      sinceMs,
       START_UNKNOWN,
     );
   }

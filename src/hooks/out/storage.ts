@@ -34,7 +34,8 @@ export const MIGRATIONS: Migrations = [
       after_seq INTEGER NOT NULL,       -- -1 until it is known where a live line begins
       upto_seq INTEGER NOT NULL,        -- up to where the log is known to go, or the replay's end
       attempts INTEGER NOT NULL,        -- that have failed, of the next event
-      due_at_ms INTEGER                 -- epoch ms; null when there is nothing to send
+      due_at_ms INTEGER,                -- epoch ms; null when there is nothing to send
+      since_ms INTEGER                  -- epoch ms from when a live line begins; null where that is when the subscription does
     ) STRICT, WITHOUT ROWID`,
     "CREATE INDEX lines_by_due ON lines (due_at_ms, line_id) WHERE due_at_ms IS NOT NULL",
     // The last attempts, in a ring.

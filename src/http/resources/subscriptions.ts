@@ -1,14 +1,13 @@
+import { followedSubscription } from "../../directory/followed-runs.ts";
+import { addSecret, retireSecret } from "../../directory/subscription-secrets.ts";
 import {
-  addSecret,
   deleteSubscription,
   disableSubscription,
   enableSubscription,
   findSubscription,
-  followedSubscription,
   insertSubscription,
   isAboutOthers,
   listSubscriptions,
-  retireSecret,
   type SealedSecret,
   type Subscription,
   updateSubscription,

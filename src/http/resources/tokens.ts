@@ -102,7 +102,7 @@ function mintAnswer(
     { token, ...viewOf(call, row) },
     {
       status: 201,
-      headers: { ...headers, location: `/v1/tokens/${row.token_id}`, "cache-control": "no-store" },
+      headers: { ...headers, location: `/v1/tokens/${row.token_id}` },
     },
   );
 }

@@ -73,7 +73,7 @@ const BROKEN = {
   } as unknown as Env["RUNS"],
 };
 
-describe("issue: a delivery whose processing was cut off is finished by cron", () => {
+describe("docs/webhooks-in.md: a delivery whose processing was cut off is finished by cron", () => {
   it("cut off between store and create: exactly one run", async () => {
     const { hook, objective } = await newOwnHook();
     const key = await keepOnly(hook);
@@ -185,7 +185,7 @@ describe("issue: a delivery whose processing was cut off is finished by cron", (
   });
 });
 
-describe("issue: deliveries are replayed", () => {
+describe("docs/webhooks-in.md: deliveries are replayed", () => {
   it("one that could not be mapped, once its mapping is mended", async () => {
     const tooBroad = {
       ...ANYTHING,
@@ -264,7 +264,7 @@ describe("issue: deliveries are replayed", () => {
   });
 });
 
-describe("issue: deliveries are forgotten", () => {
+describe("docs/webhooks-in.md: deliveries are forgotten", () => {
   /** What lies in R2 below a delivery. */
   const stored = async ({ tenant, delivery_id }: DeliveryKey) =>
     (await env.ARTIFACTS?.list({ prefix: `deliveries/${tenant}/${delivery_id}/` }))?.objects.length;

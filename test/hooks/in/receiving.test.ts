@@ -44,7 +44,7 @@ function changed(request: Request, change: (headers: Headers) => void): Request 
 const eventsOf = async (runId: string) =>
   (await api("GET", `/v1/runs/${runId}/events?limit=1000`)).body.events;
 
-describe("product/webhooks §5.1: a delivery becomes part of a run", () => {
+describe("docs/webhooks-in.md: a delivery becomes part of a run", () => {
   it.each(SENDERS)("$name: verified, kept, answered 202, mapped", async (sender) => {
     const hook = await newHook(sender);
     const answer = await send(await delivery(sender, hook.url));
@@ -126,7 +126,7 @@ describe("product/webhooks §5.1: a delivery becomes part of a run", () => {
   }, 120_000);
 });
 
-describe("product/webhooks §5.1: providers that only ask are answered, and nothing is kept", () => {
+describe("docs/webhooks-in.md: providers that only ask are answered, and nothing is kept", () => {
   it("GitHub's ping", async () => {
     const hook = await newHook(githubSender);
     const answer = await send(
@@ -176,7 +176,7 @@ describe("product/webhooks §5.1: providers that only ask are answered, and noth
   });
 });
 
-describe("issue: bad input at a hook", () => {
+describe("docs/webhooks-in.md: bad input at a hook", () => {
   it("whatever is wrong with the proof, the sender is told the same, and the operator why", async () => {
     const reasons: [string, (headers: Headers) => void][] = [
       ["header_missing", (headers) => headers.delete("webhook-signature")],
@@ -383,7 +383,7 @@ describe("issue: bad input at a hook", () => {
   });
 });
 
-describe("product/webhooks §5.1: a bearer token delivers", () => {
+describe("docs/webhooks-in.md: a bearer token delivers", () => {
   const scheme = { kind: "bearer", event_header: "x-event" };
   const post = (url: string, token: string | null, key?: string) => {
     const headers = {
@@ -415,7 +415,7 @@ describe("product/webhooks §5.1: a bearer token delivers", () => {
   });
 });
 
-describe("product/webhooks §5.1: secrets", () => {
+describe("docs/webhooks-in.md: secrets", () => {
   it("are told once, kept sealed, and open in no other place", async () => {
     const created = await api("POST", "/v1/hooks", {
       name: "s",
@@ -503,7 +503,7 @@ describe("product/webhooks §5.1: secrets", () => {
   });
 });
 
-describe("issue: hooks are made and changed by API", () => {
+describe("docs/webhooks-in.md: hooks are made and changed by API", () => {
   const good = { name: "n", scheme: { kind: "github" }, mapping: ANYTHING };
   const hmac = { kind: "hmac", header: "X-Sig" };
   const faults: [string, Record<string, unknown>, string][] = [
@@ -662,7 +662,7 @@ describe("issue: hooks are made and changed by API", () => {
   });
 });
 
-describe("issue: nothing leaks to other tenants", () => {
+describe("docs/webhooks-in.md: nothing leaks to other tenants", () => {
   it("every route of a hook is 404 for another tenant's operator, as for a hook that is none", async () => {
     const hook = await newHook(githubSender);
     const { delivery_id } = (await send(await delivery(githubSender, hook.url))).body;
@@ -700,7 +700,7 @@ describe("issue: nothing leaks to other tenants", () => {
   });
 });
 
-describe("issue: deliveries are listed and inspected", () => {
+describe("docs/webhooks-in.md: deliveries are listed and inspected", () => {
   it("newest first, page by page, and by status", async () => {
     const hook = await newHook(githubSender);
     for (const id of ["1", "2", "3", "4", "5"]) {

@@ -34,7 +34,7 @@ async function verdict(
   return verify(sender.scheme, active, received(headers, change.arriving ?? body), checks(NOW));
 }
 
-describe.each(SENDERS)("product/webhooks §5.1: $name", (sender) => {
+describe.each(SENDERS)("docs/webhooks-in.md: $name", (sender) => {
   const [secret, other] = sender.secrets;
   // Linear's time is in the body, so that only bodies that say it pass.
   const isTimed = sender.scheme !== linearSender.scheme;
@@ -136,7 +136,7 @@ describe.each(SENDERS)("product/webhooks §5.1: $name", (sender) => {
   }
 });
 
-describe("product/webhooks §5.1: published vectors", () => {
+describe("docs/webhooks-in.md: published vectors", () => {
   const vectors: [string, SchemeConfig, string, Record<string, string>, string, number][] = [
     [
       "Standard Webhooks, the reference libraries' test",
@@ -175,7 +175,7 @@ describe("product/webhooks §5.1: published vectors", () => {
   });
 });
 
-describe("product/webhooks §5.1: what the schemes have of their own", () => {
+describe("docs/webhooks-in.md: what the schemes have of their own", () => {
   const standard = SENDERS[0] as Sender;
 
   it("standard: one good signature among several will do; other versions count for nothing", async () => {
@@ -276,7 +276,7 @@ describe("product/webhooks §5.1: what the schemes have of their own", () => {
   });
 });
 
-describe("issue: whatever comes, schemes answer and do not fail", () => {
+describe("docs/webhooks-in.md: whatever comes, schemes answer and do not fail", () => {
   const names = [...new Set(SENDERS.flatMap(({ needed }) => needed)), "content-type", "x-github-event"];
   const texts = fc.oneof(
     fc.string({ unit: fc.constantFrom(..."v01a,=t. shex256+/%") }),
@@ -298,7 +298,7 @@ describe("issue: whatever comes, schemes answer and do not fail", () => {
   });
 });
 
-describe("product/webhooks §5.1: what deliveries say about themselves", () => {
+describe("docs/webhooks-in.md: what deliveries say about themselves", () => {
   const form = { "content-type": "application/x-www-form-urlencoded" };
   const said: [string, SchemeConfig, Record<string, string>, string, unknown][] = [
     ["standard", { kind: "standard" }, { "webhook-id": "m" }, `{"type":"a.b"}`, ["m", "a.b", null]],

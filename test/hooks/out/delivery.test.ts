@@ -2,7 +2,8 @@ import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm } fro
 import { env } from "cloudflare:workers";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
-import { followedSubscription, subscriptionsAbout } from "../../../src/directory/subscriptions.ts";
+import { followedSubscription } from "../../../src/directory/followed-runs.ts";
+import { subscriptionsAbout } from "../../../src/directory/subscriptions.ts";
 import { catchUp } from "../../../src/hooks/out/catch-up.ts";
 import type { AttemptRecord, DeadLetter } from "../../../src/hooks/out/record.ts";
 import { SCHEDULE_MS } from "../../../src/hooks/out/schedule.ts";
