@@ -94,8 +94,14 @@ export function decideClaim(
   const eventId = `evt-${context.newId()}`;
   const leaseToken = context.leaseToken(eventId);
   const draft = new Draft(view.head(), context, commandId);
-  const expiresAtMs = context.nowMs + leaseMs(command.lease_ms);
-  draft.task(claim(task, agentId, context.maskToken(leaseToken), expiresAtMs), { eventId });
+  const lease = {
+    agentId,
+    maskedToken: context.maskToken(leaseToken),
+    fence: draft.nextSeq(),
+    claimedAtMs: context.nowMs,
+    expiresAtMs: context.nowMs + leaseMs(command.lease_ms),
+  };
+  draft.task(claim(task, lease), { eventId });
   const event = onlyCommit(draft).event;
   return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, leaseToken) };
 }
@@ -124,7 +130,7 @@ export function decideTransition(
     const message = `must be one of ${TASK_ACTIONS.join(", ")}`;
     return { ok: false, refusal: fieldInvalid("action", "one_of", message) };
   }
-  const result = applyAction(task, action, command, context.nowMs);
+  const result = applyAction(task, action, command, context);
   if (!result.ok) return result;
   const draft = new Draft(view.head(), context, commandId);
   const changed = draft.task(result.change);
@@ -138,7 +144,7 @@ export function decideTransition(
 export function decideRequeue(view: View, context: Context): Decision {
   const draft = new Draft(view.head(), context);
   const stale = view.staleLeases(context.nowMs);
-  for (const task of stale) draft.task(requeueStale(task, context.nowMs));
+  for (const task of stale) draft.task(requeueStale(task, context));
   return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
 }
 

@@ -13,6 +13,8 @@ export interface Context {
   nowMs: number;
   /** A fresh lower-case UUID v4. */
   newId(): string;
+  /** From 0 up to 1, by chance. */
+  random(): number;
   /** The lease token that belongs to a claim event; the same for the same event, always. */
   leaseToken(claimEventId: string): string;
   /** A token's fingerprint, the only form that is stored or shown (docs/compatibility.md). */
@@ -39,6 +41,11 @@ export class Draft {
     this.#head = head;
     this.#context = context;
     this.#commandId = commandId;
+  }
+
+  /** Seq of the next commit. */
+  nextSeq(): number {
+    return this.#head.run.last_event_seq + 1;
   }
 
   /** A run event or snapshot commit: no patch (contract 01 §5). */

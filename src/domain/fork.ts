@@ -21,6 +21,7 @@ export interface ForkDraft {
  *
  * F1 Leases do not come along: whoever holds one holds it in the origin. What was in progress is put back on the board as
  *    if the lease had run out (contract 04 §9); blocked work stays blocked, and is nobody's. Work without a lease stays as it is.
+ *    What was tried there counts, but is not told: fences are seqs of the run's own log.
  * F2 Files have version 0: versions are seqs of the run's own log. Payloads that lie in them name that version.
  * F3 Its clock starts now, or where the origin's was if that is later: time in a run never goes back.
  */
@@ -52,12 +53,15 @@ function withOwnReference(task: Task, origin: MemoryRun): Task {
   return payload === task.payload ? task : { ...task, payload };
 }
 
-function withoutHolder(task: Task, nowMs: number): Task {
+function withoutHolder(held: Task, nowMs: number): Task {
+  const { attempts: _attempts, cancellation: _cancellation, ...task } = held;
   const isHeld =
     task.lease_owner !== undefined ||
     task.lease_token !== undefined ||
     task.lease_expires_at_ms !== undefined;
   if (!isHeld) return task;
   if (task.status !== "in_progress") return withoutLease(task);
-  return { ...requeueStale(task, nowMs).task, updated_ts: nowMs };
+  const { retry, ...uncounted } = task;
+  const { attempts: _own, ...freed } = requeueStale(uncounted, { nowMs, random: () => 0 }).task;
+  return { ...freed, ...(retry !== undefined && { retry }), updated_ts: nowMs };
 }

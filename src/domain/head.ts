@@ -1,4 +1,5 @@
 import type { Summaries } from "../protocol/blackboard.ts";
+import type { Lock } from "../protocol/lock.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import { type Audit, NO_AUDIT } from "./audit.ts";
 
@@ -14,6 +15,15 @@ export interface RunHead {
   workspace_since_seq: number;
   /** What the log comes to for an audit. */
   audit: Audit;
+  /** Set while the run is paused or over by a request of `/v1`; what was claimed up to `seq` is revoked at `revoke_at_ms`. */
+  halt?: Halt;
+  /** Named leases that are out (docs/claims.md), in order of their fences; absent when there are none. */
+  locks?: Lock[];
+}
+
+export interface Halt {
+  seq: number;
+  revoke_at_ms: number;
 }
 
 /** One question of an agent whether it works in the run's workspace. */

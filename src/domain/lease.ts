@@ -16,9 +16,17 @@ export function isStale(task: Task, nowMs: number): boolean {
   );
 }
 
-/** A task without its lease fields. */
+/** A task without its lease, and what belongs to the attempt that the lease was of. */
 export function withoutLease(task: Task): Task {
-  const { lease_owner: _owner, lease_token: _token, lease_expires_at_ms: _expires, ...rest } = task;
+  const {
+    lease_owner: _owner,
+    lease_token: _token,
+    lease_expires_at_ms: _expires,
+    fence: _fence,
+    claimed_at_ms: _claimed,
+    progress: _progress,
+    ...rest
+  } = task;
   return rest;
 }
 

@@ -3,6 +3,7 @@ import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { Effect } from "./audit.ts";
+import { dueAtMs, hasFailurePolicy } from "./clocks.ts";
 import type { TaskFilter } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import { type Change, evolve } from "./evolve.ts";
@@ -110,6 +111,18 @@ export class MemoryRun implements View {
 
   staleLeases(nowMs: number): Task[] {
     return [...this.#tasks.values()].filter((task) => isStale(task, nowMs));
+  }
+
+  dueTasks(nowMs: number, limit: number): Task[] {
+    const dues = [...this.#tasks.values()].flatMap((task) => {
+      const hasFailed = task.depends_on_task_ids.some((id) => this.#tasks.get(id)?.status === "failed");
+      const at_ms = dueAtMs(task, hasFailed && hasFailurePolicy(task), nowMs);
+      return at_ms === null || at_ms > nowMs ? [] : { task, at_ms };
+    });
+    return dues
+      .sort((a, b) => a.at_ms - b.at_ms)
+      .slice(0, limit)
+      .map(({ task }) => task);
   }
 
   dependentsOf(id: string): string[] {

@@ -163,7 +163,12 @@ function withToken(task: Task, token: string): Task {
 }
 
 function leaseOf(task: Task): Lease | null {
-  const { lease_token, lease_owner, lease_expires_at_ms } = task;
+  const { lease_token, lease_owner, lease_expires_at_ms, fence } = task;
   if (lease_token === undefined || lease_expires_at_ms === undefined) return null;
-  return { token: lease_token, owner: lease_owner ?? "", expires_at_ms: lease_expires_at_ms };
+  return {
+    token: lease_token,
+    owner: lease_owner ?? "",
+    fence: fence ?? null,
+    expires_at_ms: lease_expires_at_ms,
+  };
 }

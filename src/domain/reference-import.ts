@@ -585,7 +585,7 @@ function match(
 function withoutHolder(task: Task, nowMs: number): Task {
   if (task.lease_token === undefined) return task;
   if (task.status !== "in_progress") return withoutLease(task);
-  return { ...requeueStale(task, nowMs).task, updated_ts: nowMs };
+  return { ...requeueStale(task, { nowMs, random: () => 0 }).task, updated_ts: nowMs };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,6 +1,7 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
+import { afterAttempt, type Moment, withAttempt } from "./attempts.ts";
 import { leaseMs, withoutLease } from "./lease.ts";
 import { fieldInvalid, type Refusal } from "./refusals.ts";
 
@@ -9,6 +10,9 @@ export interface ActionInput {
   agent_id?: string | undefined;
   status?: WorkStatus | undefined;
   error?: string | undefined;
+  error_code?: string | undefined;
+  /** Of a failure: false says that another attempt makes no sense. */
+  retryable?: boolean | undefined;
   lease_ms?: number | undefined;
 }
 
@@ -36,20 +40,25 @@ const STATUS_MATRIX: Readonly<Record<WorkStatus, readonly WorkStatus[]>> = {
 const NO_LEASE = { lease_owner: null, lease_token: null, lease_expires_at_ms: null };
 
 /** Applies one action to a task (contract 04 §8). Pure; the caller has checked revision and lease. */
-export function applyAction(task: Task, action: TaskAction, input: ActionInput, nowMs: number): ActionResult {
+export function applyAction(
+  task: Task,
+  action: TaskAction,
+  input: ActionInput,
+  moment: Moment,
+): ActionResult {
   switch (action) {
     case "heartbeat":
-      return heartbeat(task, input, nowMs);
+      return heartbeat(task, input, moment.nowMs);
     case "status":
-      return setStatus(task, input);
+      return setStatus(task, input, moment);
     case "complete":
       return complete(task, input);
     case "fail":
-      return fail(task, input);
+      return fail(task, input, moment);
     case "release":
-      return release(task, input);
+      return release(task, input, moment);
     case "retry":
-      return retry(task, input, nowMs);
+      return retry(task, input, moment);
   }
 }
 
@@ -82,7 +91,7 @@ function heartbeat(task: Task, input: ActionInput, nowMs: number): ActionResult 
   };
 }
 
-function setStatus(task: Task, input: ActionInput): ActionResult {
+function setStatus(task: Task, input: ActionInput, { nowMs }: Moment): ActionResult {
   const requested = input.status;
   if (requested === undefined) {
     return { ok: false, refusal: fieldInvalid("status", "required", "is required for action `status`") };
@@ -100,8 +109,14 @@ function setStatus(task: Task, input: ActionInput): ActionResult {
   }
   // Blocked work may go on under its lease; every other end of in_progress ends the lease too (07 D56).
   const keepsLease = requested === "in_progress" || requested === "blocked";
+  const changedTask = revised(task, input);
+  const outcome = requested === "failed" ? "failed" : "released";
   const next: Task = {
-    ...(keepsLease ? revised(task, input) : withoutLease(revised(task, input))),
+    ...(keepsLease
+      ? changedTask
+      : requested === "done"
+        ? withoutLease(changedTask)
+        : withAttempt(changedTask, { ...input, outcome }, nowMs)),
     status: requested,
     ...(input.error !== undefined && { last_error: input.error }),
   };
@@ -121,46 +136,43 @@ function complete(task: Task, input: ActionInput): ActionResult {
   return changed(next, input, ended(next));
 }
 
-function fail(task: Task, input: ActionInput): ActionResult {
+function fail(task: Task, input: ActionInput, moment: Moment): ActionResult {
   if (!isActive(task)) return invalid(task, "task must be active before failure is recorded");
   const next: Task = {
-    ...withoutLease(revised(task, input)),
-    status: "failed",
-    attempt: task.attempt + 1,
+    ...afterAttempt(revised(task, input), { ...input, outcome: "failed" }, moment),
     ...(input.error !== undefined && { last_error: input.error }),
   };
-  return changed(next, input, { ...ended(next), error: next.last_error ?? null });
+  return changed(next, input, { ...ended(next), error: next.last_error ?? null, ...comingBack(next) });
 }
 
-function release(task: Task, input: ActionInput): ActionResult {
+function release(task: Task, input: ActionInput, moment: Moment): ActionResult {
   if (!isActive(task)) return invalid(task, "task must be active before release");
-  const next: Task = { ...withoutLease(revised(task, {})), status: "runnable" };
+  const next = afterAttempt(revised(task, {}), { outcome: "released", error: input.error }, moment);
   return changed(next, input, ended(next));
 }
 
-function retry(task: Task, input: ActionInput, nowMs: number): ActionResult {
+function retry(task: Task, input: ActionInput, { nowMs }: Moment): ActionResult {
   if (task.status !== "failed" && task.status !== "blocked") {
     return invalid(task, "task must be failed or blocked before retry");
   }
-  const { last_error: _error, ...rest } = withoutLease(revised(task, {}));
+  const released = withAttempt(revised(task, {}), { outcome: "released" }, nowMs);
+  const { last_error: _error, dead_letter: _letter, failure: _failure, ...rest } = released;
   const next: Task = { ...rest, status: "runnable", attempt: task.attempt + 1, next_retry_at_ms: nowMs };
   return changed(next, input, { ...ended(next), error: null, next_retry_at_ms: nowMs });
 }
 
 /** Puts a task whose lease ran out back on the board (contract 04 §9). */
-export function requeueStale(task: Task, nowMs: number): TaskChange {
+export function requeueStale(task: Task, moment: Moment): TaskChange {
   const who = task.lease_owner ?? task.assigned_agent ?? "unknown-agent";
   const error = `task lease expired while assigned to ${who}`;
   const next: Task = {
-    ...withoutLease(task),
-    status: "runnable",
+    ...afterAttempt(task, { outcome: "lease_expired", error }, moment),
     last_error: error,
-    next_retry_at_ms: nowMs,
     task_rev: task.task_rev + 1,
   };
   return {
     task: next,
-    eventType: "context.task.stale_requeued",
+    eventType: next.status === "failed" ? "context.task.failed" : "context.task.stale_requeued",
     eventPayload: {
       task_id: task.id,
       workflow_id: task.workflow_id ?? null,
@@ -170,26 +182,38 @@ export function requeueStale(task: Task, nowMs: number): TaskChange {
     patchOp: "update_task_state",
     patchPayload: {
       task_id: task.id,
-      status: "runnable",
+      status: next.status,
       ...NO_LEASE,
       task_rev: next.task_rev,
       error,
       attempt: next.attempt,
-      next_retry_at_ms: nowMs,
+      ...comingBack(next),
       stale_requeue: true,
     },
   };
 }
 
-/** Gives a claimable task to an agent (contract 04 §4 step 8). `maskedToken` is the token's fingerprint. */
-export function claim(task: Task, agentId: string, maskedToken: string, expiresAtMs: number): TaskChange {
+/** What a claim gives: `maskedToken` is the token's fingerprint, `fence` the claim's seq. Epoch ms. */
+export interface NewLease {
+  agentId: string;
+  maskedToken: string;
+  fence: number;
+  claimedAtMs: number;
+  expiresAtMs: number;
+}
+
+/** Gives a claimable task to an agent (contract 04 §4 step 8). */
+export function claim(task: Task, lease: NewLease): TaskChange {
+  const { agentId } = lease;
   const next: Task = {
     ...task,
     status: "in_progress",
     assigned_agent: agentId,
     lease_owner: agentId,
-    lease_token: maskedToken,
-    lease_expires_at_ms: expiresAtMs,
+    lease_token: lease.maskedToken,
+    lease_expires_at_ms: lease.expiresAtMs,
+    fence: lease.fence,
+    claimed_at_ms: lease.claimedAtMs,
     task_rev: task.task_rev + 1,
   };
   return {
@@ -262,6 +286,12 @@ const EVENT_OF_STATUS: Readonly<Record<WorkStatus, string>> = {
   runnable: "context.task.requeued",
   pending: "context.task.requeued",
 };
+
+/** When a task can be claimed again, where it can. */
+function comingBack(task: Task): Record<string, unknown> {
+  if (task.dead_letter === true) return { dead_letter: true };
+  return task.status === "runnable" ? { next_retry_at_ms: task.next_retry_at_ms ?? null } : {};
+}
 
 function ended(task: Task): Record<string, unknown> {
   return {

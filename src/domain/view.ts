@@ -15,6 +15,8 @@ export interface View {
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null;
   /** Tasks in progress whose lease has run out, in list order (contract 04 §9). */
   staleLeases(nowMs: number): Task[];
+  /** Tasks with a clock that may have run out, the longest overdue first, so many at most; early ones are possible, missed ones not. */
+  dueTasks(nowMs: number, limit: number): Task[];
   /** Ids of tasks that name this id as a dependency. */
   dependentsOf(id: string): string[];
   isCommandUsed(commandId: string): boolean;

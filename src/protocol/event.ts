@@ -19,6 +19,8 @@ export interface EventRecord {
   step_id?: string;
   task_id?: string;
   command_id?: string;
+  /** The lease that the write was made under, when the writer proved one on `/v1`. */
+  under?: { task_id: string; agent_id: string; fence: number | null };
   /** Present on client-appended events of an engine-owned type, which are reports and not the engine's word. */
   origin?: "client";
   payload: unknown;

@@ -137,6 +137,48 @@ export const MIN_LEASE_MS = 5_000;
 export const MAX_LEASE_MS = 300_000;
 export const DEFAULT_LEASE_MS = 30_000;
 
+/** Attempts that a task tells of: they travel with it in every commit. The log has them all. */
+export const MAX_ATTEMPTS_KEPT = 10;
+
+/** What each tells of its error, in UTF-16 units: the event has it whole. */
+export const MAX_KEPT_ERROR_LENGTH = 1_000;
+
+/** A report of progress: its note in UTF-16 units, its data in bytes of JSON. It travels with the task. */
+export const MAX_PROGRESS_NOTE_LENGTH = 1_000;
+export const MAX_PROGRESS_DATA_BYTES = 4 * 1024;
+
+/** Heartbeats of a task that come sooner than this after a recorded one are answered from it: a lease has at least five seconds. */
+export const HEARTBEAT_INTERVAL_MS = 1_000;
+
+/** Tasks that one claim takes at most. */
+export const MAX_CLAIMS = 100;
+
+/** Commands of one request to `…/commands`, and tasks they create together. */
+export const MAX_COMMANDS_PER_BATCH = 500;
+
+/** Claims that wait in one run: each is a socket to its object, which holds 32,768 of all kinds. */
+export const MAX_PARKED_CLAIMS = 10_000;
+
+/** How long a holder may go on after it was told to stop, when nobody says, and at most. */
+export const DEFAULT_GRACE_MS = 30_000;
+export const MAX_GRACE_MS = 60 * 60 * 1000;
+
+/** A clock of a task, and a wait before another attempt, at most. */
+export const MAX_CLOCK_MS = 400 * 24 * 60 * 60 * 1000;
+
+/** Tasks that the engine ends, revokes or redrives in one go: what is left over follows at once, behind what waits. */
+export const MAX_SETTLED_AT_ONCE = 100;
+
+/** Named locks of a run that are out at once: they travel with its head. */
+export const MAX_LOCKS = 1_000;
+
+/** Resources of one lock, and a name's length in UTF-16 units. */
+export const MAX_LOCKED_RESOURCES = 20;
+export const MAX_RESOURCE_NAME_LENGTH = 400;
+
+/** Concurrency keys that a run's settings give a limit of their own. */
+export const MAX_CONCURRENCY_LIMITS = 200;
+
 /** An upload in one request; the platform takes requests of up to 100 MB. */
 export const MAX_UPLOAD_BYTES = 95 * 1024 * 1024;
 

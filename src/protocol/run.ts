@@ -1,5 +1,6 @@
 import type { RunStatus, WorkStatus } from "./status.ts";
 import type { Task } from "./task.ts";
+import type { RunSettings } from "./task-life.ts";
 
 /** Where a run's files live, as the client names it. `lease_epoch` counts adoptions, from 0 (contract 01 §4.2). */
 export interface Workspace {
@@ -58,6 +59,8 @@ export interface RunHeader {
   source_metadata?: unknown;
   /** Set at creation and never changed, like the tenant; absent in runs that began empty. */
   forked_from?: ForkOrigin;
+  /** Absent until it is set, on `/v1`. */
+  settings?: RunSettings;
 }
 
 /** A run as `/context` shows it (contract 01 §4.1). */

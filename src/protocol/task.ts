@@ -1,10 +1,11 @@
 import type { WorkStatus } from "./status.ts";
+import type { TaskLife } from "./task-life.ts";
 
 /**
  * A work item on the board (contract 04 §1). Times are epoch milliseconds.
  * `lease_token` holds the token's fingerprint everywhere but in the answer to the claimer (docs/compatibility.md).
  */
-export interface Task {
+export interface Task extends TaskLife {
   id: string;
   task_type: string;
   payload: unknown;
@@ -35,6 +36,8 @@ export interface Task {
 export interface Lease {
   token: string;
   owner: string;
+  /** Grows with each claim of the task; null for a lease that a PUT made. */
+  fence: number | null;
   expires_at_ms: number;
 }
 

@@ -332,6 +332,7 @@ export class Engine {
     return {
       nowMs: this.#nowMs,
       newId: () => crypto.randomUUID(),
+      random: () => Math.random(),
       leaseToken: (eventId) => tokens.leaseToken(eventId),
       maskToken: (token) => tokens.maskToken(token),
     };

@@ -285,6 +285,10 @@ export class RunState implements View {
     return stale;
   }
 
+  dueTasks(nowMs: number, limit: number): Task[] {
+    return this.tasks.due(nowMs, limit);
+  }
+
   dependentsOf(id: string): string[] {
     return this.tasks.dependentsOf(id);
   }

@@ -151,6 +151,8 @@ describe("the claim", () => {
       ...before,
       status: "in_progress",
       ...leasedTo("ann", token, expires),
+      fence: 1,
+      claimed_at_ms: NOW,
       task_rev: 5,
       updated_ts: NOW,
     };
@@ -159,7 +161,7 @@ describe("the claim", () => {
     expect(decision.outcome).toEqual({
       op: "claim_task",
       task: { ...task, lease_token: token },
-      lease: { token, owner: "ann", expires_at_ms: expires },
+      lease: { token, owner: "ann", fence: 1, expires_at_ms: expires },
     });
     expect(commit.event).toStrictEqual({
       event_id: expect.stringMatching(/^evt-[0-9a-f-]{36}$/),

@@ -297,6 +297,7 @@ class Boards {
     return {
       nowMs: this.#nowMs(),
       newId: () => `${this.#decisions}-${++ids}`,
+      random: () => 0,
       leaseToken: (eventId) => TOKENS.leaseToken(eventId),
       maskToken: (token) => TOKENS.maskToken(token),
     };

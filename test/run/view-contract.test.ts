@@ -207,6 +207,7 @@ class Twins {
     return {
       nowMs: this.#nowMs(),
       newId: () => `${this.#decisions}-${++ids}`,
+      random: () => 0,
       leaseToken: (eventId) => TOKENS.leaseToken(eventId),
       maskToken: (token) => TOKENS.maskToken(token),
     };

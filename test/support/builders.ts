@@ -112,6 +112,7 @@ export function idSource(): Omit<Context, "nowMs"> {
       ids += 1;
       return `00000000-0000-4000-8000-${ids.toString(16).padStart(12, "0")}`;
     },
+    random: () => 0,
     leaseToken: (eventId) => `lease-${eventId.replace(/^evt-/, "")}`,
     maskToken,
   };

@@ -61,6 +61,7 @@ export class MemoryEngine {
       task: (id) => state.task(id),
       nextClaimable: (filter: TaskFilter, nowMs) => state.nextClaimable(filter, nowMs),
       staleLeases: (nowMs) => state.staleLeases(nowMs),
+      dueTasks: (nowMs, limit) => state.dueTasks(nowMs, limit),
       dependentsOf: (id) => state.dependentsOf(id),
       isCommandUsed: (id) => this.#receipts.has(id),
       file: (path) => state.file(path),

@@ -5,12 +5,13 @@ import type { Sql } from "./sql.ts";
 export interface LaneHead extends Record<string, SqlStorageValue> {
   task_type: string;
   workflow_id: string;
+  concurrency_key: string;
   priority: number;
   created_ts: number;
   pos: number;
 }
 
-const COLUMNS = "task_type, workflow_id, priority, created_ts, pos";
+const COLUMNS = "task_type, workflow_id, concurrency_key, priority, created_ts, pos";
 
 /** Rows read at once when a lane's known rows are used up; they count towards the budget of the claim that reads them. */
 const REFILL = 8;
@@ -25,7 +26,7 @@ interface Lane {
 }
 
 /**
- * The best ready tasks per task type and workflow, kept in memory over the `ready_lanes` index: any claim, filtered or
+ * The best ready tasks per task type, workflow and concurrency key, kept in memory over the `ready_lanes` index: any claim, filtered or
  * not, costs a row or two read on average, however many tasks are ready or not.
  *
  * N1 The cache agrees with the table. Whoever changes a row tells it after the change, and whoever undoes a transaction
@@ -33,7 +34,7 @@ interface Lane {
  */
 export class ReadyLanes {
   readonly #sql: Sql;
-  /** Lanes that have a ready task, by type and workflow. Null until first used. */
+  /** Lanes that have a ready task, by what makes a lane. Null until first used. */
   #lanes: Map<string, Lane> | null = null;
 
   constructor(sql: Sql) {
@@ -77,8 +78,8 @@ export class ReadyLanes {
     if (lane.known.length > 0) return;
     if (!lane.isComplete) {
       lane.known = this.#read(
-        "AND task_type = ? AND workflow_id = ?",
-        [row.task_type, row.workflow_id],
+        "AND task_type = ? AND workflow_id = ? AND concurrency_key = ?",
+        [row.task_type, row.workflow_id, row.concurrency_key],
         REFILL,
       );
       lane.isComplete = lane.known.length < REFILL;
@@ -101,9 +102,15 @@ export class ReadyLanes {
   /** Skips through the index from lane to lane, reading one row of each. */
   #nextLane(after: LaneHead | null): LaneHead | null {
     if (after === null) return this.#first("", []);
+    const { task_type, workflow_id, concurrency_key } = after;
     return (
-      this.#first("AND task_type = ? AND workflow_id > ?", [after.task_type, after.workflow_id]) ??
-      this.#first("AND task_type > ?", [after.task_type])
+      this.#first("AND task_type = ? AND workflow_id = ? AND concurrency_key > ?", [
+        task_type,
+        workflow_id,
+        concurrency_key,
+      ]) ??
+      this.#first("AND task_type = ? AND workflow_id > ?", [task_type, workflow_id]) ??
+      this.#first("AND task_type > ?", [task_type])
     );
   }
 
@@ -114,14 +121,14 @@ export class ReadyLanes {
   #read(condition: string, bindings: string[], limit: number): LaneHead[] {
     return this.#sql.all<LaneHead>(
       `SELECT ${COLUMNS} FROM tasks INDEXED BY ready_lanes WHERE queue = 'ready' ${condition}
-       ORDER BY task_type, workflow_id, priority DESC, created_ts, pos LIMIT ${limit}`,
+       ORDER BY task_type, workflow_id, concurrency_key, priority DESC, created_ts, pos LIMIT ${limit}`,
       ...bindings,
     );
   }
 }
 
-function keyOf(lane: { task_type: string; workflow_id: string }): string {
-  return JSON.stringify([lane.task_type, lane.workflow_id]);
+function keyOf({ task_type, workflow_id, concurrency_key }: LaneHead): string {
+  return JSON.stringify([task_type, workflow_id, concurrency_key]);
 }
 
 function isIn(lane: LaneHead, filter: TaskFilter): boolean {

@@ -158,4 +158,17 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       doc TEXT NOT NULL           -- Tombstone, JSON
     ) STRICT`,
   ],
+  [
+    // What tasks of docs/claims.md are found by. Rows of others enter none of the indexes.
+    `ALTER TABLE tasks ADD COLUMN concurrency_key TEXT NOT NULL DEFAULT ''`, // '' when the task has none
+    `ALTER TABLE tasks ADD COLUMN due_at_ms INTEGER`, // no later than when a clock of it runs out, epoch ms
+    `ALTER TABLE tasks ADD COLUMN dead_letter INTEGER NOT NULL DEFAULT 0`, // 1: it waits for somebody to redrive it
+    `ALTER TABLE tasks ADD COLUMN busy INTEGER NOT NULL DEFAULT 0`, // 1: it takes a place of its concurrency key
+    `CREATE INDEX due_tasks ON tasks (due_at_ms) WHERE due_at_ms IS NOT NULL`,
+    `CREATE INDEX dead_letters ON tasks (pos) WHERE dead_letter = 1`,
+    `CREATE INDEX busy_keys ON tasks (concurrency_key) WHERE busy = 1`,
+    `DROP INDEX ready_lanes`,
+    `CREATE INDEX ready_lanes ON tasks (task_type, workflow_id, concurrency_key, priority DESC, created_ts, pos)
+      WHERE queue = 'ready'`,
+  ],
 ];

@@ -4,7 +4,7 @@ export interface RowCounts {
   written: number;
 }
 
-type Binding = string | number | null;
+export type Binding = string | number | null;
 
 /**
  * An object's SQL storage with every row counted. Cursors are always drained: an unread one would fail the commit.

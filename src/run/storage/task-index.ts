@@ -1,6 +1,7 @@
+import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { Sql } from "./sql.ts";
-import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
+import { isBusy, laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
 
 /**
  * Whether the columns and edges that claims are decided by are those that the stored tasks ask for. Reads the whole
@@ -24,6 +25,14 @@ export function isTaskIndexSound(sql: Sql): boolean {
   );
 }
 
+/** A clock may be noted early, never late. */
+function isDueSound(stored: number | null, task: Task, tasks: ReadonlyMap<string, Task>): boolean {
+  const hasFailed =
+    hasFailurePolicy(task) && task.depends_on_task_ids.some((id) => tasks.get(id)?.status === "failed");
+  const wanted = dueAtMs(task, hasFailed, Number.MAX_SAFE_INTEGER);
+  return wanted === null ? stored === null : stored !== null && stored <= wanted;
+}
+
 /** Whether a row's columns are those of its task. */
 function isSound(row: TaskRow, task: Task, tasks: ReadonlyMap<string, Task>): boolean {
   const lane = laneHeadOf(task, row.pos);
@@ -38,6 +47,10 @@ function isSound(row: TaskRow, task: Task, tasks: ReadonlyMap<string, Task>): bo
     row.status === task.status &&
     row.lease_expires_at_ms === (task.lease_expires_at_ms ?? null) &&
     row.open_dependencies === open &&
+    row.dead_letter === (task.dead_letter === true ? 1 : 0) &&
+    row.busy === (isBusy(task) ? 1 : 0) &&
+    row.concurrency_key === lane.concurrency_key &&
+    isDueSound(row.due_at_ms, task, tasks) &&
     (row.queue !== "delayed" || row.next_retry_at_ms === (task.next_retry_at_ms ?? null)) &&
     queues.includes(row.queue)
   );

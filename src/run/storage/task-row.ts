@@ -13,6 +13,9 @@ export interface TaskRow extends LaneHead {
   lease_expires_at_ms: number | null;
   open_dependencies: number;
   queue: Queue;
+  due_at_ms: number | null;
+  dead_letter: number;
+  busy: number;
   doc: string;
 }
 
@@ -29,8 +32,38 @@ export function laneHeadOf(task: Task, pos: number): LaneHead {
   return {
     task_type: task.task_type,
     workflow_id: task.workflow_id ?? "",
+    concurrency_key: task.concurrency_key ?? "",
     priority: task.priority,
     created_ts: task.created_ts,
     pos,
+  };
+}
+
+/** Whether it takes one of the places of its concurrency key. */
+export function isBusy(task: Task): boolean {
+  if (task.concurrency_key === undefined) return false;
+  return task.status === "in_progress" || task.lease_owner !== undefined;
+}
+
+/** The row of a task. */
+export function rowOf(
+  task: Task,
+  doc: string,
+  pos: number,
+  indexed: { openDependencies: number; dueAtMs: number | null },
+  nowMs: number,
+): TaskRow {
+  return {
+    ...laneHeadOf(task, pos),
+    id: task.id,
+    status: task.status,
+    next_retry_at_ms: task.next_retry_at_ms ?? null,
+    lease_expires_at_ms: task.lease_expires_at_ms ?? null,
+    open_dependencies: indexed.openDependencies,
+    queue: queueOf(task, indexed.openDependencies, nowMs),
+    due_at_ms: indexed.dueAtMs,
+    dead_letter: task.dead_letter === true ? 1 : 0,
+    busy: isBusy(task) ? 1 : 0,
+    doc,
   };
 }

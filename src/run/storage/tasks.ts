@@ -1,3 +1,4 @@
+import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
 import type { TaskFilter } from "../../domain/command.ts";
 import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
@@ -5,8 +6,8 @@ import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
 import { ReadyLanes } from "./lanes.ts";
 import { type KnownTask, RecentTasks } from "./recent-tasks.ts";
-import type { Sql } from "./sql.ts";
-import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
+import type { Binding, Sql } from "./sql.ts";
+import { laneHeadOf, queueOf, rowOf, type TaskRow } from "./task-row.ts";
 
 export const NO_TASKS: TaskCounts = {
   pending: 0,
@@ -26,6 +27,8 @@ export class TaskTable {
   #promoted = 0;
   /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none, undefined when unknown. */
   #delayedDueAtMs: number | null | undefined = undefined;
+  /** When the next clock of a task runs out, or earlier; as above. */
+  #dueAtMs: number | null | undefined = undefined;
 
   constructor(sql: Sql) {
     this.#sql = sql;
@@ -69,6 +72,42 @@ export class TaskTable {
     return rows.map((row) => JSON.parse(row.doc) as Task);
   }
 
+  /** Tasks with a clock that may have run out, the longest overdue first; early ones are found, late ones never missed. */
+  due(nowMs: number, limit: number): Task[] {
+    const dueAt = this.dueAtMs();
+    if (dueAt === null || dueAt > nowMs) return [];
+    const rows = this.#sql.all<{ doc: string }>(
+      `SELECT doc FROM tasks INDEXED BY due_tasks WHERE due_at_ms IS NOT NULL AND due_at_ms <= ?
+       ORDER BY due_at_ms LIMIT ?`,
+      nowMs,
+      limit,
+    );
+    return rows.map((row) => JSON.parse(row.doc) as Task);
+  }
+
+  /** When a clock may run out next, epoch ms; null when none is set. */
+  dueAtMs(): number | null {
+    if (this.#dueAtMs === undefined) {
+      const row = this.#sql.first<{ due: number | null }>(
+        "SELECT min(due_at_ms) AS due FROM tasks INDEXED BY due_tasks WHERE due_at_ms IS NOT NULL",
+      );
+      this.#dueAtMs = row?.due ?? null;
+    }
+    return this.#dueAtMs;
+  }
+
+  /** For a task that was found due too early: when it is, really. A change that no commit tells of. */
+  postpone(id: string, nowMs: number): void {
+    const known = this.#byId(id);
+    if (known === null) return;
+    const dueAt = dueAtMs(known.task, this.#hasFailedDependency(known.task), nowMs);
+    const row = { ...known.row, due_at_ms: dueAt };
+    this.#sql.run("UPDATE tasks SET due_at_ms = ? WHERE pos = ?", dueAt, row.pos);
+    this.#recent.set({ row, task: known.task });
+    this.#promoted += 1;
+    this.#dueAtMs = undefined;
+  }
+
   dependentsOf(id: string): string[] {
     const rows = this.#sql.all<{ dependent: string }>(
       "SELECT dependent FROM task_edges WHERE dependency = ?",
@@ -85,6 +124,7 @@ export class TaskTable {
       for (const dependency of new Set(task.depends_on_task_ids)) this.#addEdge(dependency, task.id);
       const pos = this.#insert(task, doc, this.#openDependencies(task).length, nowMs);
       if (task.status === "done") this.#shiftDependents(task.id, -1, nowMs);
+      if (task.status === "failed") this.#alertDependents(task.id, nowMs);
       return { pos, doc, before: null };
     }
     const before = known.row;
@@ -93,6 +133,7 @@ export class TaskTable {
     if ((before.status === "done") !== (task.status === "done")) {
       this.#shiftDependents(task.id, task.status === "done" ? -1 : 1, nowMs);
     }
+    if (task.status === "failed" && before.status !== "failed") this.#alertDependents(task.id, nowMs);
     return { pos: before.pos, doc, before: before.status };
   }
 
@@ -154,6 +195,7 @@ export class TaskTable {
     this.#lanes.forget();
     this.#recent.forget();
     this.#delayedDueAtMs = undefined;
+    this.#dueAtMs = undefined;
   }
 
   #byId(id: string): KnownTask | null {
@@ -169,94 +211,42 @@ export class TaskTable {
   }
 
   #insert(task: Task, doc: string, openDependencies: number, nowMs: number): number {
-    const queue = queueOf(task, openDependencies, nowMs);
-    const row = this.#sql.first<{ pos: number }>(
-      `INSERT INTO tasks (id, task_type, workflow_id, priority, created_ts, status, next_retry_at_ms,
-         lease_expires_at_ms, open_dependencies, queue, doc)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING pos`,
-      task.id,
-      task.task_type,
-      task.workflow_id ?? "",
-      task.priority,
-      task.created_ts,
-      task.status,
-      task.next_retry_at_ms ?? null,
-      task.lease_expires_at_ms ?? null,
-      openDependencies,
-      queue,
-      doc,
+    const dueAt = dueAtMs(task, this.#hasFailedDependency(task), nowMs);
+    const { pos: _pos, ...row } = rowOf(task, doc, 0, { openDependencies, dueAtMs: dueAt }, nowMs);
+    const columns = Object.keys(row);
+    const stored = this.#sql.first<{ pos: number }>(
+      `INSERT INTO tasks (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")}) RETURNING pos`,
+      ...(Object.values(row) as Binding[]),
     );
-    if (row === null) throw new Error("an insert returns its row");
-    if (queue === "ready") this.#lanes.becameReady(laneHeadOf(task, row.pos));
-    if (queue === "delayed") this.#noteDelayed(task);
-    return row.pos;
+    if (stored === null) throw new Error("an insert returns its row");
+    if (row.queue === "ready") this.#lanes.becameReady(laneHeadOf(task, stored.pos));
+    if (row.queue === "delayed") this.#noteDelayed(task);
+    this.#noteDue(dueAt);
+    return stored.pos;
   }
 
   #update(before: TaskRow, task: Task, doc: string, openDependencies: number, nowMs: number): void {
-    const queue = queueOf(task, openDependencies, nowMs);
-    const after = laneHeadOf(task, before.pos);
-    const row: TaskRow = {
-      ...after,
-      id: task.id,
-      status: task.status,
-      next_retry_at_ms: task.next_retry_at_ms ?? null,
-      lease_expires_at_ms: task.lease_expires_at_ms ?? null,
-      open_dependencies: openDependencies,
-      queue,
-      doc,
-    };
+    const wantedDue = dueAtMs(task, this.#hasFailedDependency(task), nowMs);
+    // Early is as good as on time, and a column that stays costs no index row: a report of progress moves no clock here.
+    const isEarly = wantedDue !== null && before.due_at_ms !== null && before.due_at_ms <= wantedDue;
+    const dueAt = isEarly ? before.due_at_ms : wantedDue;
+    const row = rowOf(task, doc, before.pos, { openDependencies, dueAtMs: dueAt }, nowMs);
     this.#recent.set({ row, task });
-    if (queue === "delayed") this.#noteDelayed(task);
-    const isSameLane =
-      after.task_type === before.task_type &&
-      after.workflow_id === before.workflow_id &&
-      after.priority === before.priority &&
-      after.created_ts === before.created_ts;
-    // Naming an indexed column costs index rows even when it stays the same: a heartbeat names none. The retry time of
-    // a delayed task is indexed; for all others the column says nothing.
-    if (isSameLane && queue === before.queue && queue !== "delayed") {
+    if (row.queue === "delayed") this.#noteDelayed(task);
+    this.#noteDue(dueAt);
+    // Naming an indexed column costs index rows even when it stays the same: only what changed is named.
+    const changed = Object.keys(row).filter((column) => row[column] !== before[column]);
+    if (changed.length > 0) {
       this.#sql.run(
-        "UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ? WHERE pos = ?",
-        task.status,
-        row.lease_expires_at_ms,
-        openDependencies,
-        doc,
-        before.pos,
-      );
-      return;
-    }
-    if (isSameLane) {
-      this.#sql.run(
-        `UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ?,
-           next_retry_at_ms = ?, queue = ? WHERE pos = ?`,
-        task.status,
-        row.lease_expires_at_ms,
-        openDependencies,
-        doc,
-        row.next_retry_at_ms,
-        queue,
-        before.pos,
-      );
-    } else {
-      this.#sql.run(
-        `UPDATE tasks SET status = ?, lease_expires_at_ms = ?, open_dependencies = ?, doc = ?,
-           next_retry_at_ms = ?, queue = ?, task_type = ?, workflow_id = ?, priority = ?, created_ts = ?
-         WHERE pos = ?`,
-        task.status,
-        row.lease_expires_at_ms,
-        openDependencies,
-        doc,
-        row.next_retry_at_ms,
-        queue,
-        after.task_type,
-        after.workflow_id,
-        after.priority,
-        after.created_ts,
+        `UPDATE tasks SET ${changed.map((column) => `${column} = ?`).join(", ")} WHERE pos = ?`,
+        ...changed.map((column) => row[column] as Binding),
         before.pos,
       );
     }
+    const isSameLane = LANE_COLUMNS.every((column) => row[column] === before[column]);
+    if (isSameLane && row.queue === before.queue) return;
     if (before.queue === "ready") this.#lanes.leftReady(before);
-    if (queue === "ready") this.#lanes.becameReady(after);
+    if (row.queue === "ready") this.#lanes.becameReady(laneHeadOf(task, before.pos));
   }
 
   /** The open dependencies of a task that takes the place of another; edges follow when they differ. */
@@ -285,14 +275,41 @@ export class TaskTable {
 
   /** One dependency fewer (or more) is open for every task that waits for `id`. */
   #shiftDependents(id: string, by: -1 | 1, nowMs: number): void {
-    const rows = this.#sql.all<TaskRow>(
-      "SELECT t.* FROM task_edges e JOIN tasks t ON t.id = e.dependent WHERE e.dependency = ?",
-      id,
-    );
-    for (const row of rows) {
+    for (const row of this.#dependentRows(id)) {
       const open = row.open_dependencies + by;
       this.#update(row, JSON.parse(row.doc) as Task, row.doc, open, nowMs);
     }
+  }
+
+  #dependentRows(id: string): TaskRow[] {
+    return this.#sql.all<TaskRow>(
+      "SELECT t.* FROM task_edges e JOIN tasks t ON t.id = e.dependent WHERE e.dependency = ?",
+      id,
+    );
+  }
+
+  /** Whether a task that asks about it has a dependency that failed. */
+  #hasFailedDependency(task: Task): boolean {
+    return (
+      hasFailurePolicy(task) &&
+      task.depends_on_task_ids.some((id) => {
+        const row = this.#sql.first<{ status: WorkStatus }>("SELECT status FROM tasks WHERE id = ?", id);
+        return row?.status === "failed";
+      })
+    );
+  }
+
+  /** A task has failed: those that wait for it and have something to say to that are due. */
+  #alertDependents(id: string, nowMs: number): void {
+    for (const row of this.#dependentRows(id)) {
+      const task = JSON.parse(row.doc) as Task;
+      if (hasFailurePolicy(task)) this.#update(row, task, row.doc, row.open_dependencies, nowMs);
+    }
+  }
+
+  #noteDue(dueAt: number | null): void {
+    if (this.#dueAtMs === undefined || dueAt === null) return;
+    this.#dueAtMs = Math.min(this.#dueAtMs ?? Number.POSITIVE_INFINITY, dueAt);
   }
 
   #noteDelayed(task: Task): void {
@@ -324,6 +341,9 @@ export class TaskTable {
     return row?.due ?? null;
   }
 }
+
+/** What makes a lane, and the order in it. */
+const LANE_COLUMNS = ["task_type", "workflow_id", "concurrency_key", "priority", "created_ts"] as const;
 
 function isSameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((value, index) => value === b[index]);
