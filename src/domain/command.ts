@@ -1,6 +1,13 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
+import type {
+  Clocks,
+  OnDependencyFailure,
+  Progress,
+  RetryPolicy,
+  RunSettings,
+} from "../protocol/task-life.ts";
 import type { MutationOutcome } from "./mutations.ts";
 import type { PayloadArtifact } from "./payload-artifact.ts";
 import type { Refusal } from "./refusals.ts";
@@ -23,6 +30,10 @@ export interface TaskRow {
   artifact_ids: string[];
   priority?: number | undefined;
   max_attempts?: number | undefined;
+  retry?: RetryPolicy | undefined;
+  clocks?: Clocks | undefined;
+  on_dependency_failure?: OnDependencyFailure | undefined;
+  concurrency_key?: string | undefined;
 }
 
 export interface TaskFilter {
@@ -69,12 +80,16 @@ export type Command =
       source_session_id: string | null;
       source_run_id: string | null;
     }
+  | { op: "put_settings"; settings: RunSettings; expected_revision?: number | undefined }
   | { op: "select_next_step"; dry_run: boolean }
   | { op: "validate_workspace"; phase: string; current_path: string; step_id?: string | undefined }
   | {
       op: "create_tasks";
-      tasks: TaskRow[] /** Whether an idle task of the same id gives way. */;
+      tasks: TaskRow[];
+      /** Whether an idle task of the same id gives way. */
       replace_existing: boolean;
+      /** Whether docs/claims.md is in force: a row that names `max_attempts` then has a retry policy. */
+      strict?: true | undefined;
       /** Types of tasks that the caller is bound to; any when absent. */
       task_types?: readonly string[] | undefined;
     }
@@ -88,7 +103,13 @@ export type Command =
       agent_id?: string | undefined;
       status?: WorkStatus | undefined;
       error?: string | undefined;
+      error_code?: string | undefined;
+      /** Of a failure: false says that another attempt makes no sense. */
+      retryable?: boolean | undefined;
+      /** How far the holder has come. */
+      progress?: Omit<Progress, "at_ms"> | undefined;
       lease_ms?: number | undefined;
+      strict?: true | undefined;
       /** Types of tasks that the caller is bound to; any when absent. */
       task_types?: readonly string[] | undefined;
     }

@@ -8,12 +8,13 @@ import {
 import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { CommandOf } from "./command.ts";
+import { settingsTooLarge } from "./decide-settings.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { cycleAmong } from "./graph.ts";
 import { jsonTooLarge } from "./json-size.ts";
-import { cycleRefusal, fieldInvalid, limitExceeded, type Refusal } from "./refusals.ts";
-import { isTerminal } from "./run.ts";
+import { cycleRefusal, fieldInvalid, limitExceeded, type Refusal, runMovedOn } from "./refusals.ts";
+import { isTerminal, withSettings } from "./run.ts";
 import type { View } from "./view.ts";
 
 /**
@@ -28,13 +29,8 @@ export function decideReplace(
 ): Decision {
   const head = view.head();
   const expected = command.expected_revision;
-  if (expected !== undefined && expected !== head.run.revision) {
-    const error = `run is at revision ${head.run.revision}, not ${expected}`;
-    return {
-      ok: false,
-      refusal: { code: "RUN_REVISION_MISMATCH", error, revision: head.run.revision },
-    };
-  }
+  const movedOn = expected === undefined ? null : runMovedOn(head.run.revision, expected);
+  if (movedOn !== null) return { ok: false, refusal: movedOn };
   const { run } = command;
   if (run.run_id !== head.run.run_id) {
     return { ok: false, refusal: fieldInvalid("run_id", "same_as_path", "must be the run id of the path") };
@@ -53,18 +49,21 @@ export function decideReplace(
   const cycle = cycleAmong(run.tasks);
   if (cycle !== null) return { ok: false, refusal: cycleRefusal(cycle[0] ?? "", cycle) };
   const { ended_at_ms: _ended, forked_from: _origin, ...body } = run;
-  const replacement: Run = {
+  const settings = run.settings ?? head.run.settings;
+  const asSent: Run = {
     ...body,
     ...(run.ended_at_ms !== undefined && isTerminal(run.status) && { ended_at_ms: run.ended_at_ms }),
     tenant_context: head.run.tenant_context,
     ...(head.run.forked_from !== undefined && { forked_from: head.run.forked_from }),
     tasks: run.tasks.map((task) => maskTask(task, context)),
   };
-  if (isTerminal(run.status)) replacement.ended_at_ms ??= context.nowMs;
+  if (isTerminal(run.status)) asSent.ended_at_ms ??= context.nowMs;
+  const replacement = withSettings(asSent, settings);
   const { tasks, ...header } = replacement;
   const tooLarge =
     jsonTooLarge("replaced_run_bytes", replacement, MAX_REPLACED_RUN_BYTES) ??
     jsonTooLarge("run_header_bytes", header, MAX_RUN_HEADER_BYTES) ??
+    settingsTooLarge(settings ?? {}) ??
     firstTooLarge(tasks);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
 

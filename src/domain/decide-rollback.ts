@@ -13,7 +13,7 @@ import { type Counts, counted } from "./counts.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { jsonTooLarge } from "./json-size.ts";
-import { createTask } from "./new-task.ts";
+import { createTask, NO_TERMS } from "./new-task.ts";
 import { fieldInvalid, limitExceeded, type Refusal } from "./refusals.ts";
 import { BLOCKED, isEligible, REQUIRED_POLICY_ACK } from "./rollback.ts";
 import type { PlannedOperation, PlannedStep } from "./rollback-plan.ts";
@@ -159,7 +159,7 @@ function request(
     artifact_ids: [],
   };
   const id = `rollback-${context.newId()}`;
-  draft.task(createTask(row, id, { task_type: ROLLBACK_TASK, payload }, context.nowMs));
+  draft.task(createTask(row, id, { task_type: ROLLBACK_TASK, payload }, NO_TERMS, context.nowMs));
   const event = draft.followUp({
     type: "rollback_execution_requested",
     status: run.status,

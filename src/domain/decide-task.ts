@@ -42,6 +42,10 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
     return { ok: false, refusal: limitExceeded("tasks_per_batch", MAX_TASKS_PER_BATCH, rows.length) };
   }
   const board = new BoardInTheMaking(view);
+  const terms = {
+    defaults: view.head().run.settings?.task_defaults ?? {},
+    strict: command.strict === true,
+  };
   const draft = new Draft(view.head(), context);
   const used = new Set<string>();
   const deduped: string[] = [];
@@ -73,7 +77,7 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
       jsonTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
       board.refusalOf(id, row, command.replace_existing);
     if (refusal !== null) return { ok: false, refusal: withRow(refusal, index) };
-    board.put(draft.task(createTask(row, id, contracted, context.nowMs), { commandId }));
+    board.put(draft.task(createTask(row, id, contracted, terms, context.nowMs), { commandId }));
   }
   return { ok: true, commits: draft.commits, outcome: createdOutcome(draft.commits, deduped) };
 }

@@ -5,6 +5,7 @@ import { decideMutation } from "./decide-mutation.ts";
 import { decideReplace } from "./decide-replace.ts";
 import { decideRollback } from "./decide-rollback.ts";
 import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
+import { decideSettings } from "./decide-settings.ts";
 import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
 import type { Decision } from "./decision.ts";
 import type { Context } from "./draft.ts";
@@ -24,6 +25,8 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideReplace(command, view, context, commandId);
     case "sync_todos":
       return decideTodos(command, view, context, commandId);
+    case "put_settings":
+      return decideSettings(command, view, context, commandId);
     case "select_next_step":
       return decideSelect(command, view, context, commandId);
     case "validate_workspace":

@@ -3,12 +3,13 @@ import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run, RunHeader, Step } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import type { RunSettings } from "../protocol/task-life.ts";
 import { type Effect, withEvent } from "./audit.ts";
 import { readPatch } from "./blackboard.ts";
 import type { Commit } from "./commit.ts";
 import { versionsOf } from "./files.ts";
 import type { RunHead } from "./head.ts";
-import { isTerminal, withStatus } from "./run.ts";
+import { isTerminal, withSettings, withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
 import { normalisePath } from "./workspace.ts";
 
@@ -94,6 +95,8 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
       const { tasks, ...run } = replacement;
       return { run, changes: [{ kind: "replace_tasks", tasks }] };
     }
+    case "context.run.settings_set":
+      return { run: withSettings(head.run, member<RunSettings>(event, "settings")), changes: [] };
     // Fills the place of a record that an import did not find (reference-import.ts).
     case "context.run.gap":
       return nothing;

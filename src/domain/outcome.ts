@@ -3,6 +3,7 @@ import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunStatus } from "../protocol/status.ts";
 import type { Lease, Task } from "../protocol/task.ts";
+import type { RunSettings } from "../protocol/task-life.ts";
 import type { Command, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import type { Context } from "./draft.ts";
@@ -13,6 +14,7 @@ export type Outcome =
   | { op: "append_event"; event: EventRecord }
   | { op: "patch_blackboard"; patch: PatchRecord }
   | { op: "replace_run"; event: EventRecord }
+  | { op: "put_settings"; event: EventRecord; settings: RunSettings }
   | { op: "sync_todos"; event: EventRecord }
   | {
       op: "select_next_step";
@@ -72,6 +74,8 @@ export function recall(
     case "sync_todos":
     case "record_mutation":
       return { op: command.op, event };
+    case "put_settings":
+      return { op: "put_settings", event, settings: (event.payload as { settings: RunSettings }).settings };
     case "execute_rollback":
       // A request comes after the task it is about.
       return { op: "execute_rollback", event: commits.at(-1)?.event ?? event };

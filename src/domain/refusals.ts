@@ -88,6 +88,13 @@ export function fieldInvalid(field: string, rule: string, message: string): Refu
   return { code: "FIELD_INVALID", error: `${field}: ${message}`, issues: [{ field, rule, message }] };
 }
 
+/** The refusal of a command that expected another revision of the run; null when it is the one expected. */
+export function runMovedOn(revision: number, expected: number): Refusal | null {
+  if (expected === revision) return null;
+  const error = `run is at revision ${revision}, not ${expected}`;
+  return { code: "RUN_REVISION_MISMATCH", error, revision };
+}
+
 /** The dependencies of a task would close a cycle, told as ids with the first repeated at the end (07 D49). */
 export function cycleRefusal(taskId: string, cycle: string[]): Refusal {
   return { code: "TASK_DEPENDENCY_CYCLE", error: "task dependencies form a cycle", task_id: taskId, cycle };

@@ -1,6 +1,7 @@
 import { nonBlank, withoutAbsent } from "../protocol/absent.ts";
 import type { BodyOf } from "../protocol/bodies.ts";
 import { MAX_NEW_RUN_BYTES } from "../protocol/limits.ts";
+import { settingsTooLarge } from "./decide-settings.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import type { Refusal } from "./refusals.ts";
 import type { RunDraft } from "./run.ts";
@@ -14,6 +15,7 @@ export function runDraft(
   run_id: string,
   source_metadata?: unknown,
 ): { ok: true; draft: RunDraft } | { ok: false; refusal: Refusal } {
+  const { settings = {} } = asked;
   const draft: RunDraft = withoutAbsent({
     run_id,
     objective: asked.objective,
@@ -24,7 +26,8 @@ export function runDraft(
     model_id: nonBlank(asked.model_id),
     mcp_servers: (asked.mcp_servers ?? []).map((name) => name.trim()).filter((name) => name !== ""),
     ...(source_metadata !== undefined && { source_metadata }),
+    ...(Object.keys(settings).length > 0 && { settings }),
   });
-  const refusal = jsonTooLarge("new_run_bytes", draft, MAX_NEW_RUN_BYTES);
+  const refusal = settingsTooLarge(settings) ?? jsonTooLarge("new_run_bytes", draft, MAX_NEW_RUN_BYTES);
   return refusal === null ? { ok: true, draft } : { ok: false, refusal };
 }

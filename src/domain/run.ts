@@ -1,5 +1,6 @@
 import type { RunHeader, Step, Tenant, Workspace } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
+import type { RunSettings } from "../protocol/task-life.ts";
 
 const TERMINAL: ReadonlySet<RunStatus> = new Set(["failed", "completed", "cancelled"]);
 
@@ -20,6 +21,8 @@ export interface RunDraft {
   mcp_servers: string[];
   /** Where it comes from, when a delivery of a hook made it (docs/mapping.md); no client's to say. */
   source_metadata?: unknown;
+  /** Not empty. */
+  settings?: RunSettings;
 }
 
 /** The header of a run as creation leaves it: queued, revision 1, no events (contract 01 §5, 02 §2.1). */
@@ -50,6 +53,20 @@ export function withStatus(run: RunHeader, status: RunStatus, atMs: number): Run
   if (!isTerminal(run.status)) return { ...run, status };
   const { ended_at_ms: _ended, ...rest } = run;
   return { ...rest, status };
+}
+
+/** The run with these settings in place of those it had; without any, it has no such member. */
+export function withSettings<T extends RunHeader>(run: T, settings: RunSettings | undefined): T {
+  const { settings: _before, ...rest } = run;
+  const isEmpty = settings === undefined || Object.keys(settings).length === 0;
+  return (isEmpty ? rest : { ...rest, settings }) as T;
+}
+
+/** How many tasks of a concurrency key may be in progress at once. */
+export function concurrencyLimit(settings: RunSettings | undefined, key: string): number {
+  const limits = settings?.concurrency_limits ?? {};
+  // A key may be named like what every object has.
+  return Object.hasOwn(limits, key) ? (limits[key] ?? 1) : 1;
 }
 
 /** Sets the status of the first step with this id; a step that is not there is not made. */

@@ -1,9 +1,10 @@
 import type * as z from "zod/mini";
 import { limitExceeded } from "../domain/refusals.ts";
-import { ID_RULE, LENGTH_RULE } from "../protocol/bodies.ts";
+import { ID_RULE } from "../protocol/bodies.ts";
 import { type IJsonProblem, parseIJson } from "../protocol/i-json.ts";
 import type { Issue } from "../protocol/issue.ts";
 import { MAX_BODY_BYTES } from "../protocol/limits.ts";
+import { LENGTH_RULE } from "../protocol/schema.ts";
 import { readShape } from "../protocol/shape.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 

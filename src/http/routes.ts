@@ -71,6 +71,7 @@ import {
   listRunsNative,
   replaceRun,
 } from "./resources/runs.ts";
+import { getSettings, putSettings } from "./resources/settings.ts";
 import { selectNextStep, syncTodos, validateWorkspace } from "./resources/steps.ts";
 import {
   streamFeedContext,
@@ -112,6 +113,8 @@ type Handler = Route["handle"];
 const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | null][] = [
   ["GET", "", "viewer", getRunContext, getRunNative],
   ["PUT", "", "planner", replaceRun, replaceRun],
+  ["GET", "/settings", "viewer", null, getSettings],
+  ["PUT", "/settings", "planner", null, putSettings],
   ["GET", "/events", "viewer", listEventsContext, listEventsNative],
   ["POST", "/events", "agent", appendEvent, appendEvent],
   ["GET", "/events/stream", "viewer", streamRunContext, streamRunNative],

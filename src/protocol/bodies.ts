@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import { withoutAbsent } from "./absent.ts";
 import { issueForArtifactPath } from "./artifact-path.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
@@ -18,13 +19,12 @@ import {
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_REPLACED,
 } from "./limits.ts";
-import { json, mapped, optional, uint } from "./schema.ts";
+import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
+import { taskLifeShapes } from "./task-life-shapes.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
 export const ID_RULE = "id";
-/** The rule of issues about texts over a limit of the engine; they carry the `limit` and the `actual` length. */
-export const LENGTH_RULE = "max_length";
 
 const ID_MESSAGE = "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : - and not . or ..";
 
@@ -34,24 +34,6 @@ const MAX_U32 = 2 ** 32 - 1;
 /** Counters that the engine goes on counting keep room to stay within their range (contract 01 §2, 07 D108). */
 const MAX_ATTEMPT_PUT = MAX_U32 - 1_000_000;
 const MAX_TASK_REV_PUT = Number.MAX_SAFE_INTEGER - 2 ** 40;
-
-/** Checks a length; what is over the limit is a crossed limit of the engine, not a wrong shape. */
-const lengthUpTo =
-  (limit: number, unit: string) =>
-  (context: z.core.ParsePayload<string | unknown[]>): void => {
-    const actual = context.value.length;
-    if (actual <= limit) return;
-    const message = `must have at most ${limit} ${unit}`;
-    const params = { rule: LENGTH_RULE, limit, actual };
-    context.issues.push({ code: "custom", input: context.value, message, params });
-  };
-
-/** A text of at most so many UTF-16 units. */
-const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "characters"));
-
-/** A list of at most so many elements; a longer one is refused before its elements are looked at. */
-const listOf = <T extends z.core.$ZodType>(element: T, limit: number) =>
-  z.pipe(z.array(z.unknown()).check(lengthUpTo(limit, "elements")), z.array(element));
 
 /** An id, trimmed, because it is stored trimmed. */
 const trimmedId = (mayBeBlank: boolean) =>
@@ -77,9 +59,6 @@ function eitherOf<T>(
   return value ?? alias ?? undefined;
 }
 
-/** Makes an object schema: one that ignores unknown fields, or one that refuses them. */
-type ObjectMaker = typeof z.object;
-
 /** A path of the artifact space. */
 export const artifactPath = lazy(() =>
   z.string().check((context) => {
@@ -95,9 +74,11 @@ interface BodyOptions {
   runNeedsTasks: boolean;
   /** Whether payloads may be given as artifacts; where not, the field is an unknown one. */
   payloadArtifacts: boolean;
+  /** Whether what docs/claims.md has beside the contract may be asked for; where not, those fields are unknown ones. */
+  taskLife: boolean;
 }
 
-function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: BodyOptions) {
+function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, taskLife }: BodyOptions) {
   const u32 = uint.check(z.maximum(MAX_U32));
   const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
   const label = upTo(MAX_LABEL_LENGTH);
@@ -152,6 +133,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
   const references = z._default(listOf(z.string(), MAX_REFERENCES_PER_TASK), []);
   const names = listOf(z.string(), MAX_MCP_SERVERS);
 
+  const life = taskLifeShapes(object);
+  /** A field of docs/claims.md. */
+  const ofLife = <T extends z.core.$ZodType>(type: T) =>
+    taskLife ? optional(type) : mapped(z.optional(z.unknown()), (): z.output<T> | undefined => undefined);
+  /** One of a run that is put back: both doors show it, but one knows no such field, so that nothing in it is wrong there. */
+  const shownLife = <T extends z.core.$ZodType>(type: T) =>
+    taskLife ? optional(type) : z.catch(optional(type), undefined);
+
   const task = object({
     id,
     task_type: label,
@@ -175,6 +164,19 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
     task_rev: z._default(uint.check(z.maximum(MAX_TASK_REV_PUT)), 0),
     created_ts: uint,
     updated_ts: uint,
+    retry: shownLife(life.task.retry),
+    clocks: shownLife(life.task.clocks),
+    on_dependency_failure: shownLife(life.task.on_dependency_failure),
+    concurrency_key: shownLife(life.task.concurrency_key),
+    redriven_at_ms: shownLife(life.task.redriven_at_ms),
+    fence: shownLife(life.task.fence),
+    claimed_at_ms: shownLife(life.task.claimed_at_ms),
+    progress: shownLife(life.task.progress),
+    attempts: shownLife(life.task.attempts),
+    dead_letter: shownLife(life.task.dead_letter),
+    failure: shownLife(life.task.failure),
+    skipped: shownLife(life.task.skipped),
+    cancellation: shownLife(life.task.cancellation),
   });
 
   const replacedTasks = listOf(task, MAX_TASKS_REPLACED);
@@ -194,6 +196,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
         modelId: z.nullish(label),
         mcp_servers: z.nullish(names),
         mcpServers: z.nullish(names),
+        settings: ofLife(life.settings),
         command_id: commandId,
       }),
       ({ modelProvider, modelId, mcpServers, ...body }, context) => ({
@@ -227,6 +230,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       last_error: optionalText,
       updated_at_ms: uint,
       source_metadata: optional(z.unknown()),
+      settings: shownLife(life.settings),
       forked_from: z.optional(z.unknown()),
       // What `/v1` shows beside a run, so that what was read can be put back.
       task_counts: z.optional(z.unknown()),
@@ -292,7 +296,11 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
           decision_ids: references,
           artifact_ids: references,
           priority: optional(i32),
-          max_attempts: optional(u32),
+          max_attempts: optional(taskLife ? life.maxAttempts : u32),
+          retry: ofLife(life.row.retry),
+          clocks: ofLife(life.row.clocks),
+          on_dependency_failure: ofLife(life.row.on_dependency_failure),
+          concurrency_key: ofLife(life.row.concurrency_key),
         }),
         MAX_TASKS_PER_BATCH,
       ),
@@ -317,7 +325,16 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
       status: optional(workStatus),
       error: optionalError,
       lease_ms: optional(uint),
+      retryable: ofLife(z.boolean()),
+      error_code: ofLife(life.errorCode),
+      progress: ofLife(life.report),
     }),
+
+    /** `/v1` only. */
+    putSettings: mapped(
+      object({ ...life.settingsFields, command_id: commandId }),
+      ({ command_id, ...settings }) => ({ command_id, settings: withoutAbsent(settings) }),
+    ),
 
     /** Contract 06 §9. `executor` is read on `/v1` only. */
     executeRollback: object({
@@ -405,7 +422,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts }: Bo
 
 /** Request bodies of `/context`: unknown fields are ignored. */
 export const contextBodies = lazy(() =>
-  makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false }),
+  makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false, taskLife: false }),
 );
 
 /**
@@ -413,7 +430,11 @@ export const contextBodies = lazy(() =>
  * shows has none, and an absent list would empty the board.
  */
 export const nativeBodies = lazy(() =>
-  makeBodies(z.strictObject as ObjectMaker, { runNeedsTasks: true, payloadArtifacts: true }),
+  makeBodies(z.strictObject as ObjectMaker, {
+    runNeedsTasks: true,
+    payloadArtifacts: true,
+    taskLife: true,
+  }),
 );
 
 export type Bodies = ReturnType<typeof contextBodies>;

@@ -5,6 +5,7 @@ import { lazy } from "./lazy.ts";
 import type { RunHeader } from "./run.ts";
 import { someText, uint } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
+import { storedLifeShapes } from "./task-life-shapes.ts";
 
 /**
  * A run as a text that can be kept, moved and read back: NDJSON, each line one JSON document and a line break, in this order.
@@ -80,6 +81,7 @@ export const exportShapes = lazy(() => {
     ended_at_ms: optionalUint,
     last_error: optionalText,
     updated_at_ms: uint,
+    settings: z.optional(storedLifeShapes().settings),
   });
 
   /** A stored task. */
@@ -106,6 +108,7 @@ export const exportShapes = lazy(() => {
     task_rev: uint,
     created_ts: uint,
     updated_ts: uint,
+    ...storedLifeShapes().task,
   });
 
   const note = z.looseObject({ id: z.string(), ts_ms: uint, text: z.string() });
@@ -173,6 +176,7 @@ export const exportShapes = lazy(() => {
     task: z.looseObject({ task: storedTask }),
     run: z.looseObject({ run: z.extend(storedRunHeader, { tasks: z.array(storedTask) }) }),
     steps: z.looseObject({ steps: z.optional(z.array(step)), why_next_step: z.nullish(z.string()) }),
+    settings: z.looseObject({ settings: storedLifeShapes().settings }),
     files: z.looseObject({ files: z.optional(z.array(fileChange)) }),
     workspace: z.looseObject({
       actual_path: optionalText,

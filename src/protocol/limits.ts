@@ -147,6 +147,13 @@ export const MAX_KEPT_ERROR_LENGTH = 1_000;
 export const MAX_PROGRESS_NOTE_LENGTH = 1_000;
 export const MAX_PROGRESS_DATA_BYTES = 4 * 1024;
 
+/** An error code, in UTF-16 units, and the codes after which a task is not tried again: they travel with the task. */
+export const MAX_ERROR_CODE_LENGTH = 200;
+export const MAX_NON_RETRYABLE = 50;
+
+/** What a run is told for all its tasks, in bytes of JSON: it travels with the run's head. */
+export const MAX_RUN_SETTINGS_BYTES = 64 * 1024;
+
 /** Heartbeats of a task that come sooner than this after a recorded one are answered from it: a lease has at least five seconds. */
 export const HEARTBEAT_INTERVAL_MS = 1_000;
 
@@ -166,8 +173,11 @@ export const MAX_GRACE_MS = 60 * 60 * 1000;
 /** A clock of a task, and a wait before another attempt, at most. */
 export const MAX_CLOCK_MS = 400 * 24 * 60 * 60 * 1000;
 
-/** Tasks that the engine ends, revokes or redrives in one go: what is left over follows at once, behind what waits. */
+/** Tasks that the engine ends or revokes in one go: what is left over follows at once, behind what waits. */
 export const MAX_SETTLED_AT_ONCE = 100;
+
+/** Dead letters that one request puts back on the board: as many as one creates. */
+export const MAX_REDRIVEN_AT_ONCE = 500;
 
 /** Named locks of a run that are out at once: they travel with its head. */
 export const MAX_LOCKS = 1_000;

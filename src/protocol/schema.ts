@@ -20,3 +20,27 @@ export const json = mapped(z.optional(z.unknown()), (value) => value ?? null);
 
 /** A text that is not empty. */
 export const someText = z.string().check(z.minLength(1));
+
+/** Makes an object schema: one that ignores unknown fields, or one that refuses them. */
+export type ObjectMaker = typeof z.object;
+
+/** The rule of issues about texts over a limit of the engine; they carry the `limit` and the `actual` length. */
+export const LENGTH_RULE = "max_length";
+
+/** Checks a length; what is over the limit is a crossed limit of the engine, not a wrong shape. */
+const lengthUpTo =
+  (limit: number, unit: string) =>
+  (context: z.core.ParsePayload<string | unknown[]>): void => {
+    const actual = context.value.length;
+    if (actual <= limit) return;
+    const message = `must have at most ${limit} ${unit}`;
+    const params = { rule: LENGTH_RULE, limit, actual };
+    context.issues.push({ code: "custom", input: context.value, message, params });
+  };
+
+/** A text of at most so many UTF-16 units. */
+export const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "characters"));
+
+/** A list of at most so many elements; a longer one is refused before its elements are looked at. */
+export const listOf = <T extends z.core.$ZodType>(element: T, limit: number) =>
+  z.pipe(z.array(z.unknown()).check(lengthUpTo(limit, "elements")), z.array(element));

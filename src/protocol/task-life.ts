@@ -14,6 +14,15 @@ export interface RetryPolicy {
   non_retryable: string[];
 }
 
+/** What a retry policy has where it does not say. */
+export const DEFAULT_RETRY: RetryPolicy = {
+  base_ms: 1_000,
+  factor: 2,
+  max_ms: 300_000,
+  jitter: 0.2,
+  non_retryable: [],
+};
+
 /** How long a task may take, each from its own beginning; what is absent has no end. */
 export interface Clocks {
   /** From creation, or redrive, to the first claim. */

@@ -95,6 +95,8 @@ export function payloadShapeOf({ type, origin }: Commit["event"]): StoredPayload
     case "context.run.replaced":
     case "context.run.imported":
       return "run";
+    case "context.run.settings_set":
+      return "settings";
     case "todo_synced":
     case "meta_next_step_selected":
       return "steps";

@@ -27,6 +27,8 @@ const PUT_RUN = {
 const RUN_SAMPLES: Record<string, Sample> = {
   "GET ": {},
   "PUT ": { body: PUT_RUN },
+  "GET /settings": {},
+  "PUT /settings": { body: { grace_ms: 1_000 } },
   "GET /events": {},
   "POST /events": { body: { type: "note", status: "running", payload: null } },
   "GET /events/stream": {},

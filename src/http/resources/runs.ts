@@ -188,7 +188,8 @@ const replacement: Mutation<"replace_run", "replaceRun"> = {
 /** `PUT …/runs/{run_id}` (contract 02 §2.4, 07 D17). */
 export const replaceRun = (call: Call) => mutate(replacement, call);
 
-function expectedRevision(call: Call): number | undefined {
+/** The revision that `If-Match` names. @throws RequestRefused `HEADER_INVALID` */
+export function expectedRevision(call: Call): number | undefined {
   const read = readIfMatch(call.request.headers.get("if-match"));
   if (!read.ok) refuseIssues("HEADER_INVALID", [read.issue]);
   return read.revision ?? undefined;
@@ -217,6 +218,7 @@ function runOf(body: BodyOf<"replaceRun">, call: Call): Run {
     last_error: body.last_error,
     updated_at_ms: body.updated_at_ms,
     source_metadata: body.source_metadata,
+    settings: body.settings,
     tasks: body.tasks.map((task) => withoutAbsent(task)),
   });
 }

@@ -40,7 +40,7 @@ const creation: Mutation<"create_tasks", "createTasks"> = {
   command: ({ tasks }, call) => {
     refuseTwoKeys(tasks, call);
     const replace_existing = call.door === "context";
-    return { op: "create_tasks", tasks, replace_existing, task_types: typesOf(call) };
+    return { op: "create_tasks", tasks, replace_existing, strict: strictAt(call), task_types: typesOf(call) };
   },
   echo: "blackboard",
   context: ({ outcome: { tasks, patches, deduped }, echo }) => ({
@@ -101,7 +101,13 @@ const transition: Mutation<"transition_task", "transitionTask"> = {
   body: "transitionTask",
   command: ({ command_id: _commandId, ...body }, call) => {
     checkBound(call.principal, "agent_id", body.agent_id?.trim());
-    return { op: "transition_task", task_id: call.id("task_id"), ...body, task_types: typesOf(call) };
+    return {
+      op: "transition_task",
+      task_id: call.id("task_id"),
+      ...body,
+      strict: strictAt(call),
+      task_types: typesOf(call),
+    };
   },
   echo: "blackboard",
   context: ({ outcome: { task, patch }, echo }) => ({ ok: true, task, patch, ...echo }),
@@ -115,6 +121,11 @@ const transition: Mutation<"transition_task", "transitionTask"> = {
 
 /** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
 export const transitionTask = (call: Call) => mutate(transition, call);
+
+/** Whether docs/claims.md is in force: `/context` keeps its contract. */
+function strictAt({ door }: Call): true | undefined {
+  return door === "native" ? true : undefined;
+}
 
 /** Types of tasks that the caller is bound to. */
 function typesOf({ principal }: Call): readonly string[] | undefined {
