@@ -51,18 +51,30 @@ export interface FileCondition {
   version?: number;
 }
 
-/** A write to one path of the artifact space. */
-interface FileWrite {
-  path: string;
-  expected?: FileCondition | undefined;
-  /** The task that the writer works on; its lease must be proven. */
+/** The lease that a write is made under, as its sender says (lease-proof.ts). */
+export interface LeaseProof {
+  /** The task that the writer works on. */
   task_id?: string | undefined;
   lease_token?: string | undefined;
 }
 
+/** A write to one path of the artifact space. */
+interface FileWrite extends LeaseProof {
+  path: string;
+  expected?: FileCondition | undefined;
+}
+
+/** How a command is meant, whatever it asks for. */
+export interface Manner {
+  /** Whether the rules of docs/claims.md hold where they are stricter than the contract's. The sender cannot say it. */
+  strict?: true | undefined;
+}
+
 /** What a caller may ask of a run. Shapes and defaults as in contract 02; durations in ms. */
-export type Command =
-  | {
+export type Command = Asked & Manner;
+
+type Asked =
+  | ({
       op: "append_event";
       type: string;
       /** The run keeps its own where there is none: no door leaves it out. */
@@ -70,29 +82,27 @@ export type Command =
       step_id?: string | undefined;
       payload: unknown;
       payload_artifact?: PayloadArtifact | undefined;
-    }
-  | { op: "patch_blackboard"; patch_op: PatchOp; payload: unknown }
+    } & LeaseProof)
+  | ({ op: "patch_blackboard"; patch_op: PatchOp; payload: unknown } & LeaseProof)
   | { op: "replace_run"; run: Run; expected_revision?: number | undefined }
-  | {
+  | ({
       op: "sync_todos";
       todos: Todo[];
       replace: boolean;
       source_session_id: string | null;
       source_run_id: string | null;
-    }
+    } & LeaseProof)
   | { op: "put_settings"; settings: RunSettings; expected_revision?: number | undefined }
   | { op: "select_next_step"; dry_run: boolean }
   | { op: "validate_workspace"; phase: string; current_path: string; step_id?: string | undefined }
-  | {
+  | ({
       op: "create_tasks";
       tasks: TaskRow[];
       /** Whether an idle task of the same id gives way. */
       replace_existing: boolean;
-      /** Whether docs/claims.md is in force: a row that names `max_attempts` then has a retry policy. */
-      strict?: true | undefined;
       /** Types of tasks that the caller is bound to; any when absent. */
       task_types?: readonly string[] | undefined;
-    }
+    } & LeaseProof)
   | ({ op: "claim_task"; agent_id: string; lease_ms?: number | undefined } & TaskFilter)
   | {
       op: "transition_task";
@@ -129,7 +139,7 @@ export type Command =
       lost: string[];
     }
   /** A mutation of the artifact space; versions are null where a path held nothing. */
-  | {
+  | ({
       op: "record_mutation";
       session_id: string;
       message_id: string;
@@ -139,7 +149,7 @@ export type Command =
       workspace_root?: string | undefined;
       effective_cwd?: string | undefined;
       files: { path: string; before_version: number | null; after_version: number | null }[];
-    }
+    } & LeaseProof)
   | { op: "requeue_stale" }
   | ({
       op: "put_artifact";

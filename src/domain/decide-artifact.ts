@@ -3,9 +3,9 @@ import type { FileChange, FileVersion } from "../protocol/file-version.ts";
 import type { CommandOf, FileCondition } from "./command.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
+import { underLease, unprovenLease } from "./lease-proof.ts";
 import { fileRecorded } from "./outcome.ts";
-import { artifactNotFound, fieldInvalid, type Refusal, taskNotFound } from "./refusals.ts";
-import { leaseRefusal } from "./task-actions.ts";
+import { artifactNotFound, type Refusal } from "./refusals.ts";
 import type { View } from "./view.ts";
 
 /**
@@ -30,7 +30,7 @@ export function decidePutArtifact(
     ...(step_id !== undefined && { step_id }),
     ...(source_event_id !== undefined && { source_event_id }),
   };
-  const draft = new Draft(view.head(), context, commandId);
+  const draft = new Draft(view.head(), context, commandId, underLease(command, view));
   const { event, patch } = draft.patch("add_artifact", artifact, {
     ...(command.task_id !== undefined && { task_id: command.task_id }),
     files: [{ path, sha256, bytes, content_type }] satisfies FileChange[],
@@ -52,7 +52,7 @@ export function decideRemoveArtifact(
   if (current === null) return { ok: false, refusal: artifactNotFound(path) };
   const refusal = refusalOf(command, view, context);
   if (refusal !== null) return { ok: false, refusal };
-  const draft = new Draft(view.head(), context, commandId);
+  const draft = new Draft(view.head(), context, commandId, underLease(command, view));
   const event = draft.event({
     type: "context.artifact.removed",
     status: view.head().run.status,
@@ -75,24 +75,6 @@ function refusalOf(
     unprovenLease(command, view, context) ??
     failedCondition(command.path, command.expected, view.file(command.path))
   );
-}
-
-/** A lease that a request claims to hold must be the task's: who has lost it must not write any more (contract 04 §7). */
-function unprovenLease(
-  { task_id, lease_token }: CommandOf<"put_artifact" | "remove_artifact">,
-  view: View,
-  context: Context,
-): Refusal | null {
-  if (task_id === undefined) {
-    return lease_token === undefined
-      ? null
-      : fieldInvalid("task_id", "required", "must say which task the lease token is of");
-  }
-  const task = view.task(task_id);
-  if (task === null) return taskNotFound;
-  if (lease_token === undefined) return leaseRefusal(task, "TASK_LEASE_REQUIRED", "lease token required");
-  if (context.maskToken(lease_token) === task.lease_token) return null;
-  return leaseRefusal(task, "TASK_LEASE_INVALID", "invalid lease token");
 }
 
 function failedCondition(

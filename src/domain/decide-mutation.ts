@@ -6,6 +6,7 @@ import type { CommandOf } from "./command.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { jsonTooLarge } from "./json-size.ts";
+import { underLease, unprovenLease } from "./lease-proof.ts";
 import type { MutatedFile, MutationRecord } from "./mutations.ts";
 import { fieldInvalid, type Refusal } from "./refusals.ts";
 import type { View } from "./view.ts";
@@ -20,6 +21,8 @@ export function decideMutation(
   context: Context,
   commandId?: string,
 ): Decision {
+  const unproven = unprovenLease(command, view, context);
+  if (unproven !== null) return { ok: false, refusal: unproven };
   const files: MutatedFile[] = [];
   const paths = new Set<string>();
   for (const [index, { path, before_version, after_version }] of command.files.entries()) {
@@ -64,7 +67,7 @@ export function decideMutation(
   };
   const tooLarge = jsonTooLarge("event_payload_bytes", payload, MAX_PAYLOAD_BYTES);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
-  const draft = new Draft(view.head(), context, commandId);
+  const draft = new Draft(view.head(), context, commandId, underLease(command, view));
   const event = draft.event({
     type: "mutation_checkpoint_recorded",
     status: view.head().run.status,

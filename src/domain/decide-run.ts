@@ -8,6 +8,7 @@ import { type Context, Draft } from "./draft.ts";
 import { DRIVER, selectNextStep } from "./driver.ts";
 import { adoptWorkspace } from "./evolve.ts";
 import { jsonTooLarge } from "./json-size.ts";
+import { underLease, unprovenLease } from "./lease-proof.ts";
 import { selectionRecorded, validationRecorded } from "./outcome.ts";
 import { payloadWithArtifact } from "./payload-artifact.ts";
 import { fieldInvalid, limitExceeded } from "./refusals.ts";
@@ -32,12 +33,14 @@ export function decideAppend(
       },
     };
   }
+  const unproven = unprovenLease(command, view, context);
+  if (unproven !== null) return { ok: false, refusal: unproven };
   const given = payloadWithArtifact(command.payload, command.payload_artifact, view, "payload");
   if (!given.ok) return given;
   const { payload } = given;
   const tooLarge = jsonTooLarge("event_payload_bytes", payload, MAX_PAYLOAD_BYTES);
   if (tooLarge !== null) return { ok: false, refusal: tooLarge };
-  const draft = new Draft(view.head(), context, commandId);
+  const draft = new Draft(view.head(), context, commandId, underLease(command, view));
   const event = draft.event({
     type: command.type,
     status: command.status ?? view.head().run.status,
@@ -55,6 +58,8 @@ export function decideTodos(
   context: Context,
   commandId?: string,
 ): Decision {
+  const unproven = unprovenLease(command, view, context);
+  if (unproven !== null) return { ok: false, refusal: unproven };
   const head = view.head();
   const steps = mergeTodos(head.run.steps, command.todos, command.replace);
   if (steps.length > MAX_STEPS_PER_RUN) return tooManySteps(steps.length);
@@ -66,7 +71,7 @@ export function decideTodos(
     steps,
     why_next_step,
   };
-  const draft = new Draft(head, context, commandId);
+  const draft = new Draft(head, context, commandId, underLease(command, view));
   const event = draft.event({
     type: "todo_synced",
     status: after.status,

@@ -14,6 +14,7 @@ import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./graph.ts";
 import { jsonTooLarge } from "./json-size.ts";
 import { leaseMs, needsToken } from "./lease.ts";
+import { underLease, unprovenLease, unprovenLeaseOf } from "./lease-proof.ts";
 import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
 import { payloadWithArtifact } from "./payload-artifact.ts";
@@ -26,7 +27,7 @@ import {
   taskNotFound,
   tokenBound,
 } from "./refusals.ts";
-import { applyAction, claim, leaseRefusal, requeueStale } from "./task-actions.ts";
+import { applyAction, claim, requeueStale } from "./task-actions.ts";
 import type { View } from "./view.ts";
 
 /**
@@ -41,12 +42,14 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
   if (rows.length > MAX_TASKS_PER_BATCH) {
     return { ok: false, refusal: limitExceeded("tasks_per_batch", MAX_TASKS_PER_BATCH, rows.length) };
   }
+  const unproven = unprovenLease(command, view, context);
+  if (unproven !== null) return { ok: false, refusal: unproven };
   const board = new BoardInTheMaking(view);
   const terms = {
     defaults: view.head().run.settings?.task_defaults ?? {},
     strict: command.strict === true,
   };
-  const draft = new Draft(view.head(), context);
+  const draft = new Draft(view.head(), context, undefined, underLease(command, view));
   const used = new Set<string>();
   const deduped: string[] = [];
 
@@ -136,7 +139,7 @@ export function decideTransition(
   }
   const result = applyAction(task, action, command, context);
   if (!result.ok) return result;
-  const draft = new Draft(view.head(), context, commandId);
+  const draft = new Draft(view.head(), context, commandId, underLease(command, view));
   const changed = draft.task(result.change);
   const { event, patch } = onlyCommit(draft);
   endRequestedRollback(draft, view, changed);
@@ -163,19 +166,16 @@ function withRow(refusal: Refusal, row: number): Refusal {
   return { ...refusal, row };
 }
 
-/** Contract 04 §7. */
+/** Contract 04 §7. By the strict rules, who sends a token says that it works under that lease, needed or not. */
 function leaseProblem(
   task: Task,
   action: TaskAction | null,
   command: CommandOf<"transition_task">,
   context: Context,
 ): Refusal | null {
-  if (!needsToken(task, action, command.status ?? null, context.nowMs)) return null;
-  if (command.lease_token === undefined) {
-    return leaseRefusal(task, "TASK_LEASE_REQUIRED", "lease token required");
-  }
-  if (context.maskToken(command.lease_token) === task.lease_token) return null;
-  return leaseRefusal(task, "TASK_LEASE_INVALID", "invalid lease token");
+  const isNamed = command.strict === true && command.lease_token !== undefined;
+  if (!isNamed && !needsToken(task, action, command.status ?? null, context.nowMs)) return null;
+  return unprovenLeaseOf(task, command, context);
 }
 
 function onlyCommit(draft: Draft) {

@@ -5,6 +5,7 @@ import type { Task } from "../protocol/task.ts";
 import type { Commit } from "./commit.ts";
 import { evolve } from "./evolve.ts";
 import type { RunHead } from "./head.ts";
+import type { Under } from "./lease-proof.ts";
 import type { TaskChange } from "./task-actions.ts";
 
 /** What a decision may not make up itself: time, ids, and lease tokens. */
@@ -34,13 +35,18 @@ export class Draft {
   readonly commits: Commit[] = [];
   readonly #context: Context;
   readonly #commandId: string | undefined;
+  readonly #under: Under | undefined;
   #head: RunHead;
 
-  /** @param commandId stamped on every event, unless a commit brings its own. */
-  constructor(head: RunHead, context: Context, commandId?: string) {
+  /**
+   * @param commandId stamped on every event, unless a commit brings its own.
+   * @param under the lease that all of it is written under, where one was proven; on every event.
+   */
+  constructor(head: RunHead, context: Context, commandId?: string, under?: Under) {
     this.#head = head;
     this.#context = context;
     this.#commandId = commandId;
+    this.#under = under;
   }
 
   /** Seq of the next commit. */
@@ -106,6 +112,7 @@ export class Draft {
       revision: run.revision + 1,
       ...(draft.step_id !== undefined && { step_id: draft.step_id }),
       ...(this.#commandId !== undefined && { command_id: this.#commandId }),
+      ...(this.#under !== undefined && { under: this.#under }),
       ...(draft.origin !== undefined && { origin: draft.origin }),
       payload: draft.payload,
     };

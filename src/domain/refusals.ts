@@ -30,7 +30,9 @@ type Reason =
   | {
       code: "TASK_LEASE_REQUIRED" | "TASK_LEASE_INVALID";
       error: string;
+      /** Of the lease that is out; null when none is, and the fence when no claim gave it. */
       lease_owner: string | null;
+      fence: number | null;
       lease_expires_at_ms: number | null;
     }
   | {

@@ -3,6 +3,7 @@ import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
 import { afterAttempt, type Moment, withAttempt } from "./attempts.ts";
 import { leaseMs, withoutLease } from "./lease.ts";
+import { leaseRefusal } from "./lease-proof.ts";
 import { fieldInvalid, type Refusal } from "./refusals.ts";
 
 /** What a transition asks for, after the lease was proven (contract 02 §5.6). */
@@ -233,20 +234,6 @@ export function claim(task: Task, lease: NewLease): TaskChange {
       ...leaseMembers(next),
       task_rev: next.task_rev,
     },
-  };
-}
-
-/** The refusal of a lease that was not proven, naming the holder (contract 02 §1.5). */
-export function leaseRefusal(
-  task: Task,
-  code: "TASK_LEASE_REQUIRED" | "TASK_LEASE_INVALID",
-  error: string,
-): Refusal {
-  return {
-    code,
-    error,
-    lease_owner: task.lease_owner ?? null,
-    lease_expires_at_ms: task.lease_expires_at_ms ?? null,
   };
 }
 

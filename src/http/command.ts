@@ -10,6 +10,7 @@ import type { HttpAnswer } from "./http-answer.ts";
 import { identify } from "./idempotency.ts";
 import { type AnswerInit, jsonAnswer, RawJson } from "./json.ts";
 import { RequestRefused } from "./problem.ts";
+import type { Door } from "./route-facts.ts";
 
 /** An accepted command, as a door's writer sees it. */
 export interface Done<Op extends CommandOp> {
@@ -58,12 +59,12 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
 ): Promise<HttpAnswer> {
   const run = call.run();
   const body = await call.body(mutation.body, mutation.bodyMayBeEmpty);
-  const command = await mutation.command(body, call);
+  const asked = await mutation.command(body, call);
   const bodyCommandId = "command_id" in body ? body.command_id : undefined;
-  const identified = await identify(call.request, bodyCommandId, mutation.asked?.(body) ?? command);
+  const identified = await identify(call.request, bodyCommandId, mutation.asked?.(body) ?? asked);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
   const answer = await submit(run, {
-    command: command as Command,
+    command: byRulesOf(call.door, asked as Command),
     commandId: identified?.commandId,
     fingerprint: identified?.fingerprint,
     ...(wantsEcho && mutation.echo !== undefined && { echo: mutation.echo }),
@@ -92,6 +93,11 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
     { ...members, ...representation.members },
     { ...init, headers: { ...headers, ...init.headers, ...representation.headers } },
   );
+}
+
+/** The command, by the rules of the door that it came in by: those of `/v1` are the strict ones. */
+export function byRulesOf(door: Door, command: Command): Command {
+  return door === "native" ? { ...command, strict: true } : command;
 }
 
 /** What the platform bills for the command, so that anyone can see what an operation costs. */

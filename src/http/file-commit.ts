@@ -9,7 +9,7 @@ import { readEntityTags } from "../protocol/entity-tags.ts";
 import { MAX_LABEL_LENGTH } from "../protocol/limits.ts";
 import { submit } from "../run/run-client.ts";
 import { type Call, unwrap } from "./call.ts";
-import { rowHeaders } from "./command.ts";
+import { byRulesOf, rowHeaders } from "./command.ts";
 import type { Identified } from "./idempotency.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 
@@ -35,7 +35,7 @@ export function unwrapContent<T>(result: ArtifactResult<T>): T {
 /** Refuses what the commit would be refused for anyway, and what is over the quota, before content is taken in. */
 export async function admit(call: Call, plan: PutPlan, commandId: string | undefined): Promise<void> {
   const command = { op: "put_artifact", ...plan, ...NOTHING } as const;
-  const { isRepeat } = unwrap(await call.run().admits({ command, commandId }));
+  const { isRepeat } = unwrap(await call.run().admits({ command: byRulesOf(call.door, command), commandId }));
   await call.requireRoom(async () => isRepeat);
 }
 
@@ -69,7 +69,7 @@ export async function commitFile<Op extends "put_artifact" | "remove_artifact">(
   command: CommandOf<Op>,
   identified: Identified | null,
 ): Promise<Committed<Op>> {
-  const answer = await submit(call.run(), { command, ...identified });
+  const answer = await submit(call.run(), { command: byRulesOf(call.door, command), ...identified });
   if (!answer.ok) throw new RequestRefused(answer.refusal);
   const headers = rowHeaders(answer.rows);
   if (answer.repeat !== null) headers["idempotency-replayed"] = "true";

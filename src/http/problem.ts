@@ -95,7 +95,7 @@ const SOFT: ReadonlySet<Problem["code"]> = new Set([
 /** A problem as `/context` tells it: `{error, code, …}`, softly where the contract says so. */
 export function contextProblem(problem: Problem): HttpAnswer {
   // Only what the contract has for the code (02 §1.5).
-  const { allow, lease_owner, lease_expires_at_ms, row, ...members } = problem as Problem &
+  const { allow, lease_owner, fence, lease_expires_at_ms, row, ...members } = problem as Problem &
     Record<string, unknown>;
   const headers = problemHeaders(problem);
   // The contract knows no archive: what is there is not found (02 §1.5).

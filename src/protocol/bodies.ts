@@ -72,13 +72,14 @@ export const artifactPath = lazy(() =>
 
 interface BodyOptions {
   runNeedsTasks: boolean;
-  /** Whether payloads may be given as artifacts; where not, the field is an unknown one. */
-  payloadArtifacts: boolean;
-  /** Whether what docs/claims.md has beside the contract may be asked for; where not, those fields are unknown ones. */
-  taskLife: boolean;
+  /** Whether there are the fields that the reference engine does not have; where not, they are unknown ones. */
+  ownFields: boolean;
 }
 
-function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, taskLife }: BodyOptions) {
+function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptions) {
+  /** A field that the reference engine does not have. */
+  const own = <T extends z.core.$ZodType>(field: T) =>
+    ownFields ? field : mapped(z.optional(z.unknown()), () => undefined);
   const u32 = uint.check(z.maximum(MAX_U32));
   const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
   const label = upTo(MAX_LABEL_LENGTH);
@@ -119,9 +120,12 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
     (hex) => hex.toLowerCase(),
   );
 
-  const payloadArtifact = payloadArtifacts
-    ? optional(object({ path: artifactPath(), version: optional(uint) }))
-    : mapped(z.optional(z.unknown()), () => undefined);
+  const payloadArtifact = own(optional(object({ path: artifactPath(), version: optional(uint) })));
+  /** The lease that a write is made under. */
+  const underLease = {
+    task_id: own(mapped(z.nullish(idOrBlank), (taskId) => taskId || undefined)),
+    lease_token: own(mapped(z.nullish(label), (token) => token?.trim() || undefined)),
+  };
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
   const dependencies = z._default(
@@ -136,10 +140,10 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
   const life = taskLifeShapes(object);
   /** A field of docs/claims.md. */
   const ofLife = <T extends z.core.$ZodType>(type: T) =>
-    taskLife ? optional(type) : mapped(z.optional(z.unknown()), (): z.output<T> | undefined => undefined);
+    ownFields ? optional(type) : mapped(z.optional(z.unknown()), (): z.output<T> | undefined => undefined);
   /** One of a run that is put back: both doors show it, but one knows no such field, so that nothing in it is wrong there. */
   const shownLife = <T extends z.core.$ZodType>(type: T) =>
-    taskLife ? optional(type) : z.catch(optional(type), undefined);
+    ownFields ? optional(type) : z.catch(optional(type), undefined);
 
   const task = object({
     id,
@@ -246,6 +250,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
       step_id: optionalLabel,
       payload: json,
       payload_artifact: payloadArtifact,
+      ...underLease,
       command_id: commandId,
     }),
 
@@ -258,6 +263,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
       replace: optional(z.boolean()),
       source_session_id: optionalLabel,
       source_run_id: optionalLabel,
+      ...underLease,
       command_id: commandId,
     }),
 
@@ -276,6 +282,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
     patchBlackboard: object({
       op: z.enum(PATCH_OPS),
       payload: z.unknown(),
+      ...underLease,
       command_id: commandId,
     }),
 
@@ -296,7 +303,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
           decision_ids: references,
           artifact_ids: references,
           priority: optional(i32),
-          max_attempts: optional(taskLife ? life.maxAttempts : u32),
+          max_attempts: optional(ownFields ? life.maxAttempts : u32),
           retry: ofLife(life.row.retry),
           clocks: ofLife(life.row.clocks),
           on_dependency_failure: ofLife(life.row.on_dependency_failure),
@@ -304,6 +311,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
         }),
         MAX_TASKS_PER_BATCH,
       ),
+      ...underLease,
     }),
 
     /** Contract 02 §5.5. */
@@ -362,6 +370,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
         }),
         MAX_MUTATED_FILES,
       ),
+      ...underLease,
       command_id: commandId,
     }),
 
@@ -421,20 +430,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, payloadArtifacts, task
 }
 
 /** Request bodies of `/context`: unknown fields are ignored. */
-export const contextBodies = lazy(() =>
-  makeBodies(z.object, { runNeedsTasks: false, payloadArtifacts: false, taskLife: false }),
-);
+export const contextBodies = lazy(() => makeBodies(z.object, { runNeedsTasks: false, ownFields: false }));
 
 /**
  * Request bodies of `/v1`: unknown fields are refused. A run to be put must say its tasks, because the run that `/v1`
  * shows has none, and an absent list would empty the board.
  */
 export const nativeBodies = lazy(() =>
-  makeBodies(z.strictObject as ObjectMaker, {
-    runNeedsTasks: true,
-    payloadArtifacts: true,
-    taskLife: true,
-  }),
+  makeBodies(z.strictObject as ObjectMaker, { runNeedsTasks: true, ownFields: true }),
 );
 
 export type Bodies = ReturnType<typeof contextBodies>;

@@ -60,6 +60,7 @@ describe("the lease rule", () => {
         code: "TASK_LEASE_INVALID",
         error: "invalid lease token",
         lease_owner: "ann",
+        fence: null,
         lease_expires_at_ms: NOW + 1,
       });
     }

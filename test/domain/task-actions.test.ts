@@ -247,6 +247,7 @@ describe("effects on a leased task", () => {
       code: "TASK_LEASE_INVALID",
       error: "lease is held by another agent",
       lease_owner: "ann",
+      fence: null,
       lease_expires_at_ms: NOW + 1,
     });
   });

@@ -156,7 +156,7 @@ describe("order of checks", () => {
 
   it("04§6 then the lease, before the action's own guard", () => {
     const members = { expected_task_rev: 5 };
-    const holder = { lease_owner: "ann", lease_expires_at_ms: NOW + 1 };
+    const holder = { lease_owner: "ann", fence: null, lease_expires_at_ms: NOW + 1 };
     expect(refused(transition("complete", members), leased())).toEqual({
       code: "TASK_LEASE_REQUIRED",
       error: "lease token required",

@@ -15,7 +15,13 @@ export async function getBlackboardNative(call: Call): Promise<HttpAnswer> {
 
 const patch: Mutation<"patch_blackboard", "patchBlackboard"> = {
   body: "patchBlackboard",
-  command: ({ op, payload }) => ({ op: "patch_blackboard", patch_op: op, payload }),
+  command: ({ op, payload, task_id, lease_token }) => ({
+    op: "patch_blackboard",
+    patch_op: op,
+    payload,
+    task_id,
+    lease_token,
+  }),
   echo: "blackboard",
   context: ({ outcome, echo }) => ({ ok: true, patch: outcome.patch, ...echo }),
   native: ({ outcome }) => ({ members: { patch: outcome.patch }, status: 201 }),

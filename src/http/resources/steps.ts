@@ -9,6 +9,8 @@ const todos: Mutation<"sync_todos", "syncTodos"> = {
     replace: body.replace ?? true,
     source_session_id: body.source_session_id ?? null,
     source_run_id: body.source_run_id ?? null,
+    task_id: body.task_id,
+    lease_token: body.lease_token,
   }),
   echo: "run",
   context: ({ echo }) => ({ ok: true, ...echo }),

@@ -37,10 +37,17 @@ export async function getTask(call: Call): Promise<HttpAnswer> {
 
 const creation: Mutation<"create_tasks", "createTasks"> = {
   body: "createTasks",
-  command: ({ tasks }, call) => {
+  command: ({ tasks, task_id, lease_token }, call) => {
     refuseTwoKeys(tasks, call);
     const replace_existing = call.door === "context";
-    return { op: "create_tasks", tasks, replace_existing, strict: strictAt(call), task_types: typesOf(call) };
+    return {
+      op: "create_tasks",
+      tasks,
+      replace_existing,
+      task_types: typesOf(call),
+      task_id,
+      lease_token,
+    };
   },
   echo: "blackboard",
   context: ({ outcome: { tasks, patches, deduped }, echo }) => ({
@@ -105,7 +112,6 @@ const transition: Mutation<"transition_task", "transitionTask"> = {
       op: "transition_task",
       task_id: call.id("task_id"),
       ...body,
-      strict: strictAt(call),
       task_types: typesOf(call),
     };
   },
@@ -121,11 +127,6 @@ const transition: Mutation<"transition_task", "transitionTask"> = {
 
 /** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
 export const transitionTask = (call: Call) => mutate(transition, call);
-
-/** Whether docs/claims.md is in force: `/context` keeps its contract. */
-function strictAt({ door }: Call): true | undefined {
-  return door === "native" ? true : undefined;
-}
 
 /** Types of tasks that the caller is bound to. */
 function typesOf({ principal }: Call): readonly string[] | undefined {
