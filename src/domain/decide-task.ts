@@ -110,7 +110,7 @@ export function decideClaim(
   };
   draft.task(claim(task, lease), { eventId });
   const event = onlyCommit(draft).event;
-  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, leaseToken) };
+  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, context) };
 }
 
 /** Applies one action to a task; the order of checks is the contract's (04 §6). */

@@ -34,14 +34,14 @@ export function unprovenLease(
 export function unprovenLeaseOf(
   task: Task,
   { lease_token, strict }: Pick<LeaseProof, "lease_token"> & Manner,
-  { nowMs, maskToken }: Bench,
+  bench: Bench,
 ): Refusal | null {
   if (lease_token === undefined) return leaseRefusal(task, "TASK_LEASE_REQUIRED", "lease token required");
-  if (task.lease_token === undefined || maskToken(lease_token) !== task.lease_token) {
+  if (task.lease_token === undefined || bench.maskToken(lease_token) !== task.lease_token) {
     return leaseRefusal(task, "TASK_LEASE_INVALID", "invalid lease token");
   }
   const { lease_expires_at_ms } = task;
-  if (strict === true && lease_expires_at_ms !== undefined && lease_expires_at_ms <= nowMs) {
+  if (strict === true && lease_expires_at_ms !== undefined && lease_expires_at_ms <= bench.nowMs) {
     return leaseRefusal(task, "TASK_LEASE_INVALID", "the lease has expired");
   }
   return null;

@@ -88,7 +88,7 @@ export function recall(
     case "create_tasks":
       return createdOutcome(commits, facts.deduped ?? []);
     case "claim_task":
-      return claimedOutcome(event, context.leaseToken(event.event_id));
+      return claimedOutcome(event, context);
     case "transition_task":
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
     case "requeue_stale":
@@ -121,10 +121,19 @@ export function createdOutcome(commits: Commit[], deduped: string[]): OutcomeOf<
   };
 }
 
-/** The claimed task with its token in clear: this answer goes to the claimer, the log keeps the fingerprint. */
-export function claimedOutcome(event: EventRecord, leaseToken: string): OutcomeOf<"claim_task"> {
-  const task = withToken(taskOf(event), leaseToken);
-  return { op: "claim_task", task, lease: leaseOf(task) };
+/**
+ * The claimed task with its token in clear: this answer goes to the claimer, the log keeps the fingerprint. A run that came from
+ * elsewhere cannot tell the tokens that were given out there.
+ */
+export function claimedOutcome(
+  event: EventRecord,
+  context: Pick<Context, "leaseToken" | "maskToken">,
+): OutcomeOf<"claim_task"> {
+  const stored = taskOf(event);
+  const token = context.leaseToken(event.event_id);
+  if (stored.lease_token !== context.maskToken(token)) return { op: "claim_task", task: stored, lease: null };
+  const task = withToken(stored, token);
+  return { op: "claim_task", task, lease: leaseOf(task, event.ts_ms) };
 }
 
 /** The changed task; a caller that proved the lease gets its own token back while the lease lasts. */
@@ -141,7 +150,7 @@ export function transitionedOutcome(
     stored.lease_token !== undefined &&
     stored.lease_token === context.maskToken(token);
   const task = proved ? withToken(stored, token) : stored;
-  return { op: "transition_task", task, patch, lease: proved ? leaseOf(task) : null };
+  return { op: "transition_task", task, patch, lease: proved ? leaseOf(task, event.ts_ms) : null };
 }
 
 export function selectionRecorded(event: EventRecord): OutcomeOf<"select_next_step"> {
@@ -166,7 +175,8 @@ function withToken(task: Task, token: string): Task {
   return { ...task, lease_token: token };
 }
 
-function leaseOf(task: Task): Lease | null {
+/** The lease of a task that has its token in clear. @param nowMs the moment that it is told for, epoch ms. */
+export function leaseOf(task: Task, nowMs: number): Lease | null {
   const { lease_token, lease_owner, lease_expires_at_ms, fence } = task;
   if (lease_token === undefined || lease_expires_at_ms === undefined) return null;
   return {
@@ -174,5 +184,6 @@ function leaseOf(task: Task): Lease | null {
     owner: lease_owner ?? "",
     fence: fence ?? null,
     expires_at_ms: lease_expires_at_ms,
+    expires_in_ms: Math.max(0, lease_expires_at_ms - nowMs),
   };
 }

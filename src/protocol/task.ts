@@ -38,7 +38,10 @@ export interface Lease {
   owner: string;
   /** Grows with each claim of the task; null for a lease that a PUT made. */
   fence: number | null;
+  /** Epoch ms. */
   expires_at_ms: number;
+  /** From the moment that gave it to its expiry: for holders that do not share the engine's clock. */
+  expires_in_ms: number;
 }
 
 /** Actions of a transition (contract 04 §8). */

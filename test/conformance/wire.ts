@@ -91,7 +91,7 @@ export interface Body {
   deduped: boolean | string[];
   dry_run: boolean;
   deduped_task: Task;
-  lease: { token: string; expires_at_ms: number; expires_in_ms: number };
+  lease: { token: string; fence: number; expires_at_ms: number; expires_in_ms: number };
   checkpoint: { checkpoint_id: string; seq: number; ts_ms: number; run_state: Run; blackboard: Blackboard };
   replay: Run;
   replay_blackboard: Blackboard;

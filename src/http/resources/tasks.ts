@@ -135,6 +135,6 @@ function typesOf({ principal }: Call): readonly string[] | undefined {
 
 function leaseMembers(lease: Lease | null): Record<string, unknown> | null {
   if (lease === null) return null;
-  const { token, expires_at_ms } = lease;
-  return { token, expires_at_ms, expires_in_ms: Math.max(0, expires_at_ms - Date.now()) };
+  const { token, fence, expires_at_ms, expires_in_ms } = lease;
+  return { token, fence, expires_at_ms, expires_in_ms };
 }
