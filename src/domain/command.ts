@@ -103,7 +103,13 @@ type Asked =
       /** Types of tasks that the caller is bound to; any when absent. */
       task_types?: readonly string[] | undefined;
     } & LeaseProof)
-  | ({ op: "claim_task"; agent_id: string; lease_ms?: number | undefined } & TaskFilter)
+  | ({
+      op: "claim_task";
+      agent_id: string;
+      lease_ms?: number | undefined;
+      /** Of a claim of several tasks: how many at most. */
+      max?: number | undefined;
+    } & TaskFilter)
   | {
       op: "transition_task";
       task_id: string;

@@ -1,11 +1,13 @@
 import { asciiLowerCase } from "../protocol/ascii.ts";
 import {
+  MAX_CLAIMED_LENGTH,
   MAX_PAYLOAD_BYTES,
   MAX_SEARCHED_PER_BATCH,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_PER_RUN,
 } from "../protocol/limits.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
+import { claimStop } from "./claim-stop.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
@@ -16,7 +18,7 @@ import { jsonTooLarge } from "./json-size.ts";
 import { leaseMs, needsToken } from "./lease.ts";
 import { underLease, unprovenLease, unprovenLeaseOf } from "./lease-proof.ts";
 import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
-import { claimedOutcome, createdOutcome, transitionedOutcome } from "./outcome.ts";
+import { claimedOutcome, createdOutcome, emptyClaim, transitionedOutcome } from "./outcome.ts";
 import { payloadWithArtifact } from "./payload-artifact.ts";
 import {
   agentBlank,
@@ -85,7 +87,10 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
   return { ok: true, commits: draft.commits, outcome: createdOutcome(draft.commits, deduped) };
 }
 
-/** Gives the next claimable task to an agent (contract 04 §4). Stale leases were requeued before. */
+/**
+ * Gives the next claimable task, or the next ones, to an agent (contract 04 §4; claims: several). Stale leases were requeued
+ * before.
+ */
 export function decideClaim(
   command: CommandOf<"claim_task">,
   view: View,
@@ -94,23 +99,45 @@ export function decideClaim(
 ): Decision {
   const agentId = command.agent_id.trim();
   if (agentId === "") return { ok: false, refusal: agentBlank };
-  const task = view.nextClaimable(command, context.nowMs);
-  if (task === null) {
-    return { ok: true, commits: [], outcome: { op: "claim_task", task: null, lease: null } };
+  const { status } = view.head().run;
+  const stop = command.strict === true ? claimStop(status) : null;
+  const tasks = stop === null ? nextTasks(command, view, context.nowMs) : [];
+  if (tasks.length === 0) {
+    return { ok: true, commits: [], outcome: emptyClaim(command, stop ?? "nothing_claimable", status) };
   }
-  const eventId = `evt-${context.newId()}`;
-  const leaseToken = context.leaseToken(eventId);
-  const draft = new Draft(view.head(), context, commandId);
-  const lease = {
-    agentId,
-    maskedToken: context.maskToken(leaseToken),
-    fence: draft.nextSeq(),
-    claimedAtMs: context.nowMs,
-    expiresAtMs: context.nowMs + leaseMs(command.lease_ms),
-  };
-  draft.task(claim(task, lease), { eventId });
-  const event = onlyCommit(draft).event;
-  return { ok: true, commits: draft.commits, outcome: claimedOutcome(event, context) };
+  const draft = new Draft(view.head(), context);
+  for (const [index, task] of tasks.entries()) {
+    const eventId = `evt-${context.newId()}`;
+    const lease = {
+      agentId,
+      maskedToken: context.maskToken(context.leaseToken(eventId)),
+      fence: draft.nextSeq(),
+      claimedAtMs: context.nowMs,
+      expiresAtMs: context.nowMs + leaseMs(command.lease_ms),
+    };
+    // The first commit bears the command's id for all of them.
+    draft.task(claim(task, lease), { eventId, commandId: index === 0 ? commandId : undefined });
+  }
+  const events = draft.commits.map(({ event }) => event);
+  return { ok: true, commits: draft.commits, outcome: claimedOutcome(command, events, context) };
+}
+
+/** What a claim takes: as much as it asks for, as long as one answer can hold it. */
+function nextTasks(command: CommandOf<"claim_task">, view: View, nowMs: number): Task[] {
+  const { max = 1 } = command;
+  if (max === 1) {
+    const task = view.nextClaimable(command, nowMs);
+    return task === null ? [] : [task];
+  }
+  const tasks: Task[] = [];
+  let length = 0;
+  for (const task of view.claimables(command, nowMs)) {
+    length += JSON.stringify(task).length;
+    if (tasks.length > 0 && length > MAX_CLAIMED_LENGTH) break;
+    tasks.push(task);
+    if (tasks.length === max) break;
+  }
+  return tasks;
 }
 
 /** Applies one action to a task; the order of checks is the contract's (04 §6). */

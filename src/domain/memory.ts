@@ -102,11 +102,14 @@ export class MemoryRun implements View {
   }
 
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
+    return this.claimables(filter, nowMs)[0] ?? null;
+  }
+
+  claimables(filter: TaskFilter, nowMs: number): Task[] {
     // A stable sort: what is equal in priority and time stays in list order.
-    const [first] = [...this.#tasks.values()]
+    return [...this.#tasks.values()]
       .filter((task) => this.#isClaimable(task, nowMs) && matches(task, filter))
       .sort((a, b) => b.priority - a.priority || a.created_ts - b.created_ts);
-    return first ?? null;
   }
 
   staleLeases(nowMs: number): Task[] {

@@ -2,12 +2,19 @@ import type { PatchRecord } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunStatus } from "../protocol/status.ts";
-import type { Lease, Task } from "../protocol/task.ts";
+import type { EmptyClaimReason, Lease, Task } from "../protocol/task.ts";
 import type { RunSettings } from "../protocol/task-life.ts";
 import type { Command, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import type { Context } from "./draft.ts";
 import { versionsOf } from "./files.ts";
+
+/** A task that was given out, with its lease. */
+export interface Claimed {
+  task: Task;
+  /** Null where the run came from elsewhere, and its token cannot be told. */
+  lease: Lease | null;
+}
 
 /** What an accepted command did. Both doors write their answers from it. */
 export type Outcome =
@@ -39,7 +46,17 @@ export type Outcome =
       /** Command ids whose rows were done before and are left out. */
       deduped: string[];
     }
-  | { op: "claim_task"; task: Task | null; lease: Lease | null }
+  | {
+      op: "claim_task";
+      /** Both null when nothing was claimed, and of a claim of several. */
+      task: Task | null;
+      lease: Lease | null;
+      /** Of a claim of several: what it took, in order. */
+      claims?: Claimed[];
+      /** Why nothing was claimed; null when something was. */
+      reason: EmptyClaimReason | null;
+      run_status: RunStatus;
+    }
   | { op: "transition_task"; task: Task; patch: PatchRecord; lease: Lease | null }
   /** `event`: applied, blocked or requested. */
   | { op: "execute_rollback"; event: EventRecord }
@@ -88,7 +105,11 @@ export function recall(
     case "create_tasks":
       return createdOutcome(commits, facts.deduped ?? []);
     case "claim_task":
-      return claimedOutcome(event, context);
+      return claimedOutcome(
+        command,
+        commits.map((commit) => commit.event),
+        context,
+      );
     case "transition_task":
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
     case "requeue_stale":
@@ -122,18 +143,39 @@ export function createdOutcome(commits: Commit[], deduped: string[]): OutcomeOf<
 }
 
 /**
- * The claimed task with its token in clear: this answer goes to the claimer, the log keeps the fingerprint. A run that came from
- * elsewhere cannot tell the tokens that were given out there.
+ * The claimed tasks with their tokens in clear: this answer goes to the claimer, the log keeps the fingerprints. A run that came
+ * from elsewhere cannot tell the tokens that were given out there.
  */
 export function claimedOutcome(
-  event: EventRecord,
+  { max }: CommandOf<"claim_task">,
+  events: EventRecord[],
   context: Pick<Context, "leaseToken" | "maskToken">,
 ): OutcomeOf<"claim_task"> {
+  const claims = events.map((event) => claimedBy(event, context));
+  const [first] = claims;
+  const run_status = events[0]?.run_status;
+  if (first === undefined || run_status === undefined)
+    throw new Error("a claim that took nothing is no commit");
+  const told = { op: "claim_task", reason: null, run_status } as const;
+  return max === undefined ? { ...told, ...first } : { ...told, task: null, lease: null, claims };
+}
+
+function claimedBy(event: EventRecord, context: Pick<Context, "leaseToken" | "maskToken">): Claimed {
   const stored = taskOf(event);
   const token = context.leaseToken(event.event_id);
-  if (stored.lease_token !== context.maskToken(token)) return { op: "claim_task", task: stored, lease: null };
+  if (stored.lease_token !== context.maskToken(token)) return { task: stored, lease: null };
   const task = withToken(stored, token);
-  return { op: "claim_task", task, lease: leaseOf(task, event.ts_ms) };
+  return { task, lease: leaseOf(task, event.ts_ms) };
+}
+
+/** The answer to a claim that takes nothing. */
+export function emptyClaim(
+  { max }: CommandOf<"claim_task">,
+  reason: EmptyClaimReason,
+  run_status: RunStatus,
+): OutcomeOf<"claim_task"> {
+  const told = { op: "claim_task", task: null, lease: null, reason, run_status } as const;
+  return max === undefined ? told : { ...told, claims: [] };
 }
 
 /** The changed task; a caller that proved the lease gets its own token back while the lease lasts. */

@@ -13,6 +13,8 @@ export interface View {
    * then oldest `created_ts`, then first inserted (contract 04 §4).
    */
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null;
+  /** The tasks that claims would take now one after the other; to be read before anything changes. */
+  claimables(filter: TaskFilter, nowMs: number): Iterable<Task>;
   /** Tasks in progress whose lease has run out, in list order (contract 04 §9). */
   staleLeases(nowMs: number): Task[];
   /** Tasks with a clock that may have run out, the longest overdue first, so many at most; early ones are possible, missed ones not. */

@@ -6,6 +6,7 @@ import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { issueForId, MAX_ID_LENGTH } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import {
+  MAX_CLAIMS,
   MAX_DEPENDENCIES_PER_TASK,
   MAX_ERROR_LENGTH,
   MAX_LABEL_LENGTH,
@@ -18,6 +19,7 @@ import {
   MAX_STEPS_PER_RUN,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_REPLACED,
+  MAX_WAIT_MS,
 } from "./limits.ts";
 import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
@@ -78,8 +80,8 @@ interface BodyOptions {
 
 function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptions) {
   /** A field that the reference engine does not have. */
-  const own = <T extends z.core.$ZodType>(field: T) =>
-    ownFields ? field : mapped(z.optional(z.unknown()), () => undefined);
+  const own = <T extends z.core.$ZodType>(type: T) =>
+    ownFields ? optional(type) : mapped(z.optional(z.unknown()), (): z.output<T> | undefined => undefined);
   const u32 = uint.check(z.maximum(MAX_U32));
   const i32 = z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32));
   const label = upTo(MAX_LABEL_LENGTH);
@@ -120,11 +122,11 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
     (hex) => hex.toLowerCase(),
   );
 
-  const payloadArtifact = own(optional(object({ path: artifactPath(), version: optional(uint) })));
+  const payloadArtifact = own(object({ path: artifactPath(), version: optional(uint) }));
   /** The lease that a write is made under. */
   const underLease = {
-    task_id: own(mapped(z.nullish(idOrBlank), (taskId) => taskId || undefined)),
-    lease_token: own(mapped(z.nullish(label), (token) => token?.trim() || undefined)),
+    task_id: own(mapped(idOrBlank, (taskId) => taskId || undefined)),
+    lease_token: own(mapped(label, (token) => (token.trim() === "" ? undefined : token.trim()))),
   };
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
@@ -138,9 +140,6 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
   const names = listOf(z.string(), MAX_MCP_SERVERS);
 
   const life = taskLifeShapes(object);
-  /** A field of docs/claims.md. */
-  const ofLife = <T extends z.core.$ZodType>(type: T) =>
-    ownFields ? optional(type) : mapped(z.optional(z.unknown()), (): z.output<T> | undefined => undefined);
   /** One of a run that is put back: both doors show it, but one knows no such field, so that nothing in it is wrong there. */
   const shownLife = <T extends z.core.$ZodType>(type: T) =>
     ownFields ? optional(type) : z.catch(optional(type), undefined);
@@ -200,7 +199,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
         modelId: z.nullish(label),
         mcp_servers: z.nullish(names),
         mcpServers: z.nullish(names),
-        settings: ofLife(life.settings),
+        settings: own(life.settings),
         command_id: commandId,
       }),
       ({ modelProvider, modelId, mcpServers, ...body }, context) => ({
@@ -304,10 +303,10 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
           artifact_ids: references,
           priority: optional(i32),
           max_attempts: optional(ownFields ? life.maxAttempts : u32),
-          retry: ofLife(life.row.retry),
-          clocks: ofLife(life.row.clocks),
-          on_dependency_failure: ofLife(life.row.on_dependency_failure),
-          concurrency_key: ofLife(life.row.concurrency_key),
+          retry: own(life.row.retry),
+          clocks: own(life.row.clocks),
+          on_dependency_failure: own(life.row.on_dependency_failure),
+          concurrency_key: own(life.row.concurrency_key),
         }),
         MAX_TASKS_PER_BATCH,
       ),
@@ -321,6 +320,8 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       task_type: optionalLabel,
       workflow_id: optionalLabel,
       lease_ms: optional(uint),
+      max: own(uint.check(z.minimum(1), z.maximum(MAX_CLAIMS))),
+      wait_ms: own(uint.check(z.maximum(MAX_WAIT_MS))),
     }),
 
     /** Contract 02 §5.6. */
@@ -333,9 +334,9 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       status: optional(workStatus),
       error: optionalError,
       lease_ms: optional(uint),
-      retryable: ofLife(z.boolean()),
-      error_code: ofLife(life.errorCode),
-      progress: ofLife(life.report),
+      retryable: own(z.boolean()),
+      error_code: own(life.errorCode),
+      progress: own(life.report),
     }),
 
     /** `/v1` only. */

@@ -160,6 +160,9 @@ export const HEARTBEAT_INTERVAL_MS = 1_000;
 /** Tasks that one claim takes at most. */
 export const MAX_CLAIMS = 100;
 
+/** What those hold together, in UTF-16 units of JSON: a claim takes fewer where they are long, but always one. */
+export const MAX_CLAIMED_LENGTH = 4 * 1024 * 1024;
+
 /** Commands of one request to `…/commands`, and tasks they create together. */
 export const MAX_COMMANDS_PER_BATCH = 500;
 

@@ -44,6 +44,10 @@ export interface Lease {
   expires_in_ms: number;
 }
 
+/** Why a claim took nothing. */
+export const EMPTY_CLAIM_REASONS = ["nothing_claimable", "run_paused", "run_cancelled", "run_ended"] as const;
+export type EmptyClaimReason = (typeof EMPTY_CLAIM_REASONS)[number];
+
 /** Actions of a transition (contract 04 §8). */
 export const TASK_ACTIONS = ["heartbeat", "status", "complete", "fail", "release", "retry"] as const;
 export type TaskAction = (typeof TASK_ACTIONS)[number];

@@ -276,6 +276,10 @@ export class RunState implements View {
     return this.tasks.nextClaimable(filter, nowMs);
   }
 
+  claimables(filter: TaskFilter, nowMs: number): Iterable<Task> {
+    return this.tasks.claimables(filter, nowMs);
+  }
+
   /** Reads the leased tasks only when one may be due, and then learns when the next one is. */
   staleLeases(nowMs: number): Task[] {
     if (this.#leaseDueAtMs === null || this.#leaseDueAtMs > nowMs) return [];

@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { CommandOf } from "../../src/domain/command.ts";
-import type { Task } from "../../src/protocol/task.ts";
+import type { Commit } from "../../src/domain/commit.ts";
+import { recall } from "../../src/domain/outcome.ts";
+import { MAX_CLAIMED_LENGTH } from "../../src/protocol/limits.ts";
+import type { RunStatus } from "../../src/protocol/status.ts";
+import type { EmptyClaimReason, Task } from "../../src/protocol/task.ts";
 import {
   aContext,
   accepted,
@@ -162,6 +166,8 @@ describe("the claim", () => {
       op: "claim_task",
       task: { ...task, lease_token: token },
       lease: { token, owner: "ann", fence: 1, expires_at_ms: expires },
+      reason: null,
+      run_status: "paused",
     });
     expect(commit.event).toStrictEqual({
       event_id: expect.stringMatching(/^evt-[0-9a-f-]{36}$/),
@@ -205,8 +211,26 @@ describe("the claim", () => {
     expect(accepted(claim(), memoryRun())).toEqual({
       ok: true,
       commits: [],
-      outcome: { op: "claim_task", task: null, lease: null },
+      outcome: {
+        op: "claim_task",
+        task: null,
+        lease: null,
+        reason: "nothing_claimable",
+        run_status: "queued",
+      },
     });
+  });
+
+  const stops: [RunStatus, EmptyClaimReason][] = [
+    ["paused", "run_paused"],
+    ["cancelled", "run_cancelled"],
+    ["completed", "run_ended"],
+    ["failed", "run_ended"],
+  ];
+  it.each(stops)("claims: by the strict rules a run that is %s gives out nothing: %s", (status, reason) => {
+    const decision = accepted(claim({ strict: true }), memoryRun({ status }, [aTask()]));
+    expect(decision.commits).toEqual([]);
+    expect(decision.outcome).toMatchObject({ task: null, lease: null, reason, run_status: status });
   });
 
   it.each(["", " \n"])("04§4 the agent %j is blank", (agent_id) => {
@@ -215,5 +239,81 @@ describe("the claim", () => {
       code: "FIELD_INVALID",
       issues: [{ field: "agent_id", rule: "non_blank" }],
     });
+  });
+});
+
+describe("a claim of several", () => {
+  const names = (count: number) => Array.from({ length: count }, (_, index) => `t${index}`);
+  const several = (max: number, tasks: Task[], members: Partial<CommandOf<"claim_task">> = {}) => {
+    const run = memoryRun({}, tasks);
+    const decision = accepted(claim({ max, ...members }), run, aContext(), "c1");
+    for (const commit of decision.commits) run.apply(commit);
+    const { outcome } = decision;
+    if (outcome.op !== "claim_task" || outcome.claims === undefined) throw new Error("it names no claims");
+    return { ...decision, outcome, claims: outcome.claims, run };
+  };
+
+  it.each([
+    [1, 5, 1],
+    [3, 5, 3],
+    [100, 5, 5],
+    [4, 0, 0],
+  ])(
+    "claims: max %i of %i that are claimable takes %i, in the order of single claims",
+    (max, there, taken) => {
+      const { claims, run } = several(
+        max,
+        names(there).map((id, index) => aTask({ id, priority: index % 2 })),
+      );
+      const inTurn = memoryRun(
+        {},
+        names(there).map((id, index) => aTask({ id, priority: index % 2 })),
+      );
+      const expected = names(taken).map(() => {
+        const [commit] = committed(claim(), inTurn);
+        return commit?.event.task_id;
+      });
+      expect(claims.map(({ task }) => task.id)).toEqual(expected);
+      expect(run.run().tasks.filter(({ status }) => status === "in_progress")).toHaveLength(taken);
+    },
+  );
+
+  it("claims: each has a lease of its own: token, fence, expiry; the first commit alone bears the command's id", () => {
+    const { claims, commits, outcome } = several(
+      3,
+      names(3).map((id) => aTask({ id })),
+      { lease_ms: 7_000 },
+    );
+    expect(new Set(claims.map(({ lease }) => lease?.token)).size).toBe(3);
+    expect(claims.map(({ lease }) => lease?.fence)).toEqual([1, 2, 3]);
+    expect(claims.map(({ task }) => task.fence)).toEqual([1, 2, 3]);
+    for (const { task, lease } of claims) {
+      expect(lease?.expires_at_ms).toBe(NOW + 7_000);
+      expect(task.lease_token).toBe(lease?.token);
+      expect(JSON.stringify(commits)).not.toContain(lease?.token);
+    }
+    expect(commits.map(({ event }) => event.command_id)).toEqual(["c1", undefined, undefined]);
+    expect(outcome).toMatchObject({ task: null, lease: null, reason: null, run_status: "queued" });
+  });
+
+  it("claims: where there is nothing, it names no claims and the reason", () => {
+    expect(several(5, []).outcome).toMatchObject({ claims: [], reason: "nothing_claimable" });
+  });
+
+  it("claims: it takes fewer than it might where they are too long for one answer, but always one", () => {
+    const payload = { text: "x".repeat(MAX_CLAIMED_LENGTH / 2 - 1_000) };
+    const long = names(4).map((id) => aTask({ id, payload }));
+    expect(several(4, long).claims).toHaveLength(2);
+    const longer = { text: "x".repeat(MAX_CLAIMED_LENGTH) };
+    expect(several(4, [aTask({ payload: longer })]).claims).toHaveLength(1);
+  });
+
+  it("claims: a repeat gets them all again, with the same tokens", () => {
+    const { commits, outcome } = several(
+      3,
+      names(3).map((id) => aTask({ id })),
+    );
+    const logged = JSON.parse(JSON.stringify(commits)) as Commit[];
+    expect(recall(claim({ max: 3 }), logged, {}, aContext())).toEqual(outcome);
   });
 });

@@ -135,6 +135,8 @@ class Boards {
     for (const filter of FILTERS) {
       const expected = this.#memory.nextClaimable(filter, nowMs);
       expect(this.#state.nextClaimable(filter, nowMs), JSON.stringify(filter)).toEqual(json(expected));
+      const all = [...this.#state.claimables(filter, nowMs)].map(({ id }) => id);
+      expect(all).toEqual(this.#memory.claimables(filter, nowMs).map(({ id }) => id));
     }
     const { tasks } = this.#memory.run();
     expect(tasks.map(({ id }) => this.#state.task(id))).toEqual(json(tasks));

@@ -133,6 +133,7 @@ class Twins {
       expect(sql.nextClaimable(filter, nowMs), JSON.stringify(filter)).toEqual(
         json(memory.nextClaimable(filter, nowMs)),
       );
+      expect([...sql.claimables(filter, nowMs)]).toEqual(json(memory.claimables(filter, nowMs)));
     }
     expect(this.#awake().staleLeases(nowMs)).toEqual(json(memory.staleLeases(nowMs)));
     const earliest = earliestExpiry(memory);

@@ -60,6 +60,7 @@ export class MemoryEngine {
       taskCount: () => state.taskCount(),
       task: (id) => state.task(id),
       nextClaimable: (filter: TaskFilter, nowMs) => state.nextClaimable(filter, nowMs),
+      claimables: (filter: TaskFilter, nowMs) => state.claimables(filter, nowMs),
       staleLeases: (nowMs) => state.staleLeases(nowMs),
       dueTasks: (nowMs, limit) => state.dueTasks(nowMs, limit),
       dependentsOf: (id) => state.dependentsOf(id),

@@ -1,6 +1,6 @@
 import { agentBlank } from "../../domain/refusals.ts";
 import { WORK_STATUSES } from "../../protocol/status.ts";
-import type { Lease } from "../../protocol/task.ts";
+import type { Lease, Task } from "../../protocol/task.ts";
 import { checkBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
@@ -83,12 +83,13 @@ function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call):
 
 const claim: Mutation<"claim_task", "claimTask"> = {
   body: "claimTask",
-  command: ({ agent_id, task_type, workflow_id, lease_ms }, call) => {
+  command: ({ agent_id, task_type, workflow_id, lease_ms, max }, call) => {
     checkBound(call.principal, "agent_id", agent_id.trim());
     checkBound(call.principal, "task_types", task_type);
     // Before the run is looked up (contract 02 §5.5).
     if (agent_id.trim() === "") throw new RequestRefused(agentBlank);
-    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms };
+    const strict = call.door === "native" ? (true as const) : undefined;
+    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max, strict };
   },
   echo: "blackboard",
   context: ({ outcome, echo }) => ({ ok: true, deduped: false, task: outcome.task, ...echo }),
@@ -97,7 +98,12 @@ const claim: Mutation<"claim_task", "claimTask"> = {
     const deduped_task = same ? (outcome?.task ?? undefined) : undefined;
     return { ok: true, deduped: true, task: null, deduped_task, ...echo };
   },
-  native: ({ outcome }) => ({ members: { task: outcome.task, lease: leaseMembers(outcome.lease) } }),
+  native: ({ outcome }) => {
+    const { task, lease, claims, reason, run_status } = outcome;
+    const claimed =
+      claims === undefined ? claimMembers({ task, lease }) : { claims: claims.map(claimMembers) };
+    return { members: { ...claimed, reason, run_status } };
+  },
   represents: ["run", "blackboard"],
 };
 
@@ -131,6 +137,11 @@ export const transitionTask = (call: Call) => mutate(transition, call);
 /** Types of tasks that the caller is bound to. */
 function typesOf({ principal }: Call): readonly string[] | undefined {
   return principal.task_types ?? undefined;
+}
+
+/** What a claim says of a task that it took; nothing but nulls when it took none. */
+function claimMembers({ task, lease }: { task: Task | null; lease: Lease | null }): Record<string, unknown> {
+  return { task, lease: leaseMembers(lease) };
 }
 
 function leaseMembers(lease: Lease | null): Record<string, unknown> | null {

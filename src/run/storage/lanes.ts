@@ -51,6 +51,24 @@ export class ReadyLanes {
     return best;
   }
 
+  /** All ready tasks, best first. To be read before anything changes. */
+  *inOrder(filter: TaskFilter): Generator<LaneHead> {
+    this.#lanes ??= this.#readLanes();
+    const cursors = [...this.#lanes.values()]
+      .filter(({ known: [head] }) => head !== undefined && isIn(head, filter))
+      .map((lane) => ({ lane, next: 0 }));
+    for (;;) {
+      let best: { head: LaneHead; cursor: { next: number } } | null = null;
+      for (const cursor of cursors) {
+        const head = this.#at(cursor.lane, cursor.next);
+        if (head !== null && (best === null || isBefore(head, best.head))) best = { head, cursor };
+      }
+      if (best === null) return;
+      best.cursor.next += 1;
+      yield best.head;
+    }
+  }
+
   becameReady(row: LaneHead): void {
     if (this.#lanes === null) return;
     const lane = this.#lanes.get(keyOf(row));
@@ -76,19 +94,32 @@ export class ReadyLanes {
     if (lane === undefined || place === -1) return;
     lane.known.splice(place, 1);
     if (lane.known.length > 0) return;
-    if (!lane.isComplete) {
-      lane.known = this.#read(
-        "AND task_type = ? AND workflow_id = ? AND concurrency_key = ?",
-        [row.task_type, row.workflow_id, row.concurrency_key],
-        REFILL,
-      );
-      lane.isComplete = lane.known.length < REFILL;
-    }
+    if (!lane.isComplete) this.#fill(lane, row, REFILL);
     if (lane.known.length === 0) this.#lanes?.delete(key);
   }
 
   forget(): void {
     this.#lanes = null;
+  }
+
+  /** A lane's ready task of that rank, from 0; null when it has not so many. */
+  #at(lane: Lane, rank: number): LaneHead | null {
+    const last = lane.known.at(-1);
+    // From the start again, each time twice as far: the index has no shorter way to where one has been.
+    if (rank === lane.known.length && !lane.isComplete && last !== undefined) {
+      this.#fill(lane, last, Math.max(REFILL, 2 * rank));
+    }
+    return lane.known[rank] ?? null;
+  }
+
+  /** Reads a lane's best rows. @param row any row of the lane. */
+  #fill(lane: Lane, row: LaneHead, limit: number): void {
+    lane.known = this.#read(
+      "AND task_type = ? AND workflow_id = ? AND concurrency_key = ?",
+      [row.task_type, row.workflow_id, row.concurrency_key],
+      limit,
+    );
+    lane.isComplete = lane.known.length < limit;
   }
 
   #readLanes(): Map<string, Lane> {

@@ -58,11 +58,28 @@ export class TaskTable {
       if (head === null) return null;
       const known = this.#read("SELECT * FROM tasks WHERE pos = ?", head.pos);
       if (known?.row.queue === "ready") return known.task;
-      // A task must never be given out twice, not even by a cache that broke its rule (N1).
-      console.error(JSON.stringify({ event: "ready_lanes_wrong", pos: head.pos }));
-      this.#lanes.forget();
+      this.#doubtLanes(head.pos);
     }
     throw new Error("the index of ready tasks disagrees with its table");
+  }
+
+  /** A task must never be given out twice, not even by a cache that broke its rule (N1). */
+  #doubtLanes(pos: number): void {
+    console.error(JSON.stringify({ event: "ready_lanes_wrong", pos }));
+    this.#lanes.forget();
+  }
+
+  /** The tasks that claims would take now one after the other; to be read before anything changes. */
+  *claimables(filter: TaskFilter, nowMs: number): Generator<Task> {
+    const best = this.nextClaimable(filter, nowMs);
+    if (best === null) return;
+    yield best;
+    for (const { pos } of this.#lanes.inOrder(filter)) {
+      const known = this.#read("SELECT * FROM tasks WHERE pos = ?", pos);
+      if (known?.task.id === best.id) continue;
+      if (known?.row.queue !== "ready") return this.#doubtLanes(pos);
+      yield known.task;
+    }
   }
 
   leased(): Task[] {

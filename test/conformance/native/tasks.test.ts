@@ -152,8 +152,69 @@ describe("POST /v1/runs/{id}/tasks/claim", () => {
         expires_at_ms: event.ts_ms + 60_000,
         expires_in_ms: 60_000,
       },
+      reason: null,
+      run_status: "queued",
     });
-    expect(good(await run.post("/tasks/claim", { agent_id: "me" }))).toEqual({ task: null, lease: null });
+    expect(good(await run.post("/tasks/claim", { agent_id: "me" }))).toEqual({
+      task: null,
+      lease: null,
+      reason: "nothing_claimable",
+      run_status: "queued",
+    });
+  });
+
+  it("v1 claim: with max, several at once, of which a repeat gets the same", async () => {
+    const run = await newNativeRun();
+    await addNativeTasks(run, ...["a", "b", "c"].map((id) => ({ id })));
+    const key = { "idempotency-key": freshId("key") };
+    const first = await run.post("/tasks/claim", { agent_id: "me", max: 2 }, key);
+    const { claims, ...rest } = good(first) as unknown as {
+      claims: { task: { id: string; lease_token: string }; lease: { token: string } }[];
+    };
+    expect(rest).toEqual({ reason: null, run_status: "queued" });
+    expect(claims.map(({ task }) => task.id)).toEqual(["a", "b"]);
+    for (const { task, lease } of claims) {
+      expect(task).toEqual({ ...(await taskOf(run, task.id)), lease_token: lease.token });
+      expect(lease).toEqual({
+        token: generatedId("lease"),
+        fence: expect.any(Number),
+        expires_at_ms: expect.any(Number),
+        expires_in_ms: 30_000,
+      });
+    }
+    const again = await run.post("/tasks/claim", { agent_id: "me", max: 2 }, key);
+    expect(again.headers.get("idempotency-replayed")).toBe("true");
+    expect(again.text).toBe(first.text);
+    expect(good(await run.post("/tasks/claim", { agent_id: "me", max: 9 }))).toMatchObject({
+      claims: [{ task: { id: "c" } }],
+    });
+    expect(good(await run.post("/tasks/claim", { agent_id: "me", max: 9 }))).toMatchObject({
+      claims: [],
+      reason: "nothing_claimable",
+    });
+  });
+
+  it.each([0, 101, 1.5, "2"])("v1 claim: max %j is refused", async (max) => {
+    const run = await newNativeRun();
+    const answer = await run.post("/tasks/claim", { agent_id: "me", max });
+    expect(problem(answer, 422, "BODY_INVALID").issues).toMatchObject([{ field: "max" }]);
+  });
+
+  it.each([
+    ["run_paused", "paused"],
+    ["run_cancelled", "cancelled"],
+    ["run_ended", "completed"],
+    ["run_ended", "failed"],
+  ])("v1 claim: %s, where the run is %s", async (reason, run_status) => {
+    const run = await newNativeRun();
+    await addNativeTasks(run, { id: "t" });
+    await arrange(run, { status: run_status });
+    expect(good(await run.post("/tasks/claim", { agent_id: "me" }))).toEqual({
+      task: null,
+      lease: null,
+      reason,
+      run_status,
+    });
   });
 
   it.each([
