@@ -206,6 +206,7 @@ export class Agent {
       path: `/v1/runs/${this.#options.runId}/tasks/claim`,
       body: { agent_id: this.#name, lease_ms: this.#options.leaseMs },
       commandId: this.#nextCommandId(),
+      agent: this.#name,
     };
   }
 

@@ -99,6 +99,10 @@ function checkEffect(
       const told = `${effect.task_id} revision ${effect.task_rev}`;
       flag("commands", "effect_mismatch", `${kind} ${command_id}: answered ${told}, logged ${logged}`, at);
     }
+    if (kind === "claim" && effect.fence !== undefined && effect.fence !== event?.seq) {
+      const detail = `claim ${command_id} was told fence ${effect.fence}, and is in the log at ${event?.seq}`;
+      flag("leases", "fence_unlike_log", detail, at);
+    }
     if (
       kind === "claim" &&
       event?.task?.lease_token !== undefined &&

@@ -1,4 +1,5 @@
 import { checkCommands } from "./audit-commands.ts";
+import { checkAnswers } from "./audit-history.ts";
 import { checkDoneOnce, checkSequence, readHistory } from "./audit-log.ts";
 import { checkDirectory, checkReplay, checkViews } from "./audit-views.ts";
 import type { PlanTask } from "./plan.ts";
@@ -43,6 +44,7 @@ export function audit(input: AuditInput): AuditReport {
   const history = readHistory(input, flag);
   checkDoneOnce(input, history, flag);
   checkCommands(input, history, flag);
+  const operations = checkAnswers(input, flag);
   checkReplay(input, flag);
   checkViews(input, history, flag);
   checkDirectory(input, flag);
@@ -54,6 +56,7 @@ export function audit(input: AuditInput): AuditReport {
       done_once: input.plan.length,
       dependencies: input.plan.reduce((sum, task) => sum + task.depends_on_task_ids.length, 0),
       leases: history.leaseEnds.size,
+      history: operations,
       sequence: input.events.length,
       commands: input.commands.length,
       replay: input.replays.length,

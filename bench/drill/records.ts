@@ -50,6 +50,8 @@ export interface Effect {
   readonly lease_token?: string;
   /** Epoch milliseconds. */
   readonly lease_expires_at_ms?: number;
+  /** The number of the claim, as its lease tells it. */
+  readonly fence?: number;
   readonly seq?: number;
   /** The id of the run, or ids and revisions of the tasks, that were created. */
   readonly created?: string;
@@ -63,6 +65,12 @@ export interface CommandAnswer {
   readonly replayed: boolean;
   /** Null for a claim that found nothing; undefined for a refusal. */
   readonly effect: Effect | null | undefined;
+  /** Whom a refusal named as the holder; null for nobody, undefined where it has no word of it. */
+  readonly holder?: { readonly agent: string; readonly fence: number } | null;
+  /** What was left of the lease, in milliseconds, as the answer has it. */
+  readonly term_ms?: number;
+  /** When it was read, by the drill's clock, in milliseconds. */
+  readonly answered_ms: number;
 }
 
 /** How often and in which way a command was sent. */
@@ -93,6 +101,10 @@ export interface CommandRecord {
   readonly task_id?: string;
   /** The claim under whose lease a heartbeat or completion was sent. */
   readonly claim_id?: string;
+  /** Who claims, under the name of this life. */
+  readonly agent?: string;
+  /** When it was first sent, by the drill's clock, in milliseconds. */
+  readonly sent_ms: number;
   /**
    * Milliseconds from the moment that claim was first sent to this command's last answer, by the agent's own clock. The
    * lease is younger than that, whatever the server's clock says.

@@ -13,6 +13,7 @@ export interface Command {
   readonly commandId: string;
   readonly taskId?: string;
   readonly claimId?: string;
+  readonly agent?: string;
   readonly mark?: string;
 }
 
@@ -92,7 +93,7 @@ export class Sender {
     return outcome(record);
   }
 
-  /** Starts a record without sending anything, for callers that send by themselves. */
+  /** Starts the record of a command that is sent right after, for callers that send by themselves. */
   open(command: Command, delivery: Delivery): OpenRecord {
     const record: OpenRecord = {
       command_id: command.commandId,
@@ -100,7 +101,9 @@ export class Sender {
       delivery,
       ...(command.taskId === undefined ? {} : { task_id: command.taskId }),
       ...(command.claimId === undefined ? {} : { claim_id: command.claimId }),
+      ...(command.agent === undefined ? {} : { agent: command.agent }),
       ...(command.mark === undefined ? {} : { mark: command.mark }),
+      sent_ms: performance.now(),
       answers: [],
     };
     this.#journal.commands.push(record as CommandRecord);
@@ -142,11 +145,14 @@ export class Sender {
   #read(command: Command, answer: Answer): CommandAnswer {
     const { status, replayed } = answer;
     const code = stringAt(answer.body, "code");
+    const told = { status, code, replayed, answered_ms: performance.now() };
     if (status >= 200 && status < 300) {
       const effect = readEffect(command.kind, answer.body);
-      if (effect !== undefined) return { status, code, replayed, effect };
+      const term_ms = numberAt(objectAt(answer.body, "lease"), "expires_in_ms");
+      if (effect !== undefined) return { ...told, effect, ...(term_ms !== undefined && { term_ms }) };
     } else if (command.claimId !== undefined && code !== undefined && lateCodes.has(code)) {
-      return { status, code, replayed, effect: undefined };
+      const holder = readHolder(answer.body);
+      return { ...told, effect: undefined, ...(holder !== undefined && { holder }) };
     }
     return this.#fail(command, "unexpected_answer", describe(answer));
   }
@@ -217,6 +223,15 @@ function readEffect(kind: CommandKind, body: unknown): Effect | null | undefined
   }
 }
 
+/** Whom a refusal names; undefined when it does not name a fence, or none for certain. */
+function readHolder(body: unknown): CommandAnswer["holder"] {
+  const { lease_owner, fence } = asObject(body) ?? {};
+  if (lease_owner === null && fence === null) return null;
+  return typeof lease_owner === "string" && typeof fence === "number"
+    ? { agent: lease_owner, fence }
+    : undefined;
+}
+
 function taskEffect(task: unknown, lease: unknown, leased: boolean): Effect | undefined {
   const task_id = stringAt(task, "id");
   const task_rev = numberAt(task, "task_rev");
@@ -227,5 +242,6 @@ function taskEffect(task: unknown, lease: unknown, leased: boolean): Effect | un
   const lease_token = stringAt(lease, "token");
   const lease_expires_at_ms = numberAt(lease, "expires_at_ms");
   if (lease_token === undefined || lease_expires_at_ms === undefined) return undefined;
-  return { ...effect, lease_token, lease_expires_at_ms };
+  const fence = numberAt(lease, "fence") ?? numberAt(task, "fence");
+  return { ...effect, lease_token, lease_expires_at_ms, ...(fence !== undefined && { fence }) };
 }

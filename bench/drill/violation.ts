@@ -3,6 +3,7 @@ export const checks = {
   done_once: "every task done exactly once",
   dependencies: "no task claimed or completed before its dependencies",
   leases: "never two live leases on one task",
+  history: "claims and completions, as they were answered, linearizable per task",
   sequence: "seq contiguous from 1; revisions, times and patches in step",
   commands: "every command had one effect, and repeats had the same answer",
   replay: "replay without drift",

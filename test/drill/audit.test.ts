@@ -66,12 +66,23 @@ function event(seq: number, type: string, more: Partial<AuditEvent> = {}): Audit
 const taskEvent = (seq: number, verb: string, row: AuditTask, command_id?: string, ts_ms = 1000 + seq * 10) =>
   event(seq, `context.task.${verb}`, { task: row, command_id, ts_ms });
 
-const answer = (effect: CommandRecord["answers"][number]["effect"], more: object = {}) => ({
+const answer = (
+  effect: CommandRecord["answers"][number]["effect"],
+  more: Partial<CommandRecord["answers"][number]> = {},
+) => ({
   status: effect === undefined ? 409 : 200,
   code: effect === undefined ? "TASK_LEASE_INVALID" : undefined,
   replayed: false,
   effect,
+  answered_ms: 0,
   ...more,
+});
+
+/** The command as it was sent then, each of its answers two milliseconds after the one before. */
+const sent = (sent_ms: number, command: Omit<CommandRecord, "sent_ms">): CommandRecord => ({
+  ...command,
+  sent_ms,
+  answers: command.answers.map((one, index) => ({ ...one, answered_ms: sent_ms + 2 * (index + 1) })),
 });
 
 /**
@@ -101,6 +112,7 @@ function healthy(): Log {
     status: "in_progress",
     lease_token: "lease-1",
     lease_expires_at_ms: 6050,
+    fence: 5,
   };
   const log: AuditInput = {
     plan,
@@ -144,18 +156,36 @@ function healthy(): Log {
       },
     ],
     commands: [
-      { command_id: "s", kind: "event", delivery: "once", mark: "start", answers: [answer({ seq: 4 })] },
-      { command_id: "c1", kind: "claim", delivery: "twice", answers: [answer(claimed), answer(claimed)] },
-      {
+      sent(1039, {
+        command_id: "s",
+        kind: "event",
+        delivery: "once",
+        mark: "start",
+        answers: [answer({ seq: 4 })],
+      }),
+      sent(1049, {
+        command_id: "c1",
+        kind: "claim",
+        agent: "x",
+        delivery: "twice",
+        answers: [answer(claimed), answer(claimed)],
+      }),
+      sent(1059, {
         command_id: "h1",
         kind: "heartbeat",
         delivery: "once",
         task_id: "a",
         claim_id: "c1",
         answers: [answer({ task_id: "a", task_rev: 3, status: "in_progress" })],
-      },
-      { command_id: "p1", kind: "fact", delivery: "cut", mark: "f1", answers: [answer({ seq: 7 })] },
-      {
+      }),
+      sent(1069, {
+        command_id: "p1",
+        kind: "fact",
+        delivery: "cut",
+        mark: "f1",
+        answers: [answer({ seq: 7 })],
+      }),
+      sent(1079, {
         command_id: "d1",
         kind: "complete",
         delivery: "repeated",
@@ -165,15 +195,18 @@ function healthy(): Log {
           answer({ task_id: "a", task_rev: 4, status: "done" }),
           answer({ task_id: "a", task_rev: 4, status: "done" }, { replayed: true }),
         ],
-      },
-      { command_id: "c0", kind: "claim", delivery: "once", answers: [answer(null)] },
-      {
+      }),
+      sent(1085, { command_id: "c0", kind: "claim", delivery: "once", answers: [answer(null)] }),
+      sent(1089, {
         command_id: "c2",
         kind: "claim",
+        agent: "y",
         delivery: "once",
-        answers: [answer({ task_id: "b", task_rev: 2, status: "in_progress", lease_token: "lease-2" })],
-      },
-      {
+        answers: [
+          answer({ task_id: "b", task_rev: 2, status: "in_progress", lease_token: "lease-2", fence: 9 }),
+        ],
+      }),
+      sent(6389, {
         command_id: "d2",
         kind: "complete",
         delivery: "once",
@@ -181,23 +214,38 @@ function healthy(): Log {
         claim_id: "c2",
         lease_age_ms: 5300,
         answers: [answer(undefined)],
-      },
-      {
+      }),
+      sent(6099, {
         command_id: "c3",
         kind: "claim",
+        agent: "z",
         delivery: "once",
-        answers: [answer({ task_id: "b", task_rev: 4, status: "in_progress", lease_token: "lease-3" })],
-      },
-      { command_id: "p2", kind: "fact", delivery: "once", mark: "f2", answers: [answer({ seq: 12 })] },
-      {
+        answers: [
+          answer({ task_id: "b", task_rev: 4, status: "in_progress", lease_token: "lease-3", fence: 11 }),
+        ],
+      }),
+      sent(6199, {
+        command_id: "p2",
+        kind: "fact",
+        delivery: "once",
+        mark: "f2",
+        answers: [answer({ seq: 12 })],
+      }),
+      sent(6299, {
         command_id: "d3",
         kind: "complete",
         delivery: "once",
         task_id: "b",
         claim_id: "c3",
         answers: [answer({ task_id: "b", task_rev: 5, status: "done" })],
-      },
-      { command_id: "e", kind: "event", delivery: "once", mark: "end", answers: [answer({ seq: 14 })] },
+      }),
+      sent(6999, {
+        command_id: "e",
+        kind: "event",
+        delivery: "once",
+        mark: "end",
+        answers: [answer({ seq: 14 })],
+      }),
     ],
   };
   return structuredClone(log) as Log;
@@ -244,6 +292,7 @@ describe("the audit", () => {
       done_once: 3,
       dependencies: 2,
       leases: 3,
+      history: 7,
       sequence: 14,
       commands: 12,
       replay: 2,
@@ -379,6 +428,46 @@ describe("the audit", () => {
       "a token that can be read in the log",
       (log) => {
         taskOf(log, 5).lease_token = "lease-1";
+      },
+    ],
+    [
+      "history/not_linearizable",
+      "a claim of a task that another was told it still had",
+      (log) => {
+        command(log, "c3").sent_ms = 3000;
+        at(command(log, "c3").answers, 0).answered_ms = 3002;
+      },
+    ],
+    [
+      "history/not_linearizable",
+      "a completion accepted from who had been followed by another",
+      (log) => {
+        command(log, "d2").answers = [
+          answer({ task_id: "b", task_rev: 5, status: "done" }, { answered_ms: 6391 }),
+        ];
+      },
+    ],
+    [
+      "history/not_linearizable",
+      "a holder told that it is none",
+      (log) => {
+        command(log, "d1").answers = [answer(undefined, { answered_ms: 1082 })];
+      },
+    ],
+    [
+      "history/fence_twice",
+      "two leases told with one fence",
+      (log) => {
+        const first = at(command(log, "c3").answers, 0);
+        first.effect = { ...first.effect, fence: 9 };
+      },
+    ],
+    [
+      "leases/fence_unlike_log",
+      "a fence that is not the claim's place in the log",
+      (log) => {
+        const first = at(command(log, "c3").answers, 0);
+        first.effect = { ...first.effect, fence: 12 };
       },
     ],
     [
