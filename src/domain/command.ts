@@ -171,5 +171,18 @@ type Asked =
     } & FileWrite)
   | ({ op: "remove_artifact" } & FileWrite);
 
-export type CommandOp = Command["op"];
-export type CommandOf<Op extends CommandOp> = Extract<Command, { op: Op }>;
+/** Commands that are done together, each on what the one before left, or not at all. */
+export interface Batch {
+  op: "batch";
+  commands: Command[];
+  /** The run's revision before the first of them. */
+  expected_revision?: number | undefined;
+  /** Whether it is only asked what would come of them. */
+  dry_run: boolean;
+}
+
+/** What can be submitted to a run. */
+export type AnyCommand = Command | Batch;
+
+export type CommandOp = AnyCommand["op"];
+export type CommandOf<Op extends CommandOp> = Extract<AnyCommand, { op: Op }>;

@@ -4,7 +4,7 @@ import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunStatus } from "../protocol/status.ts";
 import type { EmptyClaimReason, Lease, Task } from "../protocol/task.ts";
 import type { RunSettings } from "../protocol/task-life.ts";
-import type { Command, CommandOf, CommandOp } from "./command.ts";
+import type { AnyCommand, Batch, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import type { Context } from "./draft.ts";
 import { versionsOf } from "./files.ts";
@@ -63,13 +63,36 @@ export type Outcome =
   | { op: "record_mutation"; event: EventRecord }
   | { op: "requeue_stale"; requeued: number }
   | { op: "put_artifact"; event: EventRecord; patch: PatchRecord; file: FileVersion }
-  | { op: "remove_artifact"; event: EventRecord; file: FileVersion };
+  | { op: "remove_artifact"; event: EventRecord; file: FileVersion }
+  /** `outcomes`: in order of the commands; `revision`: the run's after them. */
+  | { op: "batch"; outcomes: Outcome[]; revision: number; dry_run: boolean };
 
 export type OutcomeOf<Op extends CommandOp> = Extract<Outcome, { op: Op }>;
 
 /** What the receipt of a command keeps beside its commits, because they do not tell it. */
 export interface ReceiptFacts {
   deduped?: string[];
+  /** Of a batch: what each of its commands did. */
+  parts?: BatchPart[];
+}
+
+/** What a command of a batch did. */
+export interface BatchPart extends ReceiptFacts {
+  op: CommandOp;
+  /** How many commits it made. */
+  commits: number;
+  /** Where it made none: all that came of it. It holds no token, because a lease is a commit. */
+  outcome?: Outcome;
+}
+
+/** What of an outcome its commits do not tell. */
+export function factsOf(outcome: Outcome): ReceiptFacts {
+  return outcome.op === "create_tasks" && outcome.deduped.length > 0 ? { deduped: outcome.deduped } : {};
+}
+
+/** The same of a command of a batch. */
+export function batchPart(outcome: Outcome, commits: number): BatchPart {
+  return { op: outcome.op, commits, ...(commits === 0 ? { outcome } : factsOf(outcome)) };
 }
 
 /**
@@ -77,7 +100,7 @@ export interface ReceiptFacts {
  * (contract 05 §5, 07 D38, D40). Null when the commits are of another kind of command.
  */
 export function recall(
-  command: Command,
+  command: AnyCommand,
   commits: Commit[],
   facts: ReceiptFacts,
   context: Pick<Context, "leaseToken" | "maskToken">,
@@ -118,7 +141,31 @@ export function recall(
       return patch === null ? null : { op: "put_artifact", event, patch, file: fileRecorded(event) };
     case "remove_artifact":
       return { op: "remove_artifact", event, file: fileRecorded(event) };
+    case "batch":
+      return recalledBatch(command, commits, facts.parts ?? [], context);
   }
+}
+
+function recalledBatch(
+  { commands }: Batch,
+  commits: Commit[],
+  parts: BatchPart[],
+  context: Pick<Context, "leaseToken" | "maskToken">,
+): OutcomeOf<"batch"> | null {
+  const outcomes: Outcome[] = [];
+  let from = 0;
+  for (const [index, part] of parts.entries()) {
+    const command = commands[index];
+    if (command?.op !== part.op) return null;
+    const made = commits.slice(from, from + part.commits);
+    from += part.commits;
+    const outcome = part.outcome ?? recall(command, made, part, context);
+    if (outcome === null) return null;
+    outcomes.push(outcome);
+  }
+  const last = commits.at(-1);
+  if (last === undefined || outcomes.length !== commands.length) return null;
+  return { op: "batch", outcomes, revision: last.event.revision, dry_run: false };
 }
 
 /** The version that the commit of one path's change made. */

@@ -1,10 +1,10 @@
 import type { EventRecord } from "../protocol/event.ts";
 import type { Issue } from "../protocol/issue.ts";
-import { OVERLOADED_RETRY_MS } from "../protocol/limits.ts";
+import { MAX_COMMIT_BYTES, OVERLOADED_RETRY_MS } from "../protocol/limits.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
-/** `row`: which row of a batch, counted from 0, where the refusal is about one. */
-export type Refusal = Reason & { row?: number };
+/** `row`: which of the tasks to be created, and `command`: which of a batch's, counted from 0, where the refusal is about one. */
+export type Refusal = Reason & { row?: number; command?: number };
 
 /**
  * Why the engine declined a command, with the data a caller needs to act. Knows nothing of HTTP: each door writes it its
@@ -111,6 +111,11 @@ export function limitExceeded(limitName: string, limit: number, actual: number):
     limit,
     actual,
   };
+}
+
+/** A commit does not fit into its row. */
+export function commitTooLarge(bytes: number): Refusal {
+  return limitExceeded("commit_bytes", MAX_COMMIT_BYTES, bytes);
 }
 
 /** Nothing is wrong with the request; there is no room for it now. */

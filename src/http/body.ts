@@ -38,6 +38,11 @@ function isEmpty(request: Request): boolean {
   return request.headers.get("content-length") === "0" || request.body === null;
 }
 
+/** Refuses a body for its shape, if there is anything wrong with it. @throws RequestRefused */
+export function checkShape(issues: Issue[]): void {
+  if (issues.length > 0) refuseShape(issues);
+}
+
 function refuseShape(issues: Issue[]): never {
   const malformedIds = issues.filter((issue) => issue.rule === ID_RULE);
   if (malformedIds.length > 0) refuseIssues("ID_INVALID", malformedIds);

@@ -69,6 +69,12 @@ export class Call {
     return call;
   }
 
+  /** The same request as one about something below the run that its path does not name. */
+  about(ids: Partial<Record<PathId, string>>): Call {
+    const { request, env, context, principal, door } = this;
+    return new Call({ request, env, context, principal, door, ids: { ...this.#ids, ...ids } });
+  }
+
   /** Whose runs the request is about. */
   get tenant(): Tenant {
     return this.principal.tenant;

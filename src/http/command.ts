@@ -1,4 +1,4 @@
-import type { Command, CommandOf, CommandOp } from "../domain/command.ts";
+import type { AnyCommand, CommandOf, CommandOp } from "../domain/command.ts";
 import type { OutcomeOf } from "../domain/outcome.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import type { BodyName, BodyOf } from "../protocol/bodies.ts";
@@ -64,7 +64,7 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
   const identified = await identify(call.request, bodyCommandId, mutation.asked?.(body) ?? asked);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
   const answer = await submit(run, {
-    command: byRulesOf(call.door, asked as Command),
+    command: byRulesOf(call.door, asked as AnyCommand),
     commandId: identified?.commandId,
     fingerprint: identified?.fingerprint,
     ...(wantsEcho && mutation.echo !== undefined && { echo: mutation.echo }),
@@ -96,8 +96,10 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
 }
 
 /** The command, by the rules of the door that it came in by: those of `/v1` are the strict ones. */
-export function byRulesOf(door: Door, command: Command): Command {
-  return door === "native" ? { ...command, strict: true } : command;
+export function byRulesOf<C extends AnyCommand>(door: Door, command: C): C {
+  if (door !== "native") return command;
+  if (command.op !== "batch") return { ...command, strict: true };
+  return { ...command, commands: command.commands.map((part) => byRulesOf(door, part)) };
 }
 
 /** What the platform bills for the command, so that anyone can see what an operation costs. */

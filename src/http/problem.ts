@@ -17,7 +17,9 @@ type IssueCode =
   | "TOKEN_NOT_NARROWER";
 
 /** Why a request was not answered as asked: a refusal of the engine, or one of the HTTP layer. */
-export type Problem =
+export type Problem = Cause & Pick<Refusal, "row" | "command">;
+
+type Cause =
   | Refusal
   | ArtifactProblem
   | { code: "AUTH_REQUIRED" | "SETUP_REQUIRED" | "ROUTE_NOT_FOUND" | "INTERNAL"; error: string }
@@ -58,6 +60,11 @@ export class RequestRefused extends Error {
     this.headers = headers;
     this.reason = reason;
   }
+
+  /** The same about a command of a batch. @param index counted from 0 */
+  atCommand(index: number): RequestRefused {
+    return new RequestRefused({ ...this.problem, command: index }, this.headers, this.reason);
+  }
 }
 
 /** Issues that an answer lists; a body can have thousands. */
@@ -95,7 +102,7 @@ const SOFT: ReadonlySet<Problem["code"]> = new Set([
 /** A problem as `/context` tells it: `{error, code, …}`, softly where the contract says so. */
 export function contextProblem(problem: Problem): HttpAnswer {
   // Only what the contract has for the code (02 §1.5).
-  const { allow, lease_owner, fence, lease_expires_at_ms, row, ...members } = problem as Problem &
+  const { allow, lease_owner, fence, lease_expires_at_ms, row, command, ...members } = problem as Problem &
     Record<string, unknown>;
   const headers = problemHeaders(problem);
   // The contract knows no archive: what is there is not found (02 §1.5).
@@ -106,16 +113,13 @@ export function contextProblem(problem: Problem): HttpAnswer {
   return jsonAnswer(members, { status, headers });
 }
 
-/** A problem as `/v1` tells it (RFC 9457); refusals about a row of a batch name it as an issue. */
+/** A problem as `/v1` tells it (RFC 9457); refusals about a task to be created, or a command of a batch, name it as an issue. */
 export function nativeProblem(
   problem: Problem,
   where: { origin: string; path: string; requestId: string },
 ): HttpAnswer {
-  const { code, error, row, ...members } = problem as Problem & { row?: number };
-  const issues =
-    row === undefined
-      ? {}
-      : { issues: [{ field: `tasks[${row}]`, rule: code.toLowerCase(), message: error }] };
+  const { code, error, row, ...members } = problem;
+  const issues = issuesOf(problem);
   const { status, title, hint, retryable } = CODES[code];
   const body = {
     type: `${where.origin}/problems/${code}`,
@@ -128,11 +132,21 @@ export function nativeProblem(
     hint,
     retryable,
     request_id: where.requestId,
-    ...issues,
     ...members,
+    ...(issues.length > 0 && { issues }),
   };
   const headers = { ...problemHeaders(problem), "content-type": "application/problem+json" };
   return jsonAnswer(body, { status, headers });
+}
+
+/** The issues that a problem has, or comes to, by fields of the body. */
+function issuesOf(problem: Problem): Issue[] {
+  const { code, error, row, command } = problem;
+  const place = command === undefined ? "" : `commands[${command}]`;
+  const within = (field: string): string => [place, field].filter((part) => part !== "").join(".");
+  if ("issues" in problem) return problem.issues.map((issue) => ({ ...issue, field: within(issue.field) }));
+  const field = within(row === undefined ? "" : `tasks[${row}]`);
+  return field === "" ? [] : [{ field, rule: code.toLowerCase(), message: error }];
 }
 
 function problemHeaders(problem: Problem): Record<string, string> {

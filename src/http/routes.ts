@@ -20,6 +20,7 @@ import {
   previewNative,
 } from "./resources/audit.ts";
 import { getAuditLog } from "./resources/audit-log.ts";
+import { runCommands } from "./resources/batch.ts";
 import { getBlackboardContext, getBlackboardNative, patchBlackboard } from "./resources/blackboard.ts";
 import {
   createCheckpointContext,
@@ -129,6 +130,7 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["POST", "/tasks/claim", "agent", claimTask, claimTask],
   ["GET", "/tasks/:task_id", "viewer", null, getTask],
   ["POST", "/tasks/:task_id/transition", "agent", transitionTask, transitionTask],
+  ["POST", "/commands", "agent", null, runCommands],
   ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints", "viewer", null, listCheckpoints],
   ["GET", "/checkpoints/latest", "viewer", latestCheckpointContext, latestCheckpointNative],

@@ -7,6 +7,7 @@ import { issueForId, MAX_ID_LENGTH } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import {
   MAX_CLAIMS,
+  MAX_COMMANDS_PER_BATCH,
   MAX_DEPENDENCIES_PER_TASK,
   MAX_ERROR_LENGTH,
   MAX_LABEL_LENGTH,
@@ -344,6 +345,13 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       object({ ...life.settingsFields, command_id: commandId }),
       ({ command_id, ...settings }) => ({ command_id, settings: withoutAbsent(settings) }),
     ),
+    /** `/v1` only. What each command holds is checked by the schema of its route. */
+    commands: object({
+      commands: listOf(z.looseObject({ op: z.string() }), MAX_COMMANDS_PER_BATCH),
+      expected_revision: optional(uint),
+      dry_run: optional(z.boolean()),
+      command_id: commandId,
+    }),
 
     /** Contract 06 §9. `executor` is read on `/v1` only. */
     executeRollback: object({

@@ -169,6 +169,16 @@ export const exportShapes = lazy(() => {
     fingerprint: z.nullable(z.string()),
     commits: z.int().check(z.minimum(1)),
     deduped: z.optional(z.array(z.string())),
+    parts: z.optional(
+      z.array(
+        z.looseObject({
+          op: z.string(),
+          commits: uint,
+          deduped: z.optional(z.array(z.string())),
+          outcome: z.optional(z.looseObject({ op: z.string() })),
+        }),
+      ),
+    ),
   });
 
   /** What the payload of an engine-written event holds that gives it its meaning (domain/evolve.ts). */

@@ -1,14 +1,16 @@
-import type { Command } from "../domain/command.ts";
+import { batchRefusal } from "../domain/batch.ts";
+import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
-import { type Outcome, recall } from "../domain/outcome.ts";
-import { limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
-import { MAX_COMMIT_BYTES, MAX_ECHO_LENGTH, MAX_RUN_BYTES } from "../protocol/limits.ts";
+import { factsOf, type Outcome, recall } from "../domain/outcome.ts";
+import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
+import { MAX_ECHO_LENGTH, MAX_RUN_BYTES } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { CommandQueue } from "./command-queue.ts";
 import { Crowd } from "./crowd.ts";
+import { doBatch } from "./do-batch.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import { LogDamaged, type LogReader } from "./log-reader.ts";
 import type { RunState } from "./run-state.ts";
@@ -17,7 +19,7 @@ import type { RowCounts, Sql } from "./storage/sql.ts";
 
 /** A command on its way into a run. */
 export interface Submission {
-  command: Command;
+  command: AnyCommand;
   /** Idempotency key; remembered for the life of the run. */
   commandId?: string | undefined;
   /** Digest of the request, to tell a repeat from another request under the same key. */
@@ -49,7 +51,7 @@ interface Waiting {
 /** With this many of the longest commits, storage does not grow from MAX_RUN_BYTES to its end. */
 const COMMITS_UNMEASURED = 500;
 
-/** One transaction stays short enough not to delay reads. */
+/** One transaction stays short enough not to delay reads. A batch alone may be longer. */
 const MAX_GROUP = 128;
 
 /** Told before anything is done: a repeat, too, may come again. */
@@ -81,7 +83,8 @@ export interface CommitListener {
  *    transaction. A command that met no other never waits; where commands met, the first waits a moment for the others.
  * G2 Each command has a nested transaction of its own: its refusal or fault undoes it alone.
  * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
- * G4 Past a bound, commands are refused before anything is done (command-queue.ts).
+ * G4 A batch is one command: all of what it holds is done in one nested transaction, or nothing.
+ * G5 Past a bound, commands are refused before anything is done (command-queue.ts).
  */
 export class Engine {
   readonly #sql: Sql;
@@ -135,6 +138,7 @@ export class Engine {
   /** What a command would be refused for now; null when it would be accepted, or repeats an accepted one. Writes nothing. */
   refusalOf({ command, commandId }: Submission): Refusal | null {
     if (this.isRepeat(commandId)) return null;
+    if (command.op === "batch") throw new Error("a batch is decided while it is done");
     const decision = decide(command, this.#state, this.#context(), commandId);
     return decision.ok ? null : decision.refusal;
   }
@@ -192,12 +196,14 @@ export class Engine {
     try {
       this.#sql.transaction(() => {
         let echoLength = 0;
+        let done = 0;
         for (const [index, { submission, resolve, reject }] of group.entries()) {
-          if (echoLength > MAX_ECHO_LENGTH) {
+          if (echoLength > MAX_ECHO_LENGTH || done >= MAX_GROUP) {
             // The rest form the next group: answers that echo a large board are held until the flush.
             this.#queue.putBack(group.splice(index));
             break;
           }
+          done += submission.command.op === "batch" ? submission.command.commands.length : 1;
           if (this.#isSealed(submission)) {
             void this.#recallSealed(submission).then(resolve, reject);
             continue;
@@ -208,7 +214,7 @@ export class Engine {
             settle.push(() => resolve(answer));
           } catch (error) {
             if (error instanceof CommitTooLarge) {
-              const refusal = limitExceeded("commit_bytes", MAX_COMMIT_BYTES, error.bytes);
+              const refusal = commitTooLarge(error.bytes);
               settle.push(() => resolve({ ok: false, refusal, rows: { read: 0, written: 0 } }));
             } else {
               settle.push(() => reject(error));
@@ -294,19 +300,44 @@ export class Engine {
     };
   }
 
-  #decideAndAppend({ command, commandId, fingerprint }: Submission): Unpriced {
+  #decideAndAppend(submission: Submission): Unpriced {
     if (this.#storedBytes > MAX_RUN_BYTES) {
       return { ok: false, refusal: limitExceeded("run_bytes", MAX_RUN_BYTES, this.#storedBytes) };
     }
+    const { command, commandId } = submission;
     const context = this.#context();
-    // A claim that will be refused must change nothing (I13).
-    if (command.op === "claim_task" && command.agent_id.trim() !== "") {
-      this.#append(decide({ op: "requeue_stale" }, this.#state, context));
-    }
+    if (command.op === "batch") return this.#decideBatch(command, submission, context);
+    this.#settleBefore([command], context);
     const decision = decide(command, this.#state, context, commandId);
     if (!decision.ok) return decision;
-    this.#append(decision, { command, commandId, fingerprint });
+    this.#append(decision, submission);
     return { ok: true, outcome: decision.outcome, repeat: null };
+  }
+
+  /** What the engine does by itself before it gives out work. A claim that will be refused must change nothing (I13). */
+  #settleBefore(commands: readonly Command[], context: Context): void {
+    if (!commands.some((command) => command.op === "claim_task" && command.agent_id.trim() !== "")) return;
+    this.#append(decide({ op: "requeue_stale" }, this.#state, context));
+  }
+
+  /** Does a batch in a transaction of its own, which a refusal, or the end of a dry run, undoes. */
+  #decideBatch(batch: Batch, submission: Submission, context: Context): Unpriced {
+    const refusal = batchRefusal(batch, this.#state.head().run.revision);
+    if (refusal !== null) return { ok: false, refusal };
+    try {
+      return this.#inTransaction(() => {
+        // What nobody holds in the end has no token to show.
+        const its = batch.dry_run ? { ...context, leaseToken: () => "" } : context;
+        this.#settleBefore(batch.commands, its);
+        // The batch's id lies with its first commit alone: the receipt tells of the others.
+        const done = doBatch(this.#state, batch, submission, (command) => decide(command, this.#state, its));
+        if (!done.ok || batch.dry_run) throw new Undone(done);
+        return done;
+      });
+    } catch (error) {
+      if (error instanceof Undone) return error.answer;
+      throw error;
+    }
   }
 
   #append(decision: Decision, origin?: Submission): void {
@@ -316,12 +347,11 @@ export class Engine {
       this.#state.append(commits, null, null);
       return;
     }
-    const deduped = outcome.op === "create_tasks" && outcome.deduped.length > 0 ? outcome.deduped : undefined;
     this.#state.append(commits, origin.commandId, {
       op: origin.command.op,
       fingerprint: origin.fingerprint ?? null,
       commits: commits.length,
-      ...(deduped !== undefined && { deduped }),
+      ...factsOf(outcome),
     });
   }
 
@@ -336,6 +366,16 @@ export class Engine {
       leaseToken: (eventId) => tokens.leaseToken(eventId),
       maskToken: (token) => tokens.maskToken(token),
     };
+  }
+}
+
+/** Thrown to undo a transaction whose answer stands. */
+class Undone extends Error {
+  readonly answer: Unpriced;
+
+  constructor(answer: Unpriced) {
+    super("undone");
+    this.answer = answer;
   }
 }
 

@@ -14,7 +14,7 @@ import { commitHash, initialHash, type LogRow } from "./chain.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
-import { CommitTable, type Receipt } from "./storage/commits.ts";
+import { CommitTable, type CommitTexts, type Receipt, textsOf } from "./storage/commits.ts";
 import { EffectTable } from "./storage/effects.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
@@ -31,6 +31,14 @@ const ROWS_READ_AT_ONCE = 500;
 
 /** The one type of event that changes nothing but a lease's expiry. */
 const HEARTBEAT = "context.task.heartbeat";
+
+/** Commits that were applied, and whose rows are still to be stored. */
+interface Gathered {
+  commits: { commit: Commit; texts: CommitTexts }[];
+  commandIds: Set<string>;
+  /** Of their texts, in UTF-16 units. */
+  length: number;
+}
 
 /** The values that a transaction changes in memory, to be put back if it is undone. */
 interface Savepoint {
@@ -49,7 +57,7 @@ interface Savepoint {
  * own row and the rows of what it changed, nothing else. On waking, the head catches up from the log by `evolve`, which
  * is also how the contract repairs a stale snapshot (contract 03 §8).
  *
- * R1 `append` runs inside a transaction; after an undone one the caller restores the savepoint.
+ * R1 `append` and what goes with `gather` run inside a transaction; after an undone one the caller restores the savepoint.
  * R2 `leaseDueAtMs` may be early, never late.
  */
 export class RunState implements View {
@@ -76,6 +84,8 @@ export class RunState implements View {
   #directorySeq: number;
   /** Hash of the newest commit; null until it is asked for. */
   #logHash: string | null = null;
+  /** Null but between `gather` and `storeGathered`. */
+  #gathered: Gathered | null = null;
 
   private constructor(sql: Sql, row: RunRow) {
     this.#sql = sql;
@@ -139,17 +149,54 @@ export class RunState implements View {
   /** Stores commits, the first with the command's receipt, and applies what they mean. */
   append(commits: Commit[], commandId: string | null, receipt: Receipt | null): void {
     for (const [index, commit] of commits.entries()) {
-      const own = commit.event.command_id ?? null;
-      // A row of a batch may repeat the id of the batch, which its first commit has.
-      const id = index === 0 ? (commandId ?? own) : own === commandId ? null : own;
-      this.#logHash = this.commits.append(
-        commit,
-        id,
-        id === null ? null : (receipt ?? rowReceipt()),
-        this.logHash(),
-      );
+      this.#store(commit, index === 0, commandId, receipt);
       this.#evolve(commit);
     }
+  }
+
+  /**
+   * From now on commits are taken in one by one with `take`, which applies them, and stored together by `storeGathered`: a receipt
+   * lies with the first commit of its command, and tells of all that come after it.
+   */
+  gather(): void {
+    // What is the newest commit's is asked for while that is stored.
+    this.logHash();
+    this.#gathered = { commits: [], commandIds: new Set(), length: 0 };
+  }
+
+  /** @returns the length of all that was gathered, in UTF-16 units. @throws CommitTooLarge */
+  take(commit: Commit): number {
+    const gathered = this.#gathered;
+    if (gathered === null) throw new Error("nothing is being gathered");
+    const texts = textsOf(commit);
+    gathered.commits.push({ commit, texts });
+    gathered.length += texts.event.length + (texts.patch?.length ?? 0);
+    if (commit.event.command_id !== undefined) gathered.commandIds.add(commit.event.command_id);
+    this.#evolve(commit);
+    return gathered.length;
+  }
+
+  /** Stores what was gathered, the first commit with the command's receipt. */
+  storeGathered(commandId: string | null, receipt: Receipt | null): void {
+    const { commits } = this.#gathered ?? { commits: [] };
+    this.#gathered = null;
+    for (const [index, { commit, texts }] of commits.entries()) {
+      this.#store(commit, index === 0, commandId, receipt, texts);
+    }
+  }
+
+  #store(
+    commit: Commit,
+    isFirst: boolean,
+    commandId: string | null,
+    receipt: Receipt | null,
+    texts?: CommitTexts,
+  ): void {
+    const own = commit.event.command_id ?? null;
+    // A row of a batch may repeat the id of the batch, which its first commit has.
+    const id = isFirst ? (commandId ?? own) : own === commandId ? null : own;
+    const kept = id === null ? null : (receipt ?? rowReceipt());
+    this.#logHash = this.commits.append(commit, id, kept, this.logHash(), texts);
   }
 
   /** Stores a commit as it was stored elsewhere, and applies what it means. @param hash of the row. */
@@ -219,6 +266,7 @@ export class RunState implements View {
     this.#leaseDueAtMs = savepoint.leaseDueAtMs;
     this.#savedSeq = savepoint.savedSeq;
     this.#logHash = savepoint.logHash;
+    this.#gathered = null;
     // The caches are dear to fill again: only what may have reached them makes them wrong.
     if (this.#changes() === savepoint.changes) return;
     this.tasks.forgetCache();
@@ -304,7 +352,11 @@ export class RunState implements View {
 
   /** Whether a commit bears this command id, wherever it lies. */
   isCommandCommitted(commandId: string): boolean {
-    return this.commits.hasCommand(commandId) || this.segments.seqOfCommand(commandId) !== null;
+    return (
+      this.commits.hasCommand(commandId) ||
+      this.segments.seqOfCommand(commandId) !== null ||
+      this.#gathered?.commandIds.has(commandId) === true
+    );
   }
 
   /** Seq of the log's last commit, as storage tells it. */
@@ -346,6 +398,8 @@ export class RunState implements View {
         return;
       }
       case "replace_tasks":
+        // It saves the head, and with it the hash of a commit that is not stored yet.
+        if (this.#gathered !== null) throw new Error("a run is not replaced by one command of many");
         this.tasks.replaceAll(change.tasks, nowMs);
         this.texts.forget();
         this.#taskCounts = this.tasks.count();

@@ -134,3 +134,36 @@ describe.each(DOORS)("a token that is bound to task types, at %s", (door) => {
     expect(lease(again)).toBe(lease(first));
   });
 });
+
+describe("a batch, with a token that is bound", () => {
+  const send = (credential: string, commands: object[]): Promise<Answered> =>
+    callAs(credential, "POST", `/v1/runs/${run}/commands`, { commands });
+  const note = { op: "append_event", type: "n", status: "running" };
+
+  it("each command keeps to the agent, and says it where the sender does not", async () => {
+    const { token } = await mint({ scopes: ["agent"], agent_id: "a-1" }, operator);
+    const other = await send(token, [note, { op: "claim", agent_id: "a-2" }]);
+    expectBound(other, "agent_id", ["a-1"]);
+    expect(other.body).toMatchObject({ command: 1, issues: [{ field: "commands[1]" }] });
+    const { body } = await send(token, [note, { op: "claim" }]);
+    expect(body.results[1].task).toMatchObject({ lease_owner: "a-1" });
+  });
+
+  it("each command keeps to the task types, those of tasks that are there too", async () => {
+    const { token } = await mint({ scopes: ["agent"], task_types: ["y"] }, operator);
+    const create = (task_type: string) => ({ op: "create_tasks", tasks: [{ task_type }] });
+    expectBound(await send(token, [note, create("x")]), "task_types", ["y"]);
+    const cancelled = await send(token, [note, { op: "status", task_id: "x1", status: "blocked" }]);
+    expectBound(cancelled, "task_types", ["y"]);
+    expect(cancelled.body.command).toBe(1);
+    const { body } = await send(token, [create("y"), { op: "claim", agent_id: "a" }]);
+    expect(body.results[1].task.id).toBe("y1");
+  });
+
+  it("a viewer sends none, and a token of another run finds nothing", async () => {
+    const { token } = await mint({ scopes: ["viewer"] }, operator);
+    expect((await send(token, [note])).status).toBe(403);
+    const elsewhere = await mint({ scopes: ["agent"], run_id: "another" }, operator);
+    expect((await send(elsewhere.token, [note])).status).toBe(404);
+  });
+});

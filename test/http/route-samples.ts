@@ -43,6 +43,7 @@ const RUN_SAMPLES: Record<string, Sample> = {
   "POST /tasks/claim": { body: { agent_id: "a" } },
   "GET /tasks/:task_id": {},
   "POST /tasks/:task_id/transition": { body: { action: "complete" } },
+  "POST /commands": { body: { commands: [{ op: "create_tasks", tasks: [{ task_type: "t" }] }] } },
   "POST /checkpoints": { body: { reason: "r" } },
   "GET /checkpoints": {},
   "GET /checkpoints/latest": {},

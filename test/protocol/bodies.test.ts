@@ -62,6 +62,7 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   claimTask: [{ agent_id: "" }, { agent_id: "" }],
   transitionTask: [{ action: "" }, { action: "" }],
   putSettings: [{}, { settings: {} }],
+  commands: [{ commands: [] }, { commands: [] }],
   executeRollback: [{ confirm: "" }, { confirm: "", event_ids: [] }],
   recordMutation: [
     { session_id: "", message_id: "", tool: "", outcome: "failed", files: [] },

@@ -13,7 +13,7 @@ export async function getBlackboardNative(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ blackboard: new RawJson(unwrap(await call.run().readBlackboard(false))) });
 }
 
-const patch: Mutation<"patch_blackboard", "patchBlackboard"> = {
+export const patch: Mutation<"patch_blackboard", "patchBlackboard"> = {
   body: "patchBlackboard",
   command: ({ op, payload, task_id, lease_token }) => ({
     op: "patch_blackboard",

@@ -83,7 +83,7 @@ export const listEventsNative = (call: Call) => listNative(call, "event", "event
 export const listPatchesContext = (call: Call) => listContext(call, "patch", "patches");
 export const listPatchesNative = (call: Call) => listNative(call, "patch", "patches");
 
-const append: Mutation<"append_event", "appendEvent"> = {
+export const append: Mutation<"append_event", "appendEvent"> = {
   body: "appendEvent",
   command: ({ command_id: _commandId, ...event }) => ({ op: "append_event", ...event }),
   context: ({ outcome }) => ({ ok: true, event: outcome.event }),

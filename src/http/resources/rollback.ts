@@ -156,7 +156,7 @@ function blockedMembers(event: EventRecord) {
   };
 }
 
-const mutation: Mutation<"record_mutation", "recordMutation"> = {
+export const mutation: Mutation<"record_mutation", "recordMutation"> = {
   body: "recordMutation",
   command: ({ command_id: _commandId, ...body }) => ({ op: "record_mutation", ...body }),
   context: ({ outcome }) => ({ event: outcome.event }),

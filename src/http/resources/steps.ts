@@ -1,7 +1,7 @@
 import type { Call } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
 
-const todos: Mutation<"sync_todos", "syncTodos"> = {
+export const todos: Mutation<"sync_todos", "syncTodos"> = {
   body: "syncTodos",
   command: (body) => ({
     op: "sync_todos",
@@ -21,7 +21,7 @@ const todos: Mutation<"sync_todos", "syncTodos"> = {
 /** `POST …/todos/sync` (contract 02 §4.1, 03 §5). */
 export const syncTodos = (call: Call) => mutate(todos, call);
 
-const driver: Mutation<"select_next_step", "selectNextStep"> = {
+export const driver: Mutation<"select_next_step", "selectNextStep"> = {
   body: "selectNextStep",
   bodyMayBeEmpty: true,
   command: (body) => ({ op: "select_next_step", dry_run: body.dry_run ?? false }),

@@ -35,7 +35,7 @@ export async function getTask(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ ...view }, { headers: { etag: `"${view.task.task_rev}"` } });
 }
 
-const creation: Mutation<"create_tasks", "createTasks"> = {
+export const creation: Mutation<"create_tasks", "createTasks"> = {
   body: "createTasks",
   command: ({ tasks, task_id, lease_token }, call) => {
     refuseTwoKeys(tasks, call);
@@ -81,7 +81,7 @@ function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call):
   refuseIssues("HEADER_INVALID", [{ field: `tasks[${index}].command_id`, rule: "one_key", message }]);
 }
 
-const claim: Mutation<"claim_task", "claimTask"> = {
+export const claim: Mutation<"claim_task", "claimTask"> = {
   body: "claimTask",
   command: ({ agent_id, task_type, workflow_id, lease_ms, max }, call) => {
     checkBound(call.principal, "agent_id", agent_id.trim());
@@ -110,7 +110,7 @@ const claim: Mutation<"claim_task", "claimTask"> = {
 /** `POST …/tasks/claim` (contract 02 §5.5, 04 §4). */
 export const claimTask = (call: Call) => mutate(claim, call);
 
-const transition: Mutation<"transition_task", "transitionTask"> = {
+export const transition: Mutation<"transition_task", "transitionTask"> = {
   body: "transitionTask",
   command: ({ command_id: _commandId, ...body }, call) => {
     checkBound(call.principal, "agent_id", body.agent_id?.trim());

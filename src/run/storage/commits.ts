@@ -44,6 +44,21 @@ export class CommitTooLarge extends Error {
   }
 }
 
+/** What a commit's row holds of it. */
+export interface CommitTexts {
+  event: string;
+  patch: string | null;
+}
+
+/** @throws CommitTooLarge when the commit does not fit into a row. */
+export function textsOf(commit: Commit): CommitTexts {
+  const event = JSON.stringify(commit.event);
+  const patch = commit.patch === null ? null : JSON.stringify(commit.patch);
+  const bytes = bytesOver(event + (patch ?? ""), MAX_COMMIT_BYTES);
+  if (bytes !== null) throw new CommitTooLarge(bytes);
+  return { event, patch };
+}
+
 /** The log table: all commits that are not in a segment (segments.ts). */
 export class CommitTable {
   readonly #sql: Sql;
@@ -54,14 +69,18 @@ export class CommitTable {
 
   /**
    * @param prevHash hash of the commit before.
+   * @param texts what `textsOf` makes of the commit, where that was asked for before.
    * @returns the hash of this one.
    * @throws CommitTooLarge when the commit does not fit into a row.
    */
-  append(commit: Commit, commandId: string | null, receipt: Receipt | null, prevHash: string): string {
-    const event = JSON.stringify(commit.event);
-    const patch = commit.patch === null ? null : JSON.stringify(commit.patch);
-    const bytes = bytesOver(event + (patch ?? ""), MAX_COMMIT_BYTES);
-    if (bytes !== null) throw new CommitTooLarge(bytes);
+  append(
+    commit: Commit,
+    commandId: string | null,
+    receipt: Receipt | null,
+    prevHash: string,
+    texts: CommitTexts = textsOf(commit),
+  ): string {
+    const { event, patch } = texts;
     const receiptText = receipt === null ? null : JSON.stringify(receipt);
     this.#sql.run(
       "INSERT INTO commits (seq, command_id, receipt, event, patch, prev_hash) VALUES (?, ?, ?, ?, ?, ?)",

@@ -1,7 +1,7 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, expect, vi } from "vitest";
-import type { Command, CommandOf, CommandOp, TaskRow } from "../../../src/domain/command.ts";
+import type { AnyCommand, Command, CommandOf, CommandOp, TaskRow } from "../../../src/domain/command.ts";
 import type { Commit } from "../../../src/domain/commit.ts";
 import type { Drift } from "../../../src/domain/drift.ts";
 import type { OutcomeOf } from "../../../src/domain/outcome.ts";
@@ -89,7 +89,7 @@ export function outcomeOf<Op extends CommandOp>(op: Op, answer: Answer): Outcome
 }
 
 /** Submits a command that must be accepted. */
-export async function accepted<C extends Command>(
+export async function accepted<C extends AnyCommand>(
   run: TestRun,
   command: C,
   commandId?: string,
