@@ -165,7 +165,7 @@ describe("the claim", () => {
     expect(decision.outcome).toEqual({
       op: "claim_task",
       task: { ...task, lease_token: token },
-      lease: { token, owner: "ann", fence: 1, expires_at_ms: expires },
+      lease: { token, owner: "ann", fence: 1, expires_at_ms: expires, expires_in_ms: 6_000 },
       reason: null,
       run_status: "paused",
     });

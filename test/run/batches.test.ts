@@ -337,7 +337,10 @@ describe("a batch that is sent again", () => {
     const first = done(await submit(run.client, SUBMISSION));
     const copy = objectOf();
     expect(await arrive(copy, await exported(run))).toMatchObject({ ok: true });
-    expect(timeless(done(await submit(copy.client, SUBMISSION)))).toEqual(timeless(first));
+    const outcomes = first.outcomes.map((outcome) =>
+      outcome.op === "claim_task" ? { ...outcome, lease: null } : outcome,
+    );
+    expect(timeless(done(await submit(copy.client, SUBMISSION)))).toEqual(timeless({ ...first, outcomes }));
   });
 
   it("claims: under another fingerprint, or as another command, the key is taken", async () => {

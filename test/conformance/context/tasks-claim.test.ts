@@ -46,6 +46,8 @@ describe("POST …/tasks/claim", () => {
       lease_owner: "agent-1",
       lease_token: generatedId("lease"),
       lease_expires_at_ms: event.ts_ms + 60_000,
+      fence: event.seq,
+      claimed_at_ms: event.ts_ms,
       task_rev: 2,
       updated_ts: event.ts_ms,
     };
