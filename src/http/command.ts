@@ -35,8 +35,8 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
   /** Whether the body may be missing (contract 07 D101). */
   bodyMayBeEmpty?: boolean;
   command(body: BodyOf<Name>, call: Call): CommandOf<Op> | Promise<CommandOf<Op>>;
-  /** What makes two requests the same, where the command holds more than the request says. */
-  asked?(body: BodyOf<Name>): unknown;
+  /** What makes two requests the same, where it is more than their bodies. */
+  asked?(body: BodyOf<Name>, call: Call): unknown;
   /** What `/context` echoes after it. */
   echo?: "run" | "blackboard";
   /** The members of the `/context` answer; always 200. */
@@ -59,12 +59,12 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
 ): Promise<HttpAnswer> {
   const run = call.run();
   const body = await call.body(mutation.body, mutation.bodyMayBeEmpty);
-  const asked = await mutation.command(body, call);
-  const bodyCommandId = "command_id" in body ? body.command_id : undefined;
-  const identified = await identify(call.request, bodyCommandId, mutation.asked?.(body) ?? asked);
+  const command = await mutation.command(body, call);
+  const { command_id, ...input } = { command_id: undefined, ...body };
+  const identified = await identify(call, command_id, mutation.asked?.(body, call) ?? input);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
   const answer = await submit(run, {
-    command: byRulesOf(call.door, asked as AnyCommand),
+    command: byRulesOf(call.door, command as AnyCommand),
     commandId: identified?.commandId,
     fingerprint: identified?.fingerprint,
     ...(wantsEcho && mutation.echo !== undefined && { echo: mutation.echo }),
@@ -79,7 +79,7 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
       return jsonAnswer(mutation.contextRepeated({ ...answer.repeat, outcome, echo }), { headers });
     }
     if (!answer.repeat.same) throw new RequestRefused(commandIdConflict);
-    headers["idempotency-replayed"] = "true";
+    Object.assign(headers, replayHeaders(answer.repeat));
   }
   if (outcome === null) throw new RequestRefused(commandIdConflict);
   const done: Done<Op> = { outcome, echo };
@@ -93,6 +93,14 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
     { ...members, ...representation.members },
     { ...init, headers: { ...headers, ...init.headers, ...representation.headers } },
   );
+}
+
+/** Says that an answer is that of an earlier request, and how long ago it was given: a lease in it is older by that. */
+export function replayHeaders({ afterMs }: { afterMs: number | null }): Record<string, string> {
+  return {
+    "idempotency-replayed": "true",
+    ...(afterMs !== null && { "baton-replayed-after-ms": String(afterMs) }),
+  };
 }
 
 /** The command, by the rules of the door that it came in by: those of `/v1` are the strict ones. */

@@ -9,7 +9,7 @@ import { readEntityTags } from "../protocol/entity-tags.ts";
 import { MAX_LABEL_LENGTH } from "../protocol/limits.ts";
 import { submit } from "../run/run-client.ts";
 import { type Call, unwrap } from "./call.ts";
-import { byRulesOf, rowHeaders } from "./command.ts";
+import { byRulesOf, replayHeaders, rowHeaders } from "./command.ts";
 import type { Identified } from "./idempotency.ts";
 import { RequestRefused, refuseIssues } from "./problem.ts";
 
@@ -72,7 +72,7 @@ export async function commitFile<Op extends "put_artifact" | "remove_artifact">(
   const answer = await submit(call.run(), { command: byRulesOf(call.door, command), ...identified });
   if (!answer.ok) throw new RequestRefused(answer.refusal);
   const headers = rowHeaders(answer.rows);
-  if (answer.repeat !== null) headers["idempotency-replayed"] = "true";
+  if (answer.repeat !== null) Object.assign(headers, replayHeaders(answer.repeat));
   if (answer.outcome === null || answer.repeat?.same === false) throw new RequestRefused(commandIdConflict);
   return { outcome: answer.outcome as OutcomeOf<Op>, headers };
 }

@@ -53,8 +53,8 @@ export interface ArrivalRequest {
   tenant: Tenant;
   /** May differ from the export's: the log is then written and chained anew. */
   run_id: string;
-  /** The caller's idempotency key; its fingerprint is the digest of what was sent where that is null. */
-  command: { command_id: string; fingerprint: string | null } | null;
+  /** The caller's idempotency key. `ofContent`: what was sent belongs to the request too, and is not known before it was read. */
+  command: (CreatedCommand & { ofContent?: boolean }) | null;
   /** Whether it comes back from its archive. */
   restores?: boolean;
   /** Whether it waits for others of its kind that came before, so that the second of two repeats is told of the first. */
@@ -135,10 +135,18 @@ export async function arrivedBefore(
     await lines.cancel();
     return { ok: false, refusal: { code: "CONTEXT_RUN_EXISTS", error: "run already exists", run_id } };
   }
-  const fingerprint = command.fingerprint ?? (await digestOf(lines));
-  if (command.fingerprint !== null) await lines.cancel();
-  if (made.fingerprint !== fingerprint) return { ok: false, refusal: commandIdConflict };
+  const content = command.ofContent === true ? await digestOf(lines) : null;
+  if (command.ofContent !== true) await lines.cancel();
+  if (made.fingerprint !== fingerprintOf(command, content)) return { ok: false, refusal: commandIdConflict };
   return { ok: true, value: { run: overview(state), repeated: true, checks: null } };
+}
+
+/** @param content digest of what was sent; null where that is none. */
+function fingerprintOf(
+  { fingerprint, ofContent }: NonNullable<ArrivalRequest["command"]>,
+  content: string | null,
+): string {
+  return ofContent === true ? `${fingerprint} ${content}` : fingerprint;
 }
 
 /** The digest of an export that was sent again, as its end should tell it; null when it is none. */
@@ -511,7 +519,7 @@ class Arrival {
   #createdCommand(end: ExportEnd): CreatedCommand | null {
     const { command } = this.#request;
     if (command === null) return this.#run().header.created_command;
-    return { command_id: command.command_id, fingerprint: command.fingerprint ?? end.sha256 };
+    return { command_id: command.command_id, fingerprint: fingerprintOf(command, end.sha256) };
   }
 
   /** Whose run it is stands in the head alone. */

@@ -35,12 +35,21 @@ export type Answer =
       ok: true;
       /** Null only for a repeat under another kind of command. */
       outcome: Outcome | null;
-      /** Set when the command id was used before: nothing was done now. `same` tells whether the request was the same. */
-      repeat: { same: boolean; currentTask: Task | null } | null;
+      /** Set when the command id was used before: nothing was done now. */
+      repeat: RepeatFacts | null;
       /** JSON text; null when it is over the echo limit; absent when none was asked for. */
       echo?: string | null;
       rows: RowCounts;
     };
+
+/** What is to be said of a repeat. */
+export interface RepeatFacts {
+  /** Whether the request is the one that used the command id. */
+  same: boolean;
+  /** How long ago that was, ms; null when the log does not tell. */
+  afterMs: number | null;
+  currentTask: Task | null;
+}
 
 interface Waiting {
   submission: Submission;
@@ -287,14 +296,16 @@ export class Engine {
   #repeatOf({ command, fingerprint }: Submission, known: ReturnType<CommitTable["byCommand"]>): Repeat {
     const currentTask = () => (command.op === "transition_task" ? this.#state.task(command.task_id) : null);
     if (known === null)
-      return { ok: true, outcome: null, repeat: { same: false, currentTask: currentTask() } };
+      return { ok: true, outcome: null, repeat: { same: false, afterMs: null, currentTask: currentTask() } };
     const { receipt, commits } = known;
+    const [first] = commits;
     const sameKind = receipt.op === command.op;
     return {
       ok: true,
       outcome: sameKind ? recall(command, commits, receipt, this.#tokens) : null,
       repeat: {
         same: sameKind && receipt.fingerprint === (fingerprint ?? null),
+        afterMs: first === undefined ? null : Math.max(0, this.#clock() - first.event.ts_ms),
         currentTask: currentTask(),
       },
     };

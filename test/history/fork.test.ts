@@ -182,7 +182,7 @@ describe("a fork", () => {
     const fork = await forked(run);
     const beat = { action: "heartbeat", lease_token: held.token };
     const path = `/tasks/${held.id}/transition`;
-    expect((await v1(fork, "POST", path, beat)).body.code).toBe("TASK_TRANSITION_INVALID");
+    expect((await v1(fork, "POST", path, beat)).body.code).toBe("TASK_LEASE_INVALID");
     const ids = [await claimed(fork), await claimed(fork)].map(({ id }) => id);
     expect(ids.toSorted()).toEqual(["a", "b"]);
     expect((await v1(fork, "POST", path, beat)).body.code).toBe("TASK_LEASE_INVALID");

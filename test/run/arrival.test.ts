@@ -149,14 +149,14 @@ describe("a run that arrives", () => {
 
   it("is brought once by a repeated command, and by no other under its id", async () => {
     const run = objectOf();
-    const command = { command_id: "import-1", fingerprint: null };
+    const command = { command_id: "import-1", fingerprint: "asked", ofContent: true };
     expect(await arrive(run, text, { command })).toMatchObject({ ok: true, value: { repeated: false } });
     expect(await arrive(run, text, { command })).toMatchObject({ ok: true, value: { repeated: true } });
     const other = await exported(await newTestRun());
-    expect(await arrive(run, other, { command })).toMatchObject({
-      ok: false,
-      refusal: { code: "COMMAND_ID_CONFLICT" },
-    });
+    const conflict = { ok: false, refusal: { code: "COMMAND_ID_CONFLICT" } };
+    expect(await arrive(run, other, { command })).toMatchObject(conflict);
+    const elsewhere = { ...command, fingerprint: "asked otherwise" };
+    expect(await arrive(run, text, { command: elsewhere })).toMatchObject(conflict);
   });
 });
 

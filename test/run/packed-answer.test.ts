@@ -14,7 +14,7 @@ describe("design: an answer comes out of its object as it went in", () => {
     ["an empty echo", { ok: true, outcome, repeat: null, echo: "", rows }],
     [
       "a repeat of another kind",
-      { ok: true, outcome: null, repeat: { same: false, currentTask: null }, rows },
+      { ok: true, outcome: null, repeat: { same: false, afterMs: null, currentTask: null }, rows },
     ],
   ])("%s", (_name, answer) => {
     expect(unpackAnswer(packAnswer(answer))).toEqual(answer);

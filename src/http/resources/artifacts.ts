@@ -23,7 +23,7 @@ import {
   unwrapContent,
 } from "../file-commit.ts";
 import type { HttpAnswer } from "../http-answer.ts";
-import { digest, identify } from "../idempotency.ts";
+import { fingerprintOf, identify, keyOf } from "../idempotency.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
@@ -69,13 +69,14 @@ async function put(call: Call): Promise<HttpAnswer> {
   if ((expected.length ?? 0) > MAX_UPLOAD_BYTES) {
     throw new RequestRefused(tooLong("upload_bytes", MAX_UPLOAD_BYTES));
   }
-  const key = await identify(request, undefined, null);
-  await admit(call, plan, key?.commandId);
+  const commandId = keyOf(call, undefined);
+  await admit(call, plan, commandId ?? undefined);
   const holder = runHolder(call.id("run_id"));
   const content = unwrapContent(await receive(store, holder, request.body, expected));
-  const { path, content_type, artifact } = plan;
-  const asked = ["put_artifact", path, content.sha256, content_type, artifact];
-  const identified = key && { ...key, fingerprint: await digest(asked) };
+  // Not the conditions of its headers: a repeat is to find what it has made.
+  const { content_type, artifact, task_id, lease_token } = plan;
+  const asked = [content.sha256, content_type, artifact, query.expected_version, task_id, lease_token];
+  const identified = commandId === null ? null : { commandId, fingerprint: await fingerprintOf(call, asked) };
   const { members, ...init } = putAnswer(call, await commitContent(call, store, plan, content, identified));
   return jsonAnswer(members, init);
 }
@@ -84,15 +85,8 @@ async function put(call: Call): Promise<HttpAnswer> {
 export async function appendArtifact(call: Call): Promise<HttpAnswer> {
   const store = storeOf(call);
   const { command_id, content, expected_version, path: asked, ...body } = await call.body("appendArtifact");
-  const identified = await identify(call.request, command_id, [
-    "append_artifact",
-    asked,
-    content,
-    body.artifact_type,
-    body.id,
-    body.step_id,
-    body.source_event_id,
-  ]);
+  const lease_token = leaseTokenOf(call, body.lease_token);
+  const identified = await identify(call, command_id, [asked, content, expected_version, body, lease_token]);
   const artifact_type = nonBlank(body.artifact_type) ?? DEFAULT_TYPE;
   const id = nonBlank(body.id) ?? `artifact-${crypto.randomUUID()}`;
   const path = asked ?? `${artifact_type}/${id}.json`;
@@ -112,7 +106,7 @@ export async function appendArtifact(call: Call): Promise<HttpAnswer> {
     },
     expected: conditionOf(call, expected_version),
     task_id: nonBlank(body.task_id),
-    lease_token: leaseTokenOf(call, body.lease_token),
+    lease_token,
   };
   await admit(call, plan, identified?.commandId);
   const kept = await store.keep(runHolder(call.id("run_id")), JSON.stringify(content));
@@ -177,15 +171,15 @@ export async function deleteArtifact(call: Call): Promise<HttpAnswer> {
   const query = call.query({ expected_version: "uint", task_id: "string", lease_token: "string" });
   checkLabels(query);
   const path = call.artifactPath();
-  const identified = await identify(call.request, undefined, ["remove_artifact", path]);
+  const proof = { task_id: nonBlank(query.task_id), lease_token: leaseTokenOf(call, query.lease_token) };
+  const identified = await identify(call, undefined, [query.expected_version, proof]);
   const { outcome, headers } = await commitFile(
     call,
     {
       op: "remove_artifact",
       path,
       expected: conditionOf(call, query.expected_version),
-      task_id: nonBlank(query.task_id),
-      lease_token: leaseTokenOf(call, query.lease_token),
+      ...proof,
     },
     identified,
   );

@@ -31,9 +31,7 @@ export async function createCheckpointNative(call: Call): Promise<HttpAnswer> {
 }
 
 async function createCheckpoint(call: Call, asked: CheckpointRequest, commandId: string | undefined) {
-  const { reason, name } = asked;
-  const input = name === undefined ? [reason] : [reason, name];
-  const identified = await identify(call.request, commandId, ["create_checkpoint", ...input]);
+  const identified = await identify(call, commandId, asked);
   const { head, repeated } = unwrap(await call.run().createCheckpoint(asked, identified));
   const headers: Record<string, string> = repeated ? { "idempotency-replayed": "true" } : {};
   return { head, headers };

@@ -50,13 +50,16 @@ export async function importRun(call: Call): Promise<HttpAnswer> {
       error: `content type must be ${NDJSON}`,
     });
   }
-  const identified = await identify(call.request, undefined, "import_run");
+  const identified = await identify(call, undefined, query.run_id ?? null);
   const first = await firstLineOf(call.request.body, MAX_EXPORT_LINE_BYTES);
   const run_id = query.run_id ?? runIdIn(first.text);
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
-  // What was sent is its own fingerprint: it is not known before it has been read.
-  const command = identified && { command_id: identified.commandId, fingerprint: null };
+  const command = identified && {
+    command_id: identified.commandId,
+    fingerprint: identified.fingerprint,
+    ofContent: true,
+  };
   const run = call.run(run_id);
   await call.requireRoom(() => exists(run));
   const arrived = await run.arrive(first.stream, { tenant: call.tenant, run_id, command });

@@ -15,7 +15,7 @@ import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
 import type { HttpAnswer } from "../http-answer.ts";
-import { digest, identify } from "../idempotency.ts";
+import { identify } from "../idempotency.ts";
 import { jsonAnswer } from "../json.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 
@@ -29,14 +29,14 @@ export async function importReference(call: Call): Promise<HttpAnswer> {
   const query = call.query({ run_id: "string" });
   refuseBound(call.principal, "task_types", "agent_id");
   const files = await readFiles(call.request);
-  const identified = await identify(call.request, undefined, "import_reference");
+  const identified = await identify(call, undefined, [query.run_id ?? null, files]);
   const converted = convert(files, call, query.run_id ?? null);
   const run_id = converted.initial.run_id;
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
   const command = identified && {
     command_id: identified.commandId,
-    fingerprint: await digest(["import_reference", run_id, files]),
+    fingerprint: identified.fingerprint,
   };
   const object = call.run(run_id);
   await call.requireRoom(() => exists(object));

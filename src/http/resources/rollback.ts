@@ -30,7 +30,6 @@ interface BlockedRollback {
 const rollback: Mutation<"execute_rollback", "executeRollback"> = {
   body: "executeRollback",
   command: rollbackCommand,
-  asked: ({ command_id: _commandId, ...asked }) => ["execute_rollback", asked],
   context: ({ outcome: { event } }) =>
     event.type === "rollback_execution_applied"
       ? appliedMembers(event)

@@ -45,7 +45,7 @@ export async function createRunNative(call: Call): Promise<HttpAnswer> {
 async function createRun(call: Call): Promise<Created> {
   const body = await call.body("createRun");
   const { command_id, ...asked } = body;
-  const identified = await identify(call.request, command_id, ["create_run", asked]);
+  const identified = await identify(call, command_id, asked);
   const draft = await draftOf(body, call, identified);
   const command =
     identified === null ? null : { command_id: identified.commandId, fingerprint: identified.fingerprint };
@@ -176,6 +176,7 @@ const replacement: Mutation<"replace_run", "replaceRun"> = {
     refuseBound(call.principal, "task_types", "agent_id");
     return { op: "replace_run", run: runOf(body, call), expected_revision: expectedRevision(call) };
   },
+  asked: ({ command_id: _commandId, ...run }, call) => [run, expectedRevision(call) ?? null],
   echo: "run",
   context: ({ echo }) => ({ ok: true, ...echo }),
   native: ({ outcome }) => ({

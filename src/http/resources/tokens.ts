@@ -51,7 +51,7 @@ export async function mintToken(call: Call): Promise<HttpAnswer> {
   const ring = keyringFor(call.env);
   const body = await readBody(call.request, mintBody(), { mayBeEmpty: false });
   const by = call.principal;
-  const identified = await identify(call.request, undefined, ["mint_token", body]);
+  const identified = await identify(call, undefined, body);
   const nowMs = Date.now();
   const token_id = await tokenId(call, body, identified);
   const read = narrowed(by, body, { token_id, nowMs, defaultLifetimeMs: DEFAULT_TOKEN_LIFETIME_MS });
