@@ -215,6 +215,12 @@ function claimedBy(event: EventRecord, context: Pick<Context, "leaseToken" | "ma
   return { task, lease: leaseOf(task, event.ts_ms) };
 }
 
+/** How many tasks a claim was given. */
+export function tasksGiven(outcome: Outcome | null): number {
+  if (outcome?.op !== "claim_task") return 0;
+  return outcome.claims?.length ?? (outcome.task === null ? 0 : 1);
+}
+
 /** The answer to a claim that takes nothing. */
 export function emptyClaim(
   { max }: CommandOf<"claim_task">,

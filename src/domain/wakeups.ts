@@ -2,6 +2,8 @@
 export interface Wakeups {
   /** No later than the earliest lease expiry. */
   leaseDueAtMs: number | null;
+  /** No later than when something becomes ready by itself that a parked claim may wait for. */
+  parkedDueAtMs: number | null;
   /** When the directory row is owed. */
   directoryDueAtMs: number | null;
   /** When a feed is owed a push. */

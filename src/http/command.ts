@@ -3,6 +3,7 @@ import type { OutcomeOf } from "../domain/outcome.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import type { BodyName, BodyOf } from "../protocol/bodies.ts";
 import type { Task } from "../protocol/task.ts";
+import type { Answer, Submission } from "../run/engine.ts";
 import { submit } from "../run/run-client.ts";
 import type { RowCounts } from "../run/storage/sql.ts";
 import type { Call } from "./call.ts";
@@ -35,6 +36,12 @@ export interface Mutation<Op extends CommandOp, Name extends BodyName> {
   /** Whether the body may be missing (contract 07 D101). */
   bodyMayBeEmpty?: boolean;
   command(body: BodyOf<Name>, call: Call): CommandOf<Op> | Promise<CommandOf<Op>>;
+  /** How the command is carried out, where it is not simply submitted. */
+  submit?(
+    submission: Submission & { command: CommandOf<Op> },
+    body: BodyOf<Name>,
+    call: Call,
+  ): Promise<Answer>;
   /** What makes two requests the same, where it is more than their bodies. */
   asked?(body: BodyOf<Name>, call: Call): unknown;
   /** What `/context` echoes after it. */
@@ -63,12 +70,15 @@ export async function mutate<Op extends CommandOp, Name extends BodyName>(
   const { command_id, ...input } = { command_id: undefined, ...body };
   const identified = await identify(call, command_id, mutation.asked?.(body, call) ?? input);
   const wantsEcho = call.door === "context" && call.preferredReturn() !== "minimal";
-  const answer = await submit(run, {
-    command: byRulesOf(call.door, command as AnyCommand),
+  const submission = {
+    command: byRulesOf(call.door, command as AnyCommand) as CommandOf<Op>,
     commandId: identified?.commandId,
     fingerprint: identified?.fingerprint,
     ...(wantsEcho && mutation.echo !== undefined && { echo: mutation.echo }),
-  });
+  };
+  const answer = await (mutation.submit === undefined
+    ? submit(run, submission as Submission)
+    : mutation.submit(submission, body, call));
   if (!answer.ok) throw new RequestRefused(answer.refusal);
 
   const outcome = answer.outcome as OutcomeOf<Op> | null;

@@ -1,11 +1,13 @@
 import { batchRefusal } from "../domain/batch.ts";
+import { claimStop } from "../domain/claim-stop.ts";
 import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
-import { factsOf, type Outcome, recall } from "../domain/outcome.ts";
+import { emptyClaim, factsOf, type Outcome, recall, tasksGiven } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
-import { MAX_ECHO_LENGTH, MAX_RUN_BYTES } from "../protocol/limits.ts";
+import { isTerminal } from "../domain/run.ts";
+import { MAX_ECHO_LENGTH, MAX_PARKED_CLAIMS, MAX_RUN_BYTES } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { CommandQueue } from "./command-queue.ts";
@@ -13,6 +15,8 @@ import { Crowd } from "./crowd.ts";
 import { doBatch } from "./do-batch.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import { LogDamaged, type LogReader } from "./log-reader.ts";
+import { packAnswer } from "./packed-answer.ts";
+import { type ParkedClaim, ParkedClaims } from "./parked-claims.ts";
 import type { RunState } from "./run-state.ts";
 import { type CommitTable, CommitTooLarge } from "./storage/commits.ts";
 import type { RowCounts, Sql } from "./storage/sql.ts";
@@ -57,11 +61,28 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
+/** What one transaction holds until it is flushed, and what it may yet do. */
+interface Round {
+  /** The answers. */
+  settle: (() => void)[];
+  /** Commands that were carried out; one that gives out several tasks counts as often. */
+  done: number;
+  /** How long those are that are long, in UTF-16 units. */
+  held: number;
+  /** Tasks that parked claims may yet be given. */
+  room: number;
+  /** Parked claims that had their turn: they wait again if the transaction is undone. */
+  served: ParkedClaim[];
+}
+
 /** With this many of the longest commits, storage does not grow from MAX_RUN_BYTES to its end. */
 const COMMITS_UNMEASURED = 500;
 
 /** One transaction stays short enough not to delay reads. A batch alone may be longer. */
 const MAX_GROUP = 128;
+
+/** However long the group, parked claims are given this many tasks in its transaction: they must not starve. */
+const MIN_SERVED = 32;
 
 /** Told before anything is done: a repeat, too, may come again. */
 const FULL: Answer = {
@@ -94,6 +115,9 @@ export interface CommitListener {
  * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
  * G4 A batch is one command: all of what it holds is done in one nested transaction, or nothing.
  * G5 Past a bound, commands are refused before anything is done (command-queue.ts).
+ * G6 A parked claim is a command whose turn has not come. In each transaction, before other claims and at its end, those that
+ *    something can be given to have their turn, the first by place first (parked-claims.ts). So a task that becomes ready
+ *    is held by one of them with the very flush that makes it ready, and nobody who comes later is served before them.
  */
 export class Engine {
   readonly #sql: Sql;
@@ -107,6 +131,9 @@ export class Engine {
   #isLeading = false;
   #isClosed = false;
   readonly #crowd = new Crowd();
+  readonly #parked = new ParkedClaims();
+  /** Whether parked claims may have something to be given though no command waits. */
+  #isServeDue = false;
   #nowMs = 0;
   /** Size of the object's storage in bytes, of late: to ask for it is too dear for each commit. */
   #storedBytes: number;
@@ -157,32 +184,75 @@ export class Engine {
     return commandId !== undefined && this.#state.isCommandUsed(commandId);
   }
 
+  /**
+   * Lets a claim wait until there is something for it: its answer comes by its own way. One that was done before is answered.
+   * @returns why it cannot wait, or null.
+   */
+  park(claim: ParkedClaim): Refusal | null {
+    if (this.#isClosed) return runNotFound;
+    if (this.isRepeat(claim.submission.commandId)) {
+      this.submit(claim.submission).then(
+        (answer) => claim.answer(packAnswer(answer)),
+        () => claim.fail(),
+      );
+      return null;
+    }
+    if (this.#parked.size >= MAX_PARKED_CLAIMS) this.#forgetLeft();
+    if (this.#parked.size >= MAX_PARKED_CLAIMS) return overloaded("too many claims wait for this run");
+    this.#parked.add(claim);
+    this.#isServeDue = true;
+    if (!this.#isLeading) void this.#lead();
+    return null;
+  }
+
+  /** Takes back a claim that was parked before the object slept: nothing has become ready meanwhile. */
+  parkAgain(claim: ParkedClaim): void {
+    this.#parked.add(claim);
+  }
+
+  /** Ends a claim's wait; false when it has ended, and the answer is on its way. */
+  unpark(claim: ParkedClaim): boolean {
+    return this.#parked.remove(claim);
+  }
+
+  /** When something becomes ready by itself that a parked claim may wait for, epoch ms, or earlier; null when nothing does. */
+  parkedDueAtMs(): number | null {
+    if (this.#parked.size === 0 || claimStop(this.#state.head().run.status) !== null) return null;
+    return this.#state.delayedDueAtMs();
+  }
+
   /** The run is about to go: what is flushed is answered, nothing more is taken. */
   close(): void {
     this.#isClosed = true;
+    this.#parked.clear();
     for (const { resolve } of this.#queue.take(this.#queue.length)) resolve(GONE);
   }
 
   async #lead(): Promise<void> {
     this.#isLeading = true;
-    while (this.#queue.length > 0) {
-      await this.#crowd.gather(() => this.#queue.length);
+    while (this.#queue.length > 0 || this.#isServeDue) {
+      if (this.#queue.length > 0) await this.#crowd.gather(() => this.#queue.length);
       if (this.#isClosed) break;
+      this.#isServeDue = false;
       const group = this.#queue.take(MAX_GROUP);
       this.#measure();
-      const settle: (() => void)[] = [];
+      const room = Math.max(MIN_SERVED, MAX_GROUP - group.length);
+      const round: Round = { settle: [], done: 0, held: 0, room, served: [] };
       const before = this.#state.head().run;
       try {
-        this.#commitGroup(group, settle);
+        this.#commitGroup(group, round);
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
+        this.#undoServing(round, error);
         continue;
       }
+      const isIdle = round.settle.length === 0 && this.#state.head().run === before;
+      if (isIdle) continue;
       try {
         this.#listener.committed(before, this.#state.head().run);
         await this.#storage.sync();
-        this.#crowd.met(group.length + this.#queue.length);
-        for (const answer of settle) answer();
+        if (group.length > 0) this.#crowd.met(group.length + this.#queue.length);
+        for (const answer of round.settle) answer();
         if (!this.#isClosed) this.#listener.flushed(before);
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
@@ -200,42 +270,133 @@ export class Engine {
     this.#storedBytes = this.#storage.sql.databaseSize;
   }
 
-  #commitGroup(group: Waiting[], settle: (() => void)[]): void {
+  #commitGroup(group: Waiting[], round: Round): void {
     const savepoint = this.#state.savepoint();
     try {
       this.#sql.transaction(() => {
-        let echoLength = 0;
-        let done = 0;
         for (const [index, { submission, resolve, reject }] of group.entries()) {
-          if (echoLength > MAX_ECHO_LENGTH || done >= MAX_GROUP) {
-            // The rest form the next group: answers that echo a large board are held until the flush.
+          const isServed = submission.command.op !== "claim_task" || this.#serveParked(round);
+          if (!isServed || round.done >= MAX_GROUP || round.held > MAX_ECHO_LENGTH) {
+            // The rest form the next group: long answers, with a board or many tasks, are held until the flush.
             this.#queue.putBack(group.splice(index));
             break;
           }
-          done += submission.command.op === "batch" ? submission.command.commands.length : 1;
           if (this.#isSealed(submission)) {
             void this.#recallSealed(submission).then(resolve, reject);
             continue;
           }
-          try {
-            const answer = this.#inTransaction(() => this.#execute(submission));
-            echoLength += answer.ok ? (answer.echo?.length ?? 0) : 0;
-            settle.push(() => resolve(answer));
-          } catch (error) {
-            if (error instanceof CommitTooLarge) {
-              const refusal = commitTooLarge(error.bytes);
-              settle.push(() => resolve({ ok: false, refusal, rows: { read: 0, written: 0 } }));
-            } else {
-              settle.push(() => reject(error));
-            }
-          }
+          const { answer, fault } = this.#attempt(submission);
+          round.done += costOf(submission.command, answer);
+          round.held += answer === undefined ? 0 : lengthOf(answer);
+          round.settle.push(() => (answer === undefined ? reject(fault) : resolve(answer)));
+          this.#serveTwins(submission, round);
         }
+        this.#serveParked(round);
         if (this.#state.isSaveDue()) this.#state.save();
       });
     } catch (error) {
       this.#state.restore(savepoint);
       throw error;
     }
+  }
+
+  /** What comes of a submission in a nested transaction of its own: an answer, or the fault that undid it. */
+  #attempt(submission: Submission): { answer?: Answer; fault?: unknown } {
+    try {
+      return { answer: this.#inTransaction(() => this.#execute(submission)) };
+    } catch (error) {
+      if (!(error instanceof CommitTooLarge)) return { fault: error };
+      const refusal = commitTooLarge(error.bytes);
+      return { answer: { ok: false, refusal, rows: { read: 0, written: 0 } } };
+    }
+  }
+
+  /** Gives parked claims what there is for them. False when the transaction has no room for more, though there may be more. */
+  #serveParked(round: Round): boolean {
+    if (this.#parked.size === 0) return true;
+    const { status } = this.#state.head().run;
+    if (claimStop(status) !== null) {
+      // A pause may end while they wait.
+      if (isTerminal(status)) this.#dismissParked(round);
+      return true;
+    }
+    const context = this.#context();
+    if (!this.#hasRequeued(context)) return true;
+    const passed = new Set<ParkedClaim>();
+    for (;;) {
+      const claim = this.#parked.first(this.#state.readyLanes(context.nowMs), passed);
+      if (claim === null) return true;
+      if (!claim.isAwaited()) {
+        this.#parked.remove(claim);
+        continue;
+      }
+      if (round.room <= 0 || round.held > MAX_ECHO_LENGTH) {
+        this.#isServeDue = true;
+        return false;
+      }
+      if (this.#serve(claim, round)) this.#serveTwins(claim.submission, round);
+      else passed.add(claim);
+    }
+  }
+
+  /** Requeues what is stale, in a transaction of its own. False when it failed: whoever claims will be told. */
+  #hasRequeued(context: Context): boolean {
+    const dueAtMs = this.#state.leaseDueAtMs();
+    if (dueAtMs === null || dueAtMs > context.nowMs) return true;
+    try {
+      this.#inTransaction(() => this.#requeueStale(context));
+      return true;
+    } catch (error) {
+      reportServing(error);
+      return false;
+    }
+  }
+
+  /** A parked claim has its turn. False when there was nothing for it after all. */
+  #serve(claim: ParkedClaim, round: Round): boolean {
+    const { answer } = this.#attempt(claim.submission);
+    const given = answer?.ok ? tasksGiven(answer.outcome) : 0;
+    if (answer?.ok && answer.repeat === null && given === 0) return false;
+    this.#parked.remove(claim);
+    round.served.push(claim);
+    round.room -= Math.max(1, given);
+    const packed = answer && packAnswer(answer);
+    round.held += packed?.length ?? 0;
+    round.settle.push(() => (packed === undefined ? claim.fail() : claim.answer(packed)));
+    return true;
+  }
+
+  /** Answers those that wait under the id of a command that was just done. */
+  #serveTwins({ commandId }: Submission, round: Round): void {
+    if (commandId === undefined || this.#parked.size === 0) return;
+    const twins = this.#parked.withCommandId(commandId);
+    if (twins.length === 0 || !this.isRepeat(commandId)) return;
+    for (const twin of twins) this.#serve(twin, round);
+  }
+
+  /** The run is over: all that wait are told so. */
+  #dismissParked(round: Round): void {
+    const { status } = this.#state.head().run;
+    const reason = claimStop(status) ?? "run_ended";
+    for (const claim of this.#parked.all()) {
+      const outcome = emptyClaim(claim.submission.command, reason, status);
+      const packed = packAnswer({ ok: true, outcome, repeat: null, rows: { read: 0, written: 0 } });
+      this.#parked.remove(claim);
+      round.served.push(claim);
+      round.settle.push(() => claim.answer(packed));
+    }
+  }
+
+  /** The transaction was undone: who was served in it waits on, for the next one. */
+  #undoServing({ served }: Round, error: unknown): void {
+    for (const claim of served) this.#parked.add(claim);
+    this.#isServeDue = false;
+    if (this.#parked.size > 0) reportServing(error);
+  }
+
+  /** Forgets claims whose claimer is known to have left. */
+  #forgetLeft(): void {
+    for (const claim of this.#parked.all()) if (!claim.isAwaited()) this.#parked.remove(claim);
   }
 
   #inTransaction<T>(body: () => T): T {
@@ -328,6 +489,10 @@ export class Engine {
   /** What the engine does by itself before it gives out work. A claim that will be refused must change nothing (I13). */
   #settleBefore(commands: readonly Command[], context: Context): void {
     if (!commands.some((command) => command.op === "claim_task" && command.agent_id.trim() !== "")) return;
+    this.#requeueStale(context);
+  }
+
+  #requeueStale(context: Context): void {
     this.#append(decide({ op: "requeue_stale" }, this.#state, context));
   }
 
@@ -388,6 +553,25 @@ class Undone extends Error {
     super("undone");
     this.answer = answer;
   }
+}
+
+/** How much of a transaction's room a command takes. */
+function costOf(command: AnyCommand, answer: Answer | undefined): number {
+  const asked = command.op === "batch" ? command.commands.length : 1;
+  return answer?.ok ? Math.max(asked, tasksGiven(answer.outcome)) : asked;
+}
+
+/** What an answer that may be long holds in memory until the flush, in UTF-16 units. */
+function lengthOf(answer: Answer): number {
+  if (!answer.ok) return 0;
+  const { echo, outcome } = answer;
+  const claims = outcome?.op === "claim_task" ? outcome.claims : undefined;
+  return (echo?.length ?? 0) + (claims === undefined ? 0 : JSON.stringify(claims).length);
+}
+
+/** Nobody is asked about what parked claims wait for: a fault there would go unseen. */
+function reportServing(error: unknown): void {
+  console.error(JSON.stringify({ event: "serving_failed", fault: String(error) }));
 }
 
 type Repeat = Omit<Extract<Answer, { ok: true }>, "echo" | "rows">;

@@ -16,6 +16,8 @@ import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts";
 import { CheckpointKeeper, type CheckpointRequest, type WholeCheckpoint } from "./checkpoint-keeper.ts";
+import { CLAIM_PATH } from "./claim-line.ts";
+import { Claimers } from "./claimers.ts";
 import { Engine, type Submission } from "./engine.ts";
 import { evidencePackage } from "./evidence.ts";
 import {
@@ -149,6 +151,7 @@ export class RunObject extends DurableObject<Env> {
   readonly #sql: Sql;
   readonly #alarm: AlarmClock;
   readonly #followers: Followers;
+  readonly #claimers: Claimers;
   /** Null until the run is created: an object that was only asked about stores nothing. */
   #loaded: Loaded | null = null;
   /** What is left where the run is gone from here. */
@@ -163,6 +166,7 @@ export class RunObject extends DurableObject<Env> {
     this.#sql = new Sql(ctx.storage);
     this.#alarm = new AlarmClock(ctx.storage);
     this.#followers = new Followers(ctx);
+    this.#claimers = new Claimers(ctx);
     if (storedVersion(this.#sql) === 0) return;
     const awake = ctx.blockConcurrencyWhile(async () => {
       migrate(this.#sql, MIGRATIONS);
@@ -170,7 +174,7 @@ export class RunObject extends DurableObject<Env> {
       if (this.#tombstone !== null) return finishWiping(this.#sql, this.#tombstone);
       const state = RunState.open(this.#sql);
       if (state === null) return;
-      this.#load(state);
+      this.#claimers.restore(this.#load(state).engine);
       await this.#alarm.load();
       this.#arm();
     });
@@ -179,16 +183,26 @@ export class RunObject extends DurableObject<Env> {
   }
 
   /**
-   * Follows the run over a WebSocket: first an empty stretch that tells where the run is, then each stretch of the log
-   * as it becomes durable (stretch.ts). Nothing is read from the socket. 404 when there is no run.
+   * Opens a WebSocket. Of `/claim`: for a claim that waits (claim-line.ts). Of any other path it follows the run: first an empty
+   * stretch that tells where the run is, then each stretch of the log as it becomes durable (stretch.ts); nothing is read from
+   * that one. 404 when there is no run.
    */
-  override async fetch(): Promise<Response> {
+  override async fetch(request: Request): Promise<Response> {
     if (this.#loaded === null) return new Response(null, { status: 404 });
+    if (new URL(request.url).pathname === CLAIM_PATH) return this.#claimers.accept();
     const { state } = this.#loaded;
     const { socket, response } = this.#followers.accept();
     const { last_event_seq: lastSeq } = state.head().run;
     socket.send(packStretches([stretchOf(state, lastSeq, [])]));
     return response;
+  }
+
+  /** A claimer says something; of others nothing is read. */
+  override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
+    if (typeof message !== "string" || !this.#claimers.isClaimer(socket)) return;
+    if (this.#loaded === null) return socket.close(1001, "gone");
+    await this.#claimers.heard(socket, message, this.#loaded.engine);
+    this.#arm();
   }
 
   /** Creates the run, once (contract 02 §2.1, 07 D46), and waits until the directory lists it. */
@@ -515,10 +529,10 @@ export class RunObject extends DurableObject<Env> {
     // What an arrival that broke off has left.
     if (loaded === null && this.#arrival === null) this.#clear(null);
     if (loaded === null) return;
-    const { state, outbox, publisher } = loaded;
+    const { state, engine, outbox, publisher } = loaded;
     publisher.pushDue(Date.now());
-    const leaseDueAtMs = state.leaseDueAtMs();
-    if (leaseDueAtMs !== null && leaseDueAtMs <= Date.now()) await this.#requeueStale(loaded);
+    const dueAtMs = Math.min(state.leaseDueAtMs() ?? Infinity, engine.parkedDueAtMs() ?? Infinity);
+    if (dueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
     await this.#keepHistory(loaded);
     this.#arm();
@@ -579,6 +593,7 @@ export class RunObject extends DurableObject<Env> {
     bury(this.#sql, tombstone);
     loaded?.engine.close();
     loaded?.publisher.close();
+    this.#claimers.dismiss();
     await loaded?.outbox.close();
     await loaded?.checkpoints.settled();
     await loaded?.sealer.close();
@@ -660,10 +675,11 @@ export class RunObject extends DurableObject<Env> {
 
   #arm(): void {
     if (this.#loaded === null) return;
-    const { state, outbox, publisher, checkpoints, sealer } = this.#loaded;
+    const { state, engine, outbox, publisher, checkpoints, sealer } = this.#loaded;
     this.#alarm.armFor(
       earliestWakeup({
         leaseDueAtMs: state.leaseDueAtMs(),
+        parkedDueAtMs: engine.parkedDueAtMs(),
         directoryDueAtMs: outbox.dueAtMs(),
         feedsDueAtMs: publisher.dueAtMs(),
         sealDueAtMs: sealer.dueAtMs(Date.now()),

@@ -18,6 +18,7 @@ import { CommitTable, type CommitTexts, type Receipt, textsOf } from "./storage/
 import { EffectTable } from "./storage/effects.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
+import type { LaneHead } from "./storage/lanes.ts";
 import { type CreatedCommand, NOT_KNOWN, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import { SegmentTable } from "./storage/segments.ts";
 import type { Sql } from "./storage/sql.ts";
@@ -326,6 +327,16 @@ export class RunState implements View {
 
   claimables(filter: TaskFilter, nowMs: number): Iterable<Task> {
     return this.tasks.claimables(filter, nowMs);
+  }
+
+  /** Where there is something to claim (storage/lanes.ts). To be read before anything changes. */
+  readyLanes(nowMs: number): Iterable<LaneHead> {
+    return this.tasks.readyLanes(nowMs);
+  }
+
+  /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none. */
+  delayedDueAtMs(): number | null {
+    return this.tasks.delayedDueAtMs();
   }
 
   /** Reads the leased tasks only when one may be due, and then learns when the next one is. */

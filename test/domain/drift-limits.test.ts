@@ -215,7 +215,11 @@ describe("wakeups", () => {
     "D53 lease due %s, directory due %s, feeds due %s, checkpoint due %s, sealing due %s: wakes at %s",
     (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs, at) => {
       const wakeups = { leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs };
-      expect(earliestWakeup(wakeups)).toBe(at);
+      expect(earliestWakeup({ ...wakeups, parkedDueAtMs: null })).toBe(at);
+      for (const parkedDueAtMs of [1, 100]) {
+        const earliest = Math.min(at ?? parkedDueAtMs, parkedDueAtMs);
+        expect(earliestWakeup({ ...wakeups, parkedDueAtMs })).toBe(earliest);
+      }
     },
   );
 });

@@ -228,7 +228,13 @@ describe("effects on a leased task", () => {
       op: "transition_task",
       task: { ...stored, lease_token: "lease-1" },
       patch: commits[0]?.patch,
-      lease: { token: "lease-1", owner: "ann", fence: null, expires_at_ms: NOW + 60_000, expires_in_ms: 60_000 },
+      lease: {
+        token: "lease-1",
+        owner: "ann",
+        fence: null,
+        expires_at_ms: NOW + 60_000,
+        expires_in_ms: 60_000,
+      },
     });
     expect(commits[0]?.event.payload).toMatchObject({ task: stored });
     expect(commits[0]?.patch?.payload).toEqual({

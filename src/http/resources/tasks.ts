@@ -8,6 +8,7 @@ import type { HttpAnswer } from "../http-answer.ts";
 import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
+import { submitOrWait } from "../waiting-claim.ts";
 
 /** `GET /v1/…/tasks`: pages in list order. */
 export async function listTasks(call: Call): Promise<HttpAnswer> {
@@ -91,6 +92,7 @@ export const claim: Mutation<"claim_task", "claimTask"> = {
     const strict = call.door === "native" ? (true as const) : undefined;
     return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max, strict };
   },
+  submit: (submission, { wait_ms }, call) => submitOrWait(call, submission, wait_ms ?? 0),
   echo: "blackboard",
   context: ({ outcome, echo }) => ({ ok: true, deduped: false, task: outcome.task, ...echo }),
   // Only the same request gets its lease again: the log tells everyone who claimed under which command id.

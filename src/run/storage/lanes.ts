@@ -51,6 +51,12 @@ export class ReadyLanes {
     return best;
   }
 
+  /** The best ready task of each lane that has one. To be read before anything changes. */
+  *heads(): Generator<LaneHead> {
+    this.#lanes ??= this.#readLanes();
+    for (const { known } of this.#lanes.values()) yield* known.slice(0, 1);
+  }
+
   /** All ready tasks, best first. To be read before anything changes. */
   *inOrder(filter: TaskFilter): Generator<LaneHead> {
     this.#lanes ??= this.#readLanes();

@@ -4,7 +4,7 @@ import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
-import { ReadyLanes } from "./lanes.ts";
+import { type LaneHead, ReadyLanes } from "./lanes.ts";
 import { type KnownTask, RecentTasks } from "./recent-tasks.ts";
 import type { Binding, Sql } from "./sql.ts";
 import { laneHeadOf, queueOf, rowOf, type TaskRow } from "./task-row.ts";
@@ -80,6 +80,18 @@ export class TaskTable {
       if (known?.row.queue !== "ready") return this.#doubtLanes(pos);
       yield known.task;
     }
+  }
+
+  /** The lanes that a claim would find something in now. To be read before anything changes. */
+  readyLanes(nowMs: number): Iterable<LaneHead> {
+    this.#promoteDelayed(nowMs);
+    return this.#lanes.heads();
+  }
+
+  /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none. */
+  delayedDueAtMs(): number | null {
+    if (this.#delayedDueAtMs === undefined) this.#delayedDueAtMs = this.#earliestDelayed();
+    return this.#delayedDueAtMs;
   }
 
   leased(): Task[] {
