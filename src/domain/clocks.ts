@@ -24,7 +24,9 @@ export function nextDue(task: Task, hasFailedDependency: boolean, nowMs: number)
   if (cancellation !== undefined) set("revoke", cancellation.revoke_at_ms, 0);
   set("finish", startMs, clocks.finish_within_ms);
   const wasClaimed =
-    claimed_at_ms !== undefined || task.attempts?.some((one) => one.claimed_at_ms >= startMs);
+    task.status === "in_progress" ||
+    claimed_at_ms !== undefined ||
+    task.attempts?.some((one) => one.claimed_at_ms >= startMs);
   if (!wasClaimed) set("start", startMs, clocks.start_within_ms);
   if (task.status === "in_progress" && claimed_at_ms !== undefined) {
     set("run", claimed_at_ms, clocks.run_within_ms);
@@ -41,6 +43,18 @@ export function dueAtMs(task: Task, hasFailedDependency: boolean, nowMs: number)
   // Most tasks have none of all this.
   if (task.clocks === undefined && task.cancellation === undefined && !hasFailedDependency) return null;
   return nextDue(task, hasFailedDependency, nowMs)?.at_ms ?? null;
+}
+
+/** Whether a task that waits for nobody must not be given out any more, because a clock of it has run out. */
+export function isOverdue(task: Task, nowMs: number): boolean {
+  const due = nextDue(task, false, nowMs);
+  return due !== null && due.at_ms <= nowMs;
+}
+
+/** The first dependency that failed, or null. */
+export function failedDependency(task: Task, view: { task(id: string): Task | null }): string | null {
+  if (!hasFailurePolicy(task)) return null;
+  return task.depends_on_task_ids.find((id) => view.task(id)?.status === "failed") ?? null;
 }
 
 function isOpen(task: Task): boolean {

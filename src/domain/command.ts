@@ -157,6 +157,8 @@ type Asked =
       files: { path: string; before_version: number | null; after_version: number | null }[];
     } & LeaseProof)
   | { op: "requeue_stale" }
+  /** What clocks, cancellations and failed dependencies have come to by now. `task_id`: this one before all others. */
+  | { op: "settle_due"; task_id?: string | undefined }
   | ({
       op: "put_artifact";
       sha256: string;

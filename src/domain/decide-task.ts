@@ -8,6 +8,7 @@ import {
 } from "../protocol/limits.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import { claimStop } from "./claim-stop.ts";
+import { isOverdue } from "./clocks.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
@@ -127,11 +128,13 @@ function nextTasks(command: CommandOf<"claim_task">, view: View, nowMs: number):
   const { max = 1 } = command;
   if (max === 1) {
     const task = view.nextClaimable(command, nowMs);
-    return task === null ? [] : [task];
+    return task === null || isOverdue(task, nowMs) ? [] : [task];
   }
   const tasks: Task[] = [];
   let length = 0;
   for (const task of view.claimables(command, nowMs)) {
+    // What is overdue was settled before; where that was too much at once, it is about to be.
+    if (isOverdue(task, nowMs)) break;
     length += JSON.stringify(task).length;
     if (tasks.length > 0 && length > MAX_CLAIMED_LENGTH) break;
     tasks.push(task);

@@ -6,6 +6,7 @@ import { decideReplace } from "./decide-replace.ts";
 import { decideRollback } from "./decide-rollback.ts";
 import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
 import { decideSettings } from "./decide-settings.ts";
+import { decideSettle } from "./decide-settle.ts";
 import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
 import type { Decision } from "./decision.ts";
 import type { Context } from "./draft.ts";
@@ -43,6 +44,8 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideMutation(command, view, context, commandId);
     case "requeue_stale":
       return decideRequeue(view, context);
+    case "settle_due":
+      return decideSettle(command, view, context);
     case "put_artifact":
       return decidePutArtifact(command, view, context, commandId);
     case "remove_artifact":

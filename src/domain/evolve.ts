@@ -2,14 +2,15 @@ import type { Artifact, Note, NoteList } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { Run, RunHeader, Step } from "../protocol/run.ts";
+import type { RunStatus } from "../protocol/status.ts";
 import type { Task } from "../protocol/task.ts";
 import type { RunSettings } from "../protocol/task-life.ts";
 import { type Effect, withEvent } from "./audit.ts";
 import { readPatch } from "./blackboard.ts";
 import type { Commit } from "./commit.ts";
 import { versionsOf } from "./files.ts";
-import type { RunHead } from "./head.ts";
-import { isTerminal, withSettings, withStatus } from "./run.ts";
+import type { Halt, RunHead } from "./head.ts";
+import { isHalted, isTerminal, withSettings, withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
 import { normalisePath } from "./workspace.ts";
 
@@ -58,9 +59,17 @@ export function evolve(head: RunHead, commit: Commit): Evolution {
       blackboard_revision: commit.patch === null ? head.blackboard_revision : commit.patch.seq,
       workspace_since_seq: isMoved(head.run, run) ? event.seq - 1 : head.workspace_since_seq,
       audit,
+      ...haltAfter(head.halt, event, run.status),
     },
     changes: more.length === 0 ? changes : [...changes, ...more],
   };
+}
+
+/** A halt lasts as long as the run is paused or over; a later one takes its place. */
+function haltAfter(halt: Halt | undefined, event: EventRecord, status: RunStatus): { halt?: Halt } {
+  if (!isHalted(status)) return {};
+  if (event.halt !== undefined) return { halt: { seq: event.seq, ...event.halt } };
+  return halt === undefined ? {} : { halt };
 }
 
 function isMoved({ workspace: before }: RunHeader, { workspace: after }: RunHeader): boolean {

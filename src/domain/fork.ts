@@ -23,7 +23,7 @@ export interface ForkDraft {
  *    if the lease had run out (contract 04 §9); blocked work stays blocked, and is nobody's. Work without a lease stays as it is.
  *    What was tried there counts, but is not told: fences are seqs of the run's own log.
  * F2 Files have version 0: versions are seqs of the run's own log. Payloads that lie in them name that version.
- * F3 Its clock starts now, or where the origin's was if that is later: time in a run never goes back.
+ * F3 Its clock starts now, or where the origin's was if that is later: time in a run never goes back. Those of its tasks start with it.
  */
 export function forkOf(state: MemoryRun, { run_id, objective, origin, nowMs }: ForkDraft): MemoryRun {
   const { run, summaries } = state.head();
@@ -41,7 +41,7 @@ export function forkOf(state: MemoryRun, { run_id, objective, origin, nowMs }: F
   const { facts, decisions, open_questions, artifacts, tasks } = state.blackboard();
   const fork = new MemoryRun(
     { ...newHead(header), summaries },
-    tasks.map((task) => withOwnReference(withoutHolder(task, atMs), state)),
+    tasks.map((task) => withOwnReference(withOwnClocks(withoutHolder(task, atMs), atMs), state)),
     { facts, decisions, open_questions, artifacts },
   );
   for (const file of state.files()) fork.restore({ file: { ...file, version: 0 } satisfies FileVersion });
@@ -51,6 +51,11 @@ export function forkOf(state: MemoryRun, { run_id, objective, origin, nowMs }: F
 function withOwnReference(task: Task, origin: MemoryRun): Task {
   const payload = payloadInFork(task.payload, origin);
   return payload === task.payload ? task : { ...task, payload };
+}
+
+function withOwnClocks(task: Task, atMs: number): Task {
+  const isOver = task.status === "done" || task.status === "failed";
+  return task.clocks === undefined || isOver ? task : { ...task, redriven_at_ms: atMs };
 }
 
 function withoutHolder(held: Task, nowMs: number): Task {

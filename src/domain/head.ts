@@ -24,6 +24,8 @@ export interface RunHead {
 export interface Halt {
   seq: number;
   revoke_at_ms: number;
+  /** As whoever asked for it said. */
+  reason?: string;
 }
 
 /** One question of an agent whether it works in the run's workspace. */

@@ -16,6 +16,16 @@ export function isStale(task: Task, nowMs: number): boolean {
   );
 }
 
+/** Whether a task is worked on under a lease that was given no later than this fence. */
+export function isHeldUpTo(task: Task, fence: number): boolean {
+  return (
+    task.status === "in_progress" &&
+    task.lease_expires_at_ms !== undefined &&
+    task.fence !== undefined &&
+    task.fence <= fence
+  );
+}
+
 /** A task without its lease, and what belongs to the attempt that the lease was of. */
 export function withoutLease(task: Task): Task {
   const {
@@ -25,6 +35,7 @@ export function withoutLease(task: Task): Task {
     fence: _fence,
     claimed_at_ms: _claimed,
     progress: _progress,
+    cancellation: _cancellation,
     ...rest
   } = task;
   return rest;

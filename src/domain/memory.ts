@@ -8,7 +8,7 @@ import type { TaskFilter } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import { type Change, evolve } from "./evolve.ts";
 import type { RunHead } from "./head.ts";
-import { isStale } from "./lease.ts";
+import { isHeldUpTo, isStale } from "./lease.ts";
 import type { View } from "./view.ts";
 
 type Notes = Omit<Blackboard, "tasks" | "summaries" | "revision">;
@@ -126,6 +126,10 @@ export class MemoryRun implements View {
       .sort((a, b) => a.at_ms - b.at_ms)
       .slice(0, limit)
       .map(({ task }) => task);
+  }
+
+  heldUpTo(fence: number, limit: number): Task[] {
+    return [...this.#tasks.values()].filter((task) => isHeldUpTo(task, fence)).slice(0, limit);
   }
 
   dependentsOf(id: string): string[] {

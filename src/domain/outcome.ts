@@ -62,6 +62,8 @@ export type Outcome =
   | { op: "execute_rollback"; event: EventRecord }
   | { op: "record_mutation"; event: EventRecord }
   | { op: "requeue_stale"; requeued: number }
+  /** `early`: tasks whose clock was noted before its time; to be noted anew. */
+  | { op: "settle_due"; settled: number; early: string[] }
   | { op: "put_artifact"; event: EventRecord; patch: PatchRecord; file: FileVersion }
   | { op: "remove_artifact"; event: EventRecord; file: FileVersion }
   /** `outcomes`: in order of the commands; `revision`: the run's after them. */
@@ -137,6 +139,8 @@ export function recall(
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
     case "requeue_stale":
       return { op: "requeue_stale", requeued: commits.length };
+    case "settle_due":
+      return { op: "settle_due", settled: commits.length, early: [] };
     case "put_artifact":
       return patch === null ? null : { op: "put_artifact", event, patch, file: fileRecorded(event) };
     case "remove_artifact":

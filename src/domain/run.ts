@@ -9,6 +9,11 @@ export function isTerminal(status: RunStatus): boolean {
   return TERMINAL.has(status);
 }
 
+/** Whether nobody is to work on a run in this status: it is paused or over. */
+export function isHalted(status: RunStatus): boolean {
+  return status === "paused" || isTerminal(status);
+}
+
 /** What a client may say about a new run, normalised (contract 02 §2.1). */
 export interface RunDraft {
   run_id: string;

@@ -38,7 +38,8 @@ const STATUS_MATRIX: Readonly<Record<WorkStatus, readonly WorkStatus[]>> = {
   failed: ["runnable", "failed"],
 };
 
-const NO_LEASE = { lease_owner: null, lease_token: null, lease_expires_at_ms: null };
+/** What a patch says of a task without a lease. */
+export const NO_LEASE = { lease_owner: null, lease_token: null, lease_expires_at_ms: null };
 
 /** Applies one action to a task (contract 04 §8). Pure; the caller has checked revision and lease. */
 export function applyAction(
@@ -92,7 +93,7 @@ function heartbeat(task: Task, input: ActionInput, nowMs: number): ActionResult 
   };
 }
 
-function setStatus(task: Task, input: ActionInput, { nowMs }: Moment): ActionResult {
+function setStatus(task: Task, input: ActionInput, moment: Moment): ActionResult {
   const requested = input.status;
   if (requested === undefined) {
     return { ok: false, refusal: fieldInvalid("status", "required", "is required for action `status`") };
@@ -110,6 +111,9 @@ function setStatus(task: Task, input: ActionInput, { nowMs }: Moment): ActionRes
   }
   // Blocked work may go on under its lease; every other end of in_progress ends the lease too (07 D56).
   const keepsLease = requested === "in_progress" || requested === "blocked";
+  // Whoever gives up what is to be cancelled ends it, whatever it should become.
+  if (task.cancellation !== undefined && !keepsLease && requested !== "done")
+    return release(task, input, moment);
   const changedTask = revised(task, input);
   const outcome = requested === "failed" ? "failed" : "released";
   const next: Task = {
@@ -117,7 +121,7 @@ function setStatus(task: Task, input: ActionInput, { nowMs }: Moment): ActionRes
       ? changedTask
       : requested === "done"
         ? withoutLease(changedTask)
-        : withAttempt(changedTask, { ...input, outcome }, nowMs)),
+        : withAttempt(changedTask, { ...input, outcome }, moment.nowMs)),
     status: requested,
     ...(input.error !== undefined && { last_error: input.error }),
   };
@@ -152,10 +156,12 @@ function release(task: Task, input: ActionInput, moment: Moment): ActionResult {
   return changed(next, input, ended(next));
 }
 
-function retry(task: Task, input: ActionInput, { nowMs }: Moment): ActionResult {
+function retry(task: Task, input: ActionInput, moment: Moment): ActionResult {
+  const { nowMs } = moment;
   if (task.status !== "failed" && task.status !== "blocked") {
     return invalid(task, "task must be failed or blocked before retry");
   }
+  if (task.cancellation !== undefined) return release(task, input, moment);
   const released = withAttempt(revised(task, {}), { outcome: "released" }, nowMs);
   const { last_error: _error, dead_letter: _letter, failure: _failure, ...rest } = released;
   const next: Task = { ...rest, status: "runnable", attempt: task.attempt + 1, next_retry_at_ms: nowMs };
@@ -275,7 +281,7 @@ const EVENT_OF_STATUS: Readonly<Record<WorkStatus, string>> = {
 };
 
 /** When a task can be claimed again, where it can. */
-function comingBack(task: Task): Record<string, unknown> {
+export function comingBack(task: Task): Record<string, unknown> {
   if (task.dead_letter === true) return { dead_letter: true };
   return task.status === "runnable" ? { next_retry_at_ms: task.next_retry_at_ms ?? null } : {};
 }

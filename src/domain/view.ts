@@ -19,6 +19,8 @@ export interface View {
   staleLeases(nowMs: number): Task[];
   /** Tasks with a clock that may have run out, the longest overdue first, so many at most; early ones are possible, missed ones not. */
   dueTasks(nowMs: number, limit: number): Task[];
+  /** Tasks in progress under a lease whose fence is not above this, so many at most. */
+  heldUpTo(fence: number, limit: number): Task[];
   /** Ids of tasks that name this id as a dependency. */
   dependentsOf(id: string): string[];
   isCommandUsed(commandId: string): boolean;

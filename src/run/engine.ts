@@ -91,6 +91,9 @@ const FULL: Answer = {
   rows: { read: 0, written: 0 },
 };
 
+/** So often before a claim, what is due is settled: more than these tasks at once are overdue only after a long sleep. */
+const MAX_SETTLE_STEPS = 10;
+
 const GONE: Answer = { ok: false, refusal: runNotFound, rows: { read: 0, written: 0 } };
 
 /** What the engine tells the object after a group of commands was made durable. */
@@ -106,8 +109,9 @@ export interface CommitListener {
 /**
  * The one write path of a run.
  *
- * For each command: answer a repeat from its receipt; requeue stale leases before a claim; decide; append the commits
- * and apply what they mean. Then, for the group: tell the object, wait for the flush, answer, tell the object.
+ * For each command: answer a repeat from its receipt; do what clocks have come to, and requeue stale leases before a claim; decide;
+ * append the commits and apply what they mean. Then, for the group: do what follows of itself, tell the object, wait for the flush,
+ * answer, tell the object.
  *
  * G1 A flush is the price of a commit, so commands that arrive in one turn, or while a flush is pending, share the next
  *    transaction. A command that met no other never waits; where commands met, the first waits a moment for the others.
@@ -291,6 +295,7 @@ export class Engine {
           round.settle.push(() => (answer === undefined ? reject(fault) : resolve(answer)));
           this.#serveTwins(submission, round);
         }
+        this.#settleWhatFollows();
         this.#serveParked(round);
         if (this.#state.isSaveDue()) this.#state.save();
       });
@@ -339,12 +344,13 @@ export class Engine {
     }
   }
 
-  /** Requeues what is stale, in a transaction of its own. False when it failed: whoever claims will be told. */
+  /** Takes in what time has brought, in a transaction of its own. False when it failed: whoever claims will be told. */
   #hasRequeued(context: Context): boolean {
     const dueAtMs = this.#state.leaseDueAtMs();
-    if (dueAtMs === null || dueAtMs > context.nowMs) return true;
+    const isLeaseDue = dueAtMs !== null && dueAtMs <= context.nowMs;
+    if (!isLeaseDue && !this.#state.isSettleDue(context.nowMs)) return true;
     try {
-      this.#inTransaction(() => this.#requeueStale(context));
+      this.#inTransaction(() => this.#makeReady(context));
       return true;
     } catch (error) {
       reportServing(error);
@@ -479,21 +485,49 @@ export class Engine {
     const { command, commandId } = submission;
     const context = this.#context();
     if (command.op === "batch") return this.#decideBatch(command, submission, context);
-    this.#settleBefore([command], context);
+    this.#settleBefore(command, context);
     const decision = decide(command, this.#state, context, commandId);
     if (!decision.ok) return decision;
     this.#append(decision, submission);
     return { ok: true, outcome: decision.outcome, repeat: null };
   }
 
-  /** What the engine does by itself before it gives out work. A claim that will be refused must change nothing (I13). */
-  #settleBefore(commands: readonly Command[], context: Context): void {
-    if (!commands.some((command) => command.op === "claim_task" && command.agent_id.trim() !== "")) return;
-    this.#requeueStale(context);
+  /**
+   * What the engine does by itself before a command, so that nothing depends on when the alarm fires: no command finds a task whose
+   * time is up, and no claim a lease that has run out. A claim that will be refused must change nothing (I13).
+   */
+  #settleBefore(command: Command, context: Context): void {
+    if (command.op === "settle_due") return;
+    if (command.op !== "claim_task") {
+      this.#settle(context, 1, "task_id" in command ? command.task_id : undefined);
+    } else if (command.agent_id.trim() !== "") {
+      this.#makeReady(context);
+    }
   }
 
-  #requeueStale(context: Context): void {
+  /** Takes in all that time has brought for claims. */
+  #makeReady(context: Context): void {
+    this.#settle(context, MAX_SETTLE_STEPS);
     this.#append(decide({ op: "requeue_stale" }, this.#state, context));
+    this.#settle(context, MAX_SETTLE_STEPS);
+  }
+
+  #settle(context: Context, steps: number, task_id?: string): void {
+    for (let step = 0; step < steps && this.#state.isSettleDue(context.nowMs); step += 1) {
+      this.#append(decide({ op: "settle_due", task_id }, this.#state, context));
+    }
+  }
+
+  /** What the group's commands led to is made durable with them: a task that failed, and what was waiting for it. */
+  #settleWhatFollows(): void {
+    const context = this.#context();
+    if (!this.#state.isSettleDue(context.nowMs) || this.#storedBytes > MAX_RUN_BYTES) return;
+    try {
+      this.#inTransaction(() => this.#settle(context, 1));
+    } catch (error) {
+      // The commands are as good without it, and the alarm comes to it again.
+      console.error(JSON.stringify({ event: "settle_failed", error: String(error) }));
+    }
   }
 
   /** Does a batch in a transaction of its own, which a refusal, or the end of a dry run, undoes. */
@@ -504,7 +538,7 @@ export class Engine {
       return this.#inTransaction(() => {
         // What nobody holds in the end has no token to show.
         const its = batch.dry_run ? { ...context, leaseToken: () => "" } : context;
-        this.#settleBefore(batch.commands, its);
+        for (const command of batch.commands) this.#settleBefore(command, its);
         // The batch's id lies with its first commit alone: the receipt tells of the others.
         const done = doBatch(this.#state, batch, submission, (command) => decide(command, this.#state, its));
         if (!done.ok || batch.dry_run) throw new Undone(done);
@@ -519,6 +553,7 @@ export class Engine {
   #append(decision: Decision, origin?: Submission): void {
     if (!decision.ok) return;
     const { commits, outcome } = decision;
+    if (outcome.op === "settle_due") this.#state.postpone(outcome.early, this.#nowMs);
     if (origin?.commandId === undefined) {
       this.#state.append(commits, null, null);
       return;

@@ -11,7 +11,7 @@ const MAX_RETRY_DELAY_MS = 60_000;
  * followed, and the log's end says how far it should.
  *
  * O1 Never on the commit path; a failure is retried by the alarm and never fails a command.
- * O2 The directory's lease bound may be early, never late: a lease that ends before it is news.
+ * O2 The directory's bound on when a lease ends or a clock runs out may be early, never late: what comes before it is news.
  * O3 Heartbeats alone are no news: they wait for the next alarm, so that they never set one.
  */
 export class Outbox {
@@ -22,7 +22,7 @@ export class Outbox {
   #writtenSeq: number;
   /** When the next flush is due, epoch ms; null when nothing is urgent. */
   #dueAtMs: number | null = null;
-  /** The lease bound that the directory has; after waking, no later than this. */
+  /** That bound, as the directory has it; after waking, no later than this. */
   #toldLeaseDueAtMs: number | null;
   readonly #feedsSeq: () => number;
   readonly #onListed: (subscriptionIds: string[], seq: number) => void;
@@ -47,7 +47,7 @@ export class Outbox {
     this.#db = db;
     this.#tenant = tenant;
     this.#state = state;
-    this.#toldLeaseDueAtMs = state.leaseDueAtMs();
+    this.#toldLeaseDueAtMs = state.boardDueAtMs();
     this.#writtenSeq = state.directorySeq();
     if (this.#isBehind()) this.owe(nowMs);
   }
@@ -64,7 +64,7 @@ export class Outbox {
 
   /** Something was committed: a flush is owed soon, unless it was heartbeats only. */
   committed(hasNews: boolean, nowMs: number): void {
-    const leaseDueAtMs = this.#state.leaseDueAtMs();
+    const leaseDueAtMs = this.#state.boardDueAtMs();
     const told = this.#toldLeaseDueAtMs ?? Number.POSITIVE_INFINITY;
     if (hasNews || (leaseDueAtMs !== null && leaseDueAtMs < told)) this.owe(nowMs);
   }
@@ -97,7 +97,7 @@ export class Outbox {
 
   async #write(): Promise<void> {
     const { run } = this.#state.head();
-    const leaseDueAtMs = this.#state.leaseDueAtMs();
+    const leaseDueAtMs = this.#state.boardDueAtMs();
     // What is committed while the row travels is owed again.
     this.#dueAtMs = null;
     this.#toldLeaseDueAtMs = leaseDueAtMs;

@@ -509,12 +509,13 @@ export class RunObject extends DurableObject<Env> {
   }
 
   /**
-   * Requeues stale leases and brings the directory up to date, for the cron net. Doing it twice changes nothing.
+   * Requeues stale leases, does what clocks have come to, and brings the directory up to date, for the cron net. Doing it twice changes nothing.
    * @returns how many tasks were requeued; null when there is no run.
    */
   async sweep(): Promise<number | null> {
     const loaded = this.#loaded;
     if (loaded === null) return null;
+    await this.#settleDue(loaded);
     const requeued = await this.#requeueStale(loaded);
     loaded.outbox.owe(Date.now());
     await loaded.outbox.flush(Date.now());
@@ -531,6 +532,7 @@ export class RunObject extends DurableObject<Env> {
     if (loaded === null) return;
     const { state, engine, outbox, publisher } = loaded;
     publisher.pushDue(Date.now());
+    await this.#settleDue(loaded);
     const dueAtMs = Math.min(state.leaseDueAtMs() ?? Infinity, engine.parkedDueAtMs() ?? Infinity);
     if (dueAtMs <= Date.now()) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
@@ -554,6 +556,15 @@ export class RunObject extends DurableObject<Env> {
     const isOver = scheduler.wait(MAX_HISTORY_WAIT_MS, { signal: patience.signal }).catch(() => undefined);
     await Promise.race([keep(), isOver]);
     patience.abort();
+  }
+
+  /** Step by step, so that what waits has its turn between. */
+  async #settleDue({ engine, state }: Loaded): Promise<void> {
+    while (state.isSettleDue(Date.now())) {
+      const answer = await engine.submit({ command: { op: "settle_due" } });
+      const hasDoneNothing = answer.ok && answer.outcome?.op === "settle_due" && answer.outcome.settled === 0;
+      if (!answer.ok || hasDoneNothing) return;
+    }
   }
 
   async #requeueStale({ engine }: Loaded): Promise<number> {
@@ -680,6 +691,8 @@ export class RunObject extends DurableObject<Env> {
       earliestWakeup({
         leaseDueAtMs: state.leaseDueAtMs(),
         parkedDueAtMs: engine.parkedDueAtMs(),
+        clockDueAtMs: state.clockDueAtMs(),
+        haltDueAtMs: state.haltDueAtMs(),
         directoryDueAtMs: outbox.dueAtMs(),
         feedsDueAtMs: publisher.dueAtMs(),
         sealDueAtMs: sealer.dueAtMs(Date.now()),

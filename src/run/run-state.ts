@@ -48,6 +48,7 @@ interface Savepoint {
   leaseDueAtMs: number | null;
   savedSeq: number;
   logHash: string | null;
+  revokedSeq: number | null;
   changes: number;
 }
 
@@ -59,7 +60,7 @@ interface Savepoint {
  * is also how the contract repairs a stale snapshot (contract 03 §8).
  *
  * R1 `append` and what goes with `gather` run inside a transaction; after an undone one the caller restores the savepoint.
- * R2 `leaseDueAtMs` may be early, never late.
+ * R2 `leaseDueAtMs`, `clockDueAtMs` and `haltDueAtMs` may be early, never late.
  */
 export class RunState implements View {
   readonly commits: CommitTable;
@@ -87,6 +88,8 @@ export class RunState implements View {
   #logHash: string | null = null;
   /** Null but between `gather` and `storeGathered`. */
   #gathered: Gathered | null = null;
+  /** Seq of the halt whose leases are all back; null when that is not known of the present one. */
+  #revokedSeq: number | null = null;
 
   private constructor(sql: Sql, row: RunRow) {
     this.#sql = sql;
@@ -110,6 +113,9 @@ export class RunState implements View {
     this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
     if (row.isAudited) this.#catchUp();
     else sql.transaction(() => this.#auditAnew());
+    // Asked for once, so that no command has to.
+    this.tasks.dueAtMs();
+    if (this.#head.halt !== undefined) this.heldUpTo(this.#head.halt.seq, 1);
   }
 
   /** The run stored here, or null when none was created. */
@@ -257,6 +263,7 @@ export class RunState implements View {
       leaseDueAtMs: this.#leaseDueAtMs,
       savedSeq: this.#savedSeq,
       logHash: this.#logHash,
+      revokedSeq: this.#revokedSeq,
       changes: this.#changes(),
     };
   }
@@ -268,6 +275,7 @@ export class RunState implements View {
     this.#savedSeq = savepoint.savedSeq;
     this.#logHash = savepoint.logHash;
     this.#gathered = null;
+    this.#revokedSeq = savepoint.revokedSeq;
     // The caches are dear to fill again: only what may have reached them makes them wrong.
     if (this.#changes() === savepoint.changes) return;
     this.tasks.forgetCache();
@@ -307,6 +315,27 @@ export class RunState implements View {
 
   leaseDueAtMs(): number | null {
     return this.#leaseDueAtMs;
+  }
+
+  /** When a clock of a task runs out next. */
+  clockDueAtMs(): number | null {
+    return this.tasks.dueAtMs();
+  }
+
+  /** When what was given out before the run was halted is to be taken back. */
+  haltDueAtMs(): number | null {
+    const { halt } = this.#head;
+    return halt === undefined || halt.seq === this.#revokedSeq ? null : halt.revoke_at_ms;
+  }
+
+  /** Whether a `settle_due` may have something to do. */
+  isSettleDue(nowMs: number): boolean {
+    return isReached(this.clockDueAtMs(), nowMs) || isReached(this.haltDueAtMs(), nowMs);
+  }
+
+  /** The first moment at which the run has something to do with its tasks by itself. */
+  boardDueAtMs(): number | null {
+    return earliest(this.#leaseDueAtMs, earliest(this.clockDueAtMs(), this.haltDueAtMs()));
   }
 
   head(): RunHead {
@@ -350,6 +379,18 @@ export class RunState implements View {
 
   dueTasks(nowMs: number, limit: number): Task[] {
     return this.tasks.due(nowMs, limit);
+  }
+
+  /** Of a halt: when these are all there are, it has none left once they are back. */
+  heldUpTo(fence: number, limit: number): Task[] {
+    const held = this.tasks.heldUpTo(fence, limit);
+    if (held.length < limit && fence === this.#head.halt?.seq) this.#revokedSeq = fence;
+    return held;
+  }
+
+  /** Notes anew when the clocks of these tasks run out. A change that no commit tells of. */
+  postpone(ids: readonly string[], nowMs: number): void {
+    for (const id of ids) this.tasks.postpone(id, nowMs);
   }
 
   dependentsOf(id: string): string[] {
@@ -415,6 +456,7 @@ export class RunState implements View {
         this.texts.forget();
         this.#taskCounts = this.tasks.count();
         this.#leaseDueAtMs = earliestExpiry(this.tasks.leased());
+        this.#revokedSeq = null;
         this.save();
         return;
       case "add_note":
@@ -529,6 +571,15 @@ function recounted(counts: TaskCounts, before: keyof TaskCounts | null, after: k
   else next[before] -= 1;
   next[after] += 1;
   return next;
+}
+
+function earliest(one: number | null, other: number | null): number | null {
+  if (one === null || other === null) return one ?? other;
+  return Math.min(one, other);
+}
+
+function isReached(momentMs: number | null, nowMs: number): boolean {
+  return momentMs !== null && momentMs <= nowMs;
 }
 
 function earliestExpiry(tasks: Task[]): number | null {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type Drift, driftBetween, NOT_COMPARED, type Sides } from "../../src/domain/drift.ts";
 import { jsonTooLarge } from "../../src/domain/json-size.ts";
-import { earliestWakeup } from "../../src/domain/wakeups.ts";
+import { earliestWakeup, type Wakeups } from "../../src/domain/wakeups.ts";
 import { aRow, aTask, batch, committed, memoryRun, stepsOf } from "../support/builders.ts";
 
 /** A run with a bit of everything, as one side of a comparison. Equal at every call. */
@@ -199,29 +199,32 @@ describe("drift", () => {
 });
 
 describe("wakeups", () => {
-  it.each([
-    [null, null, null, null, null, null],
-    [5, null, null, null, null, 5],
-    [null, 7, null, null, null, 7],
-    [null, null, 3, null, null, 3],
-    [null, null, null, 4, null, 4],
-    [null, null, null, null, 6, 6],
-    [5, 7, 6, 8, 9, 5],
-    [9, 7, 8, null, 8, 7],
-    [9, 8, 7, 6, 8, 6],
-    [9, 8, 7, 6, 5, 5],
-    [0, 7, 7, 7, 7, 0],
-  ])(
-    "D53 lease due %s, directory due %s, feeds due %s, checkpoint due %s, sealing due %s: wakes at %s",
-    (leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs, at) => {
-      const wakeups = { leaseDueAtMs, directoryDueAtMs, feedsDueAtMs, checkpointDueAtMs, sealDueAtMs };
-      expect(earliestWakeup({ ...wakeups, parkedDueAtMs: null })).toBe(at);
-      for (const parkedDueAtMs of [1, 100]) {
-        const earliest = Math.min(at ?? parkedDueAtMs, parkedDueAtMs);
-        expect(earliestWakeup({ ...wakeups, parkedDueAtMs })).toBe(earliest);
-      }
-    },
-  );
+  const SOURCES = [
+    "leaseDueAtMs",
+    "parkedDueAtMs",
+    "clockDueAtMs",
+    "haltDueAtMs",
+    "directoryDueAtMs",
+    "feedsDueAtMs",
+    "checkpointDueAtMs",
+    "sealDueAtMs",
+  ] as const;
+  const wakeupsOf = (moments: readonly (number | null)[]) =>
+    Object.fromEntries(
+      SOURCES.map((source, index) => [source, moments[index] ?? null]),
+    ) as unknown as Wakeups;
+
+  it("D53 nothing is due: the alarm is not set", () => {
+    expect(earliestWakeup(wakeupsOf([]))).toBeNull();
+  });
+
+  it.each(SOURCES)("D53 %s wakes alone, as the first of all, and not where it is later", (source) => {
+    const none = wakeupsOf([]);
+    const others = wakeupsOf([5, 6, 7, 8, 9, 10, 11, 12]);
+    expect(earliestWakeup({ ...none, [source]: 0 })).toBe(0);
+    expect(earliestWakeup({ ...others, [source]: 4 })).toBe(4);
+    expect(earliestWakeup({ ...others, [source]: 12 })).toBe(source === "leaseDueAtMs" ? 6 : 5);
+  });
 });
 
 describe("payload size", () => {

@@ -4,7 +4,16 @@ import { decide } from "../../src/domain/decide.ts";
 import { forkOf } from "../../src/domain/fork.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
 import type { ForkOrigin } from "../../src/protocol/run.ts";
-import { aContext, aRun, aTask, leasedTo, memoryRun, NOW, refused } from "../support/builders.ts";
+import {
+  aContext,
+  aRun,
+  aTask,
+  leasedTo,
+  memoryRun,
+  memoryRunOf,
+  NOW,
+  refused,
+} from "../support/builders.ts";
 import { anySteps } from "../support/commands.ts";
 import { execute } from "../support/execute.ts";
 
@@ -67,6 +76,23 @@ describe("the state that a fork begins with", () => {
     });
     expect(second).toMatchObject({ status: "blocked", task_rev: 1 });
     expect(third).toEqual(tasks[2]);
+  });
+
+  it("claims: starts the clocks of its tasks anew, and halts nothing", () => {
+    const clocks = { start_within_ms: 1_000, finish_within_ms: 2_000 };
+    const tasks = [
+      aTask({ id: "open", clocks }),
+      aTask({ id: "over", status: "done", clocks }),
+      aTask({ id: "plain" }),
+    ];
+    const origin = memoryRun({ status: "paused" }, tasks);
+    const fork = forkOf(origin, DRAFT);
+    expect(fork.dueTasks(NOW + 999, 9)).toEqual([]);
+    expect(fork.dueTasks(NOW + 1_000, 9).map(({ id }) => id)).toEqual(["open"]);
+    expect(fork.run().tasks.slice(1)).toEqual(tasks.slice(1));
+    expect(
+      forkOf(memoryRunOf({ ...origin.head(), halt: { seq: 1, revoke_at_ms: 1 } }), DRAFT).head().halt,
+    ).toBeUndefined();
   });
 
   it("does not honour the origin's tokens", () => {

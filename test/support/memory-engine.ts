@@ -63,6 +63,7 @@ export class MemoryEngine {
       claimables: (filter: TaskFilter, nowMs) => state.claimables(filter, nowMs),
       staleLeases: (nowMs) => state.staleLeases(nowMs),
       dueTasks: (nowMs, limit) => state.dueTasks(nowMs, limit),
+      heldUpTo: (fence, limit) => state.heldUpTo(fence, limit),
       dependentsOf: (id) => state.dependentsOf(id),
       isCommandUsed: (id) => this.#receipts.has(id),
       file: (path) => state.file(path),

@@ -101,10 +101,23 @@ export class TaskTable {
     return rows.map((row) => JSON.parse(row.doc) as Task);
   }
 
+  /** Tasks in progress under a lease with a fence up to this, in list order, so many at most. */
+  heldUpTo(fence: number, limit: number): Task[] {
+    const rows = this.#sql.all<{ doc: string }>(
+      `SELECT doc FROM tasks INDEXED BY leased_tasks WHERE queue = 'leased' AND doc ->> 'fence' <= ?
+       ORDER BY pos LIMIT ?`,
+      fence,
+      limit,
+    );
+    return rows.map((row) => JSON.parse(row.doc) as Task);
+  }
+
   /** Tasks with a clock that may have run out, the longest overdue first; early ones are found, late ones never missed. */
   due(nowMs: number, limit: number): Task[] {
     const dueAt = this.dueAtMs();
     if (dueAt === null || dueAt > nowMs) return [];
+    // It may have been that of a task which has ended since: to be learned anew.
+    this.#dueAtMs = undefined;
     const rows = this.#sql.all<{ doc: string }>(
       `SELECT doc FROM tasks INDEXED BY due_tasks WHERE due_at_ms IS NOT NULL AND due_at_ms <= ?
        ORDER BY due_at_ms LIMIT ?`,
@@ -178,6 +191,9 @@ export class TaskTable {
       const open = [...dependencies].filter((id) => !done.has(id)).length;
       this.#insert(task, JSON.stringify(task), open, nowMs);
     }
+    // One that failed may stand behind those that wait for it.
+    if (!tasks.some(hasFailurePolicy)) return;
+    for (const task of tasks) if (task.status === "failed") this.#alertDependents(task.id, nowMs);
   }
 
   /** Counts by reading every row: after a crash, a PUT, and in a replay only. */
