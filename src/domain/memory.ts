@@ -6,9 +6,11 @@ import type { Effect } from "./audit.ts";
 import { dueAtMs, hasFailurePolicy } from "./clocks.ts";
 import type { TaskFilter } from "./command.ts";
 import type { Commit } from "./commit.ts";
+import { isBusy, Places } from "./concurrency.ts";
 import { type Change, evolve } from "./evolve.ts";
 import type { RunHead } from "./head.ts";
 import { isHeldUpTo, isStale } from "./lease.ts";
+import { concurrencyLimit } from "./run.ts";
 import type { View } from "./view.ts";
 
 type Notes = Omit<Blackboard, "tasks" | "summaries" | "revision">;
@@ -106,10 +108,29 @@ export class MemoryRun implements View {
   }
 
   claimables(filter: TaskFilter, nowMs: number): Task[] {
+    const busy = this.#busyKeys();
+    const limitOf = (key: string) => concurrencyLimit(this.#head.run.settings, key);
+    const places = new Places((key) => limitOf(key) - (busy.get(key) ?? 0));
     // A stable sort: what is equal in priority and time stays in list order.
     return [...this.#tasks.values()]
       .filter((task) => this.#isClaimable(task, nowMs) && matches(task, filter))
-      .sort((a, b) => b.priority - a.priority || a.created_ts - b.created_ts);
+      .sort((a, b) => b.priority - a.priority || a.created_ts - b.created_ts)
+      .filter(({ concurrency_key = "" }) => {
+        const isFree = places.has(concurrency_key);
+        if (isFree) places.take(concurrency_key);
+        return isFree;
+      });
+  }
+
+  /** How many tasks take places of each concurrency key. */
+  #busyKeys(): Map<string, number> {
+    const counts = new Map<string, number>();
+    for (const task of this.#tasks.values()) {
+      const { concurrency_key } = task;
+      if (concurrency_key === undefined || !isBusy(task)) continue;
+      counts.set(concurrency_key, (counts.get(concurrency_key) ?? 0) + 1);
+    }
+    return counts;
   }
 
   staleLeases(nowMs: number): Task[] {

@@ -9,8 +9,8 @@ export interface View {
   taskCount(): number;
   task(id: string): Task | null;
   /**
-   * The task that a claim takes now: pending or runnable, all dependencies done, retry window open; highest priority,
-   * then oldest `created_ts`, then first inserted (contract 04 §4).
+   * The task that a claim takes now: pending or runnable, all dependencies done, retry window open, a place free of its concurrency
+   * key; highest priority, then oldest `created_ts`, then first inserted (contract 04 §4).
    */
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null;
   /** The tasks that claims would take now one after the other; to be read before anything changes. */

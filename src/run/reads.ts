@@ -171,7 +171,7 @@ export interface TaskView {
 export function readTask(state: RunState, id: string, nowMs: number): TaskView | null {
   const task = state.task(id);
   if (task === null) return null;
-  const { claimable, openDependencyIds } = state.tasks.standing(task, nowMs);
+  const { claimable, openDependencyIds } = state.tasks.standing(task, nowMs, state.limitOf);
   return {
     task,
     claimable,

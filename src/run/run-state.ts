@@ -4,6 +4,7 @@ import type { Commit } from "../domain/commit.ts";
 import { type Change, evolve } from "../domain/evolve.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
 import { isStale } from "../domain/lease.ts";
+import { concurrencyLimit } from "../domain/run.ts";
 import type { View } from "../domain/view.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
@@ -350,17 +351,20 @@ export class RunState implements View {
     return this.tasks.task(id);
   }
 
+  /** How many tasks of a concurrency key may be in progress at once. */
+  readonly limitOf = (key: string): number => concurrencyLimit(this.#head.run.settings, key);
+
   nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
-    return this.tasks.nextClaimable(filter, nowMs);
+    return this.tasks.nextClaimable(filter, nowMs, this.limitOf);
   }
 
   claimables(filter: TaskFilter, nowMs: number): Iterable<Task> {
-    return this.tasks.claimables(filter, nowMs);
+    return this.tasks.claimables(filter, nowMs, this.limitOf);
   }
 
   /** Where there is something to claim (storage/lanes.ts). To be read before anything changes. */
   readyLanes(nowMs: number): Iterable<LaneHead> {
-    return this.tasks.readyLanes(nowMs);
+    return this.tasks.readyLanes(nowMs, this.limitOf);
   }
 
   /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none. */

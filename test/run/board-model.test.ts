@@ -1,15 +1,18 @@
 import { runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Command, CommandOf, TaskRow } from "../../src/domain/command.ts";
+import type { Commit } from "../../src/domain/commit.ts";
 import { decide } from "../../src/domain/decide.ts";
 import type { Decision } from "../../src/domain/decision.ts";
 import type { Context } from "../../src/domain/draft.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { taskOf } from "../../src/domain/outcome.ts";
 import { newRun } from "../../src/domain/run.ts";
 import type { View } from "../../src/domain/view.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import { withoutAbsent } from "../../src/protocol/absent.ts";
+import type { Task } from "../../src/protocol/task.ts";
 import { LeaseTokens } from "../../src/run/lease-tokens.ts";
 import { RunState } from "../../src/run/run-state.ts";
 import { migrate } from "../../src/run/storage/migrate.ts";
@@ -42,10 +45,20 @@ interface Scale {
   claims: number;
   /** Whether tasks have clocks, mind failed dependencies and are to be cancelled, and runs are halted. */
   clocks?: true;
+  /** Concurrency keys that tasks may have, and their limits, which change; none when absent. */
+  keys?: readonly string[];
 }
 
 const SMALL: Scale = { ids: 8, batch: 60, types: ["t0", "t1"], claims: 1 };
 const MIDDLE: Scale = { ids: 30, batch: 60, types: ["t0", "t1"], claims: 1 };
+/** Tasks that wait for places of their keys. */
+const KEYED: Scale = {
+  ids: 20,
+  batch: 20,
+  types: ["t0", "t1"],
+  claims: 3,
+  keys: ["one", "two", "two", "many"],
+};
 /** Lanes longer than what is kept of them in memory (64). */
 const LARGE: Scale = { ids: 600, batch: 400, types: ["t0", "t0", "t0", "t0", "t0", "t1"], claims: 250 };
 
@@ -211,11 +224,27 @@ class Boards {
     expect(comparable(bySql)).toEqual(comparable(byMemory));
     if (!bySql.ok) return;
     this.#state.append(bySql.commits, null, null);
+    if (command.op === "claim_task") this.#expectPlaces(bySql.commits);
     for (const commit of bySql.commits) this.#memory.apply(commit);
     const { outcome } = bySql;
     if (outcome.op === "settle_due") this.#state.postpone(outcome.early, this.#nowMs());
     if (outcome.op === "claim_task" && outcome.task !== null && outcome.lease !== null) {
       this.#tokens.set(outcome.task.id, outcome.lease.token);
+    }
+  }
+
+  /** No claim takes more of a key than there are places. */
+  #expectPlaces(commits: Commit[]): void {
+    const keys = new Set(commits.map(({ event }) => taskOf(event).concurrency_key));
+    for (const key of keys) {
+      if (key === undefined) continue;
+      const held = this.#state.tasks.docs().filter(({ doc }) => {
+        const task = JSON.parse(doc) as Task;
+        return (
+          task.concurrency_key === key && (task.status === "in_progress" || task.lease_owner !== undefined)
+        );
+      });
+      expect(held.length, key).toBeLessThanOrEqual(this.#state.limitOf(key));
     }
   }
 
@@ -239,6 +268,7 @@ class Boards {
   }
 
   #command(): Command {
+    if (this.#scale.keys !== undefined && this.#dice.chance(0.04)) return this.#limits();
     const kind = this.#dice.next();
     if (kind < 0.25) return this.#creation();
     if (kind < 0.6) return this.#claim();
@@ -255,9 +285,18 @@ class Boards {
     };
   }
 
+  /** Settings that limit keys anew; a key that they do not name has one place. */
+  #limits(): CommandOf<"put_settings"> {
+    const limits = { two: this.#dice.below(4), many: 5 };
+    return { op: "put_settings", settings: { concurrency_limits: limits } };
+  }
+
   #row(): TaskRow {
     const dice = this.#dice;
+    const { keys } = this.#scale;
     return {
+      // Drawn where there are keys only: the seeds named below know none.
+      ...(keys !== undefined && dice.chance(0.7) && { concurrency_key: dice.pick(keys) }),
       id: this.#idleId(),
       task_type: dice.pick(this.#scale.types),
       payload: { x: 1 },
@@ -397,6 +436,8 @@ describe("N1, N2: the caches of the SQL view never tell it from the memory view"
   );
 
   it.each(range(201, 215))("N1, N2: a board of some tasks (seed %i)", (seed) => play(seed, MIDDLE));
+
+  it.each(range(401, 430))("N1, N2: tasks of keys with few places (seed %i)", (seed) => play(seed, KEYED));
 
   it.each(range(301, 312))("N1, N2: lanes longer than what is kept of them (seed %i)", (seed) =>
     play(seed, LARGE),

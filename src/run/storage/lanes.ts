@@ -1,4 +1,5 @@
 import type { TaskFilter } from "../../domain/command.ts";
+import type { Places } from "../../domain/concurrency.ts";
 import type { Sql } from "./sql.ts";
 
 /** What orders claimable tasks: priority descending, then `created_ts`, then position (contract 04 §4). */
@@ -41,24 +42,30 @@ export class ReadyLanes {
     this.#sql = sql;
   }
 
-  best(filter: TaskFilter): LaneHead | null {
+  /** The best ready task of those that places are left for. */
+  best(filter: TaskFilter, places: Places): LaneHead | null {
     this.#lanes ??= this.#readLanes();
     let best: LaneHead | null = null;
     for (const { known } of this.#lanes.values()) {
       const [head] = known;
-      if (head !== undefined && isIn(head, filter) && (best === null || isBefore(head, best))) best = head;
+      if (head === undefined || !isIn(head, filter) || (best !== null && !isBefore(head, best))) continue;
+      if (places.has(head.concurrency_key)) best = head;
     }
     return best;
   }
 
-  /** The best ready task of each lane that has one. To be read before anything changes. */
-  *heads(): Generator<LaneHead> {
+  /** The best ready task of each lane that has one, and places for it. To be read before anything changes. */
+  *heads(places: Places): Generator<LaneHead> {
     this.#lanes ??= this.#readLanes();
-    for (const { known } of this.#lanes.values()) yield* known.slice(0, 1);
+    for (const {
+      known: [head],
+    } of this.#lanes.values()) {
+      if (head !== undefined && places.has(head.concurrency_key)) yield head;
+    }
   }
 
-  /** All ready tasks, best first. To be read before anything changes. */
-  *inOrder(filter: TaskFilter): Generator<LaneHead> {
+  /** All ready tasks, best first, as long as there are places for them. To be read before anything changes. */
+  *inOrder(filter: TaskFilter, places: Places): Generator<LaneHead> {
     this.#lanes ??= this.#readLanes();
     const cursors = [...this.#lanes.values()]
       .filter(({ known: [head] }) => head !== undefined && isIn(head, filter))
@@ -67,10 +74,12 @@ export class ReadyLanes {
       let best: { head: LaneHead; cursor: { next: number } } | null = null;
       for (const cursor of cursors) {
         const head = this.#at(cursor.lane, cursor.next);
-        if (head !== null && (best === null || isBefore(head, best.head))) best = { head, cursor };
+        if (head === null || (best !== null && !isBefore(head, best.head))) continue;
+        if (places.has(head.concurrency_key)) best = { head, cursor };
       }
       if (best === null) return;
       best.cursor.next += 1;
+      places.take(best.head.concurrency_key);
       yield best.head;
     }
   }

@@ -1,7 +1,8 @@
 import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
+import { isBusy } from "../../domain/concurrency.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { Sql } from "./sql.ts";
-import { isBusy, laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
+import { laneHeadOf, queueOf, type TaskRow } from "./task-row.ts";
 
 /**
  * Whether the columns and edges that claims are decided by are those that the stored tasks ask for. Reads the whole

@@ -1,3 +1,4 @@
+import { isBusy } from "../../domain/concurrency.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { LaneHead } from "./lanes.ts";
@@ -37,12 +38,6 @@ export function laneHeadOf(task: Task, pos: number): LaneHead {
     created_ts: task.created_ts,
     pos,
   };
-}
-
-/** Whether it takes one of the places of its concurrency key. */
-export function isBusy(task: Task): boolean {
-  if (task.concurrency_key === undefined) return false;
-  return task.status === "in_progress" || task.lease_owner !== undefined;
 }
 
 /** The row of a task. */

@@ -1,9 +1,11 @@
 import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
 import type { TaskFilter } from "../../domain/command.ts";
+import { Places } from "../../domain/concurrency.ts";
 import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
+import { BusyKeys } from "./busy-keys.ts";
 import { type LaneHead, ReadyLanes } from "./lanes.ts";
 import { type KnownTask, RecentTasks } from "./recent-tasks.ts";
 import type { Binding, Sql } from "./sql.ts";
@@ -19,10 +21,14 @@ export const NO_TASKS: TaskCounts = {
   total: 0,
 };
 
+/** How many tasks of a concurrency key may be in progress at once. */
+export type LimitOf = (key: string) => number;
+
 /** The task projection: what the engine queries as columns, the task itself as JSON. */
 export class TaskTable {
   readonly #sql: Sql;
   readonly #lanes: ReadyLanes;
+  readonly #busy: BusyKeys;
   readonly #recent = new RecentTasks();
   #promoted = 0;
   /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none, undefined when unknown. */
@@ -33,6 +39,7 @@ export class TaskTable {
   constructor(sql: Sql) {
     this.#sql = sql;
     this.#lanes = new ReadyLanes(sql);
+    this.#busy = new BusyKeys(sql);
   }
 
   /** Delayed tasks that became ready since waking, undone ones included: changes that no commit tells of. */
@@ -45,22 +52,28 @@ export class TaskTable {
   }
 
   /** Whether a task can be claimed now, and which of its dependencies are missing or not done. */
-  standing(task: Task, nowMs: number): { claimable: boolean; openDependencyIds: string[] } {
+  standing(task: Task, nowMs: number, limitOf: LimitOf): { claimable: boolean; openDependencyIds: string[] } {
     const open = this.#openDependencies(task);
-    const queue = queueOf(task, open.length, nowMs);
-    return { claimable: queue === "ready", openDependencyIds: open };
+    const isReady = queueOf(task, open.length, nowMs) === "ready";
+    const claimable = isReady && this.#places(limitOf).has(task.concurrency_key ?? "");
+    return { claimable, openDependencyIds: open };
   }
 
-  nextClaimable(filter: TaskFilter, nowMs: number): Task | null {
+  /** @param limitOf how many tasks of a concurrency key may be in progress at once. */
+  nextClaimable(filter: TaskFilter, nowMs: number, limitOf: LimitOf): Task | null {
     this.#promoteDelayed(nowMs);
     for (let attempt = 0; attempt < 2; attempt += 1) {
-      const head = this.#lanes.best(filter);
+      const head = this.#lanes.best(filter, this.#places(limitOf));
       if (head === null) return null;
       const known = this.#read("SELECT * FROM tasks WHERE pos = ?", head.pos);
       if (known?.row.queue === "ready") return known.task;
       this.#doubtLanes(head.pos);
     }
     throw new Error("the index of ready tasks disagrees with its table");
+  }
+
+  #places(limitOf: LimitOf): Places {
+    return new Places((key) => limitOf(key) - this.#busy.count(key));
   }
 
   /** A task must never be given out twice, not even by a cache that broke its rule (N1). */
@@ -70,11 +83,11 @@ export class TaskTable {
   }
 
   /** The tasks that claims would take now one after the other; to be read before anything changes. */
-  *claimables(filter: TaskFilter, nowMs: number): Generator<Task> {
-    const best = this.nextClaimable(filter, nowMs);
+  *claimables(filter: TaskFilter, nowMs: number, limitOf: LimitOf): Generator<Task> {
+    const best = this.nextClaimable(filter, nowMs, limitOf);
     if (best === null) return;
     yield best;
-    for (const { pos } of this.#lanes.inOrder(filter)) {
+    for (const { pos } of this.#lanes.inOrder(filter, this.#places(limitOf))) {
       const known = this.#read("SELECT * FROM tasks WHERE pos = ?", pos);
       if (known?.task.id === best.id) continue;
       if (known?.row.queue !== "ready") return this.#doubtLanes(pos);
@@ -83,9 +96,9 @@ export class TaskTable {
   }
 
   /** The lanes that a claim would find something in now. To be read before anything changes. */
-  readyLanes(nowMs: number): Iterable<LaneHead> {
+  readyLanes(nowMs: number, limitOf: LimitOf): Iterable<LaneHead> {
     this.#promoteDelayed(nowMs);
-    return this.#lanes.heads();
+    return this.#lanes.heads(this.#places(limitOf));
   }
 
   /** When the next delayed task becomes ready, or earlier, epoch ms; null when there is none. */
@@ -191,6 +204,7 @@ export class TaskTable {
       const open = [...dependencies].filter((id) => !done.has(id)).length;
       this.#insert(task, JSON.stringify(task), open, nowMs);
     }
+    for (const task of tasks) if (task.status === "failed") this.#alertDependents(task.id, nowMs);
     // One that failed may stand behind those that wait for it.
     if (!tasks.some(hasFailurePolicy)) return;
     for (const task of tasks) if (task.status === "failed") this.#alertDependents(task.id, nowMs);
@@ -238,6 +252,7 @@ export class TaskTable {
   /** Must follow any undone transaction (N1). */
   forgetCache(): void {
     this.#lanes.forget();
+    this.#busy.forget();
     this.#recent.forget();
     this.#delayedDueAtMs = undefined;
     this.#dueAtMs = undefined;
@@ -264,6 +279,7 @@ export class TaskTable {
       ...(Object.values(row) as Binding[]),
     );
     if (stored === null) throw new Error("an insert returns its row");
+    this.#busy.changed(null, row);
     if (row.queue === "ready") this.#lanes.becameReady(laneHeadOf(task, stored.pos));
     if (row.queue === "delayed") this.#noteDelayed(task);
     this.#noteDue(dueAt);
@@ -288,6 +304,7 @@ export class TaskTable {
         before.pos,
       );
     }
+    this.#busy.changed(before, row);
     const isSameLane = LANE_COLUMNS.every((column) => row[column] === before[column]);
     if (isSameLane && row.queue === before.queue) return;
     if (before.queue === "ready") this.#lanes.leftReady(before);

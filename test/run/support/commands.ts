@@ -60,6 +60,7 @@ const taskRow: fc.Arbitrary<TaskRow> = fc.record({
   decision_ids: fc.constant<string[]>([]),
   artifact_ids: fc.constant<string[]>([]),
   priority: maybe(fc.integer({ min: -1, max: 1 })),
+  concurrency_key: fc.option(one(["k"]), { nil: undefined, freq: 2 }),
 });
 
 const claim: fc.Arbitrary<Command> = fc.record({
