@@ -10,6 +10,8 @@ export function batchRefusal({ commands, expected_revision }: Batch, revision: n
   }
   const tasks = commands.reduce((sum, each) => sum + (each.op === "create_tasks" ? each.tasks.length : 0), 0);
   if (tasks > MAX_TASKS_PER_BATCH) return limitExceeded("tasks_per_batch", MAX_TASKS_PER_BATCH, tasks);
+  const claims = commands.reduce((sum, each) => sum + (each.op === "claim_task" ? (each.max ?? 1) : 0), 0);
+  if (claims > MAX_TASKS_PER_BATCH) return limitExceeded("claims_per_batch", MAX_TASKS_PER_BATCH, claims);
   if (expected_revision === undefined || expected_revision === revision) return null;
   const error = `run is at revision ${revision}, not ${expected_revision}`;
   return { code: "RUN_REVISION_MISMATCH", error, revision };

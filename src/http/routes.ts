@@ -100,6 +100,7 @@ import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./re
 import { getToken, getTokens, mintToken, postRevocation, whoami } from "./resources/tokens.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
+import { getWhy } from "./resources/why.ts";
 import type { RouteFacts } from "./route-facts.ts";
 
 /** A route with its handler. */
@@ -129,6 +130,7 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["POST", "/tasks", "agent", createTasks, createTasks],
   ["POST", "/tasks/claim", "agent", claimTask, claimTask],
   ["GET", "/tasks/:task_id", "viewer", null, getTask],
+  ["GET", "/tasks/:task_id/why", "viewer", null, getWhy],
   ["POST", "/tasks/:task_id/transition", "agent", transitionTask, transitionTask],
   ["POST", "/commands", "agent", null, runCommands],
   ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],

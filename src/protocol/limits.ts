@@ -169,6 +169,9 @@ export const MAX_COMMANDS_PER_BATCH = 500;
 /** All that they commit, in UTF-16 units: it is held until the last of them is decided, and most of it is in the answer. */
 export const MAX_BATCH_LENGTH = 8 * 1024 * 1024;
 
+/** Open dependencies, and holders of a concurrency key, that are told of one task. */
+export const MAX_WAITS_TOLD = 50;
+
 /** Claims that wait in one run: each is a socket to its object, which holds 32,768 of all kinds. */
 export const MAX_PARKED_CLAIMS = 10_000;
 

@@ -45,7 +45,7 @@ export interface RunOverview extends RunHeader {
 }
 
 /** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
-const MAX_TASKS_SCANNED = 2_000;
+export const MAX_TASKS_SCANNED = 2_000;
 
 /**
  * Events or patches, ascending (contract 02 §3.1, §5.2). A page is read at once; a whole list as it is sent.
@@ -251,7 +251,8 @@ async function startOfTail(
   return log.beforeLastPatches(tail, query.sinceSeq, lastSeq);
 }
 
-function* jsonArray(texts: Iterable<string>): Generator<string> {
+/** The pieces of a JSON array of these. */
+export function* jsonArray(texts: Iterable<string>): Generator<string> {
   let separator = "[";
   for (const text of texts) {
     yield `${separator}${text}`;

@@ -39,6 +39,8 @@ export type RunClient = Pick<
   | "resumeFeeds"
   | "readTasks"
   | "readTask"
+  | "readWhy"
+  | "readByReadiness"
   | "createCheckpoint"
   | "readCheckpoint"
   | "readCheckpointHead"

@@ -96,6 +96,7 @@ import {
 } from "./tombstone.ts";
 import type { Vouchers } from "./verify-log.ts";
 import { vouchersOf } from "./vouchers.ts";
+import { type ReadinessQuery, readByReadiness, readWhy, type Why } from "./why.ts";
 
 /** What an arrival that broke off has left is wiped after this, if nobody comes before. */
 const MAX_ARRIVAL_MS = 3_600_000;
@@ -468,6 +469,16 @@ export class RunObject extends DurableObject<Env> {
   /** One task; null when the run has none of that id. */
   async readTask(id: string): Promise<Result<TaskView | null>> {
     return this.#read(({ state }) => readTask(state, id, Date.now()));
+  }
+
+  /** What a task waits for; null when the run has none of that id. */
+  async readWhy(id: string): Promise<Result<Why | null>> {
+    return this.#read(({ state }) => readWhy(state, id, Date.now()));
+  }
+
+  /** Tasks that a claim can take now, or that none can, each with what it waits for. */
+  async readByReadiness(query: ReadinessQuery): Promise<Result<TaskPage>> {
+    return this.#read(({ state }) => readByReadiness(state, query, Date.now()));
   }
 
   /** Stores a checkpoint of this very moment. Not a commit: no event, no counters (contract 06 §1). */

@@ -42,6 +42,7 @@ const RUN_SAMPLES: Record<string, Sample> = {
   "POST /tasks": { body: { tasks: [{ task_type: "t" }] } },
   "POST /tasks/claim": { body: { agent_id: "a" } },
   "GET /tasks/:task_id": {},
+  "GET /tasks/:task_id/why": {},
   "POST /tasks/:task_id/transition": { body: { action: "complete" } },
   "POST /commands": { body: { commands: [{ op: "create_tasks", tasks: [{ task_type: "t" }] }] } },
   "POST /checkpoints": { body: { reason: "r" } },

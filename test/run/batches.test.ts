@@ -254,6 +254,11 @@ describe("a batch is done whole or not at all", () => {
       ),
       { code: "LIMIT_EXCEEDED", limit_name: "tasks_per_batch", limit: MAX_TASKS_PER_BATCH },
     ],
+    [
+      "more claims than tasks may be created",
+      [...Array.from({ length: 5 }, () => ({ ...CLAIM, max: 100 })), CLAIM],
+      { code: "LIMIT_EXCEEDED", limit_name: "claims_per_batch", limit: MAX_TASKS_PER_BATCH, actual: 501 },
+    ],
   ] as [string, Command[], object][])("claims: %s is refused", async (_title, commands, refusal) => {
     expect(await refused(await newTestRun(), { command: batch(commands) })).toMatchObject(refusal);
   });

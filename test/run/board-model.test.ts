@@ -1,5 +1,6 @@
 import { runInDurableObject } from "cloudflare:test";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { claimStop } from "../../src/domain/claim-stop.ts";
 import type { Command, CommandOf, TaskRow } from "../../src/domain/command.ts";
 import type { Commit } from "../../src/domain/commit.ts";
 import { decide } from "../../src/domain/decide.ts";
@@ -18,6 +19,7 @@ import { RunState } from "../../src/run/run-state.ts";
 import { migrate } from "../../src/run/storage/migrate.ts";
 import { MIGRATIONS } from "../../src/run/storage/schema.ts";
 import { Sql } from "../../src/run/storage/sql.ts";
+import { readWhy } from "../../src/run/why.ts";
 import { draftOf, objectOf } from "./support/test-run.ts";
 
 const START_MS = Date.UTC(2100, 0, 1);
@@ -163,6 +165,11 @@ class Boards {
     }
     const { tasks } = this.#memory.run();
     expect(tasks.map(({ id }) => this.#state.task(id))).toEqual(json(tasks));
+    const isStopped = claimStop(this.#state.head().run.status) !== null;
+    for (const task of tasks) {
+      const { claimable } = this.#state.tasks.standing(task, nowMs, this.#state.limitOf);
+      expect(readWhy(this.#state, task.id, nowMs)?.claimable, task.id).toBe(claimable && !isStopped);
+    }
     expect(this.#state.taskCount()).toBe(tasks.length);
     expect(this.#state.isIndexSound()).toBe(true);
     const due = (state: RunState) => state.dueTasks(nowMs, tasks.length).map(({ id }) => id);

@@ -9,9 +9,12 @@ import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 import { submitOrWait } from "../waiting-claim.ts";
+import { listByReadiness } from "./why.ts";
 
 /** `GET /v1/…/tasks`: pages in list order. */
 export async function listTasks(call: Call): Promise<HttpAnswer> {
+  const { ready } = call.query({ ready: "bool" });
+  if (ready !== undefined) return listByReadiness(call, ready);
   const run = call.run();
   const { status, limit, cursor } = call.query({ status: "string", limit: "uint", cursor: "string" });
   const workStatus = WORK_STATUSES.find((known) => known === status);

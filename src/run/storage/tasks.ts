@@ -59,6 +59,32 @@ export class TaskTable {
     return { claimable, openDependencyIds: open };
   }
 
+  /** Dependencies that are missing or not done, so many at most; `status` is null of those that are missing. */
+  openDependencies(task: Task, limit: number): { task_id: string; status: WorkStatus | null }[] {
+    if (task.depends_on_task_ids.length === 0) return [];
+    return this.#sql.all<{ task_id: string; status: WorkStatus | null }>(
+      `SELECT DISTINCT wanted.value AS task_id, tasks.status FROM json_each(?) AS wanted
+       LEFT JOIN tasks ON tasks.id = wanted.value WHERE tasks.status IS NOT 'done' LIMIT ?`,
+      JSON.stringify(task.depends_on_task_ids),
+      limit,
+    );
+  }
+
+  /** How many tasks take places of a concurrency key. */
+  busy(key: string): number {
+    return this.#busy.count(key);
+  }
+
+  /** Tasks that do, so many at most. */
+  holders(key: string, limit: number): Task[] {
+    const rows = this.#sql.all<{ doc: string }>(
+      "SELECT doc FROM tasks INDEXED BY busy_keys WHERE busy = 1 AND concurrency_key = ? ORDER BY pos LIMIT ?",
+      key,
+      limit,
+    );
+    return rows.map((row) => JSON.parse(row.doc) as Task);
+  }
+
   /** @param limitOf how many tasks of a concurrency key may be in progress at once. */
   nextClaimable(filter: TaskFilter, nowMs: number, limitOf: LimitOf): Task | null {
     this.#promoteDelayed(nowMs);
