@@ -1,0 +1,571 @@
+import { expect } from "vitest";
+import type { Op } from "./asks.ts";
+import { FEATURES } from "./features.ts";
+import { isOver, type Lock, type Policy, type State, type Status, type Task, taskOf } from "./state.ts";
+import { dropLease, dueOf, endAttempt, settleAll, settleOne } from "./time.ts";
+
+/** What the server answered. `members`: the body, of a batch the part that is about one command. */
+export interface Reply {
+  ok: boolean;
+  status: number;
+  members: Record<string, unknown>;
+}
+
+/** Whether a command must be accepted; if not, by which codes it may be refused. `may`: both are right. */
+export interface Verdict {
+  may: "accept" | "refuse" | "either";
+  codes: string[];
+}
+
+const ACCEPT: Verdict = { may: "accept", codes: [] };
+const STALE = ["TASK_LEASE_INVALID", "TASK_LEASE_REQUIRED", "TASK_TRANSITION_INVALID"];
+const refuse = (...codes: string[]): Verdict => ({ may: "refuse", codes });
+const either = (...codes: string[]): Verdict => ({ may: "either", codes });
+
+/** Holds an answer against the rules, and takes in what it changed. Throws where the two do not agree. */
+export function judge(state: State, op: Op, reply: Reply, nowMs: number): void {
+  const verdict = verdictOn(state, op, nowMs);
+  const told = `${JSON.stringify(op)} was answered ${reply.status} ${JSON.stringify(reply.members)}`;
+  if (reply.ok) {
+    if (verdict.may === "refuse") throw new Error(`${told}, not ${verdict.codes.join(" or ")}`);
+    apply(state, op, reply.members, nowMs);
+    return;
+  }
+  if (verdict.may === "accept") throw new Error(`${told}, though nothing is wrong with it`);
+  const code = String(reply.members.code);
+  if (!verdict.codes.includes(code)) throw new Error(`${told}, not ${verdict.codes.join(" or ")}`);
+  if (FEATURES.fencing && code.startsWith("TASK_LEASE")) judgeNamed(state, op, reply.members, nowMs);
+}
+
+/** A refusal for want of the lease names who has it, or nobody. */
+function judgeNamed(state: State, { task_id }: Op, members: Record<string, unknown>, nowMs: number): void {
+  const task = taskOf(state, task_id ?? "");
+  const { lease_owner, fence, lease_expires_at_ms } = members;
+  const named = { lease_owner, fence, lease_expires_at_ms };
+  const nobody = { lease_owner: null, fence: null, lease_expires_at_ms: null };
+  const lease = task?.lease ?? null;
+  const holder =
+    lease === null
+      ? nobody
+      : { lease_owner: lease.agent, fence: lease.fence, lease_expires_at_ms: lease.expiresMs };
+  const isDue = task !== undefined && dueOf(state, task, nowMs).length > 0;
+  if (isDue && lease_owner === null) expect(named).toEqual(nobody);
+  else expect(named).toEqual(holder);
+}
+
+export function verdictOn(state: State, op: Op, nowMs: number): Verdict {
+  switch (op.op) {
+    case "create_tasks":
+      return onCreation(state, op);
+    case "heartbeat":
+    case "complete":
+    case "fail":
+    case "release":
+    case "retry":
+      return onTransition(state, op, nowMs);
+    case "append_event":
+    case "patch_blackboard":
+      return op.task_id === undefined ? ACCEPT : onProof(state, op, nowMs);
+    case "redrive_task": {
+      const task = taskOf(state, op.task_id ?? "");
+      if (task === undefined) return refuse("TASK_NOT_FOUND");
+      if (task.isDeadLetter) return ACCEPT;
+      return isDue(state, task, nowMs)
+        ? either("TASK_TRANSITION_INVALID")
+        : refuse("TASK_TRANSITION_INVALID");
+    }
+    case "cancel_task": {
+      const task = taskOf(state, op.task_id ?? "");
+      if (task === undefined) return refuse("TASK_NOT_FOUND");
+      if (isOver(task)) return refuse("TASK_TRANSITION_INVALID");
+      return isDue(state, task, nowMs) ? either("TASK_TRANSITION_INVALID") : ACCEPT;
+    }
+    case "change_dependencies":
+      return onDependencies(state, op, nowMs);
+    case "acquire_lock":
+      return conflicts(state, op.resources as Lock["resources"], nowMs).length > 0
+        ? refuse("LOCK_HELD")
+        : ACCEPT;
+    case "heartbeat_lock":
+    case "release_lock": {
+      const lock = state.locks.find(({ id }) => id === op.lock_id);
+      const isHeld = lock !== undefined && lock.expiresMs > nowMs && lock.token === op.lease_token;
+      return isHeld
+        ? ACCEPT
+        : refuse("LOCK_NOT_FOUND", "LOCK_LEASE_INVALID", "LOCK_LEASE_REQUIRED", ...STALE);
+    }
+    default:
+      return ACCEPT;
+  }
+}
+
+function onCreation(state: State, { tasks }: Op): Verdict {
+  const rows = tasks as { id: string; depends_on_task_ids: string[] }[];
+  const edges = new Map(state.tasks.map(({ id, dependsOn }) => [id, dependsOn]));
+  const isThere = new Set(edges.keys());
+  const codes: string[] = [];
+  for (const { id, depends_on_task_ids } of rows) {
+    if (isThere.has(id)) codes.push("TASK_EXISTS");
+    isThere.add(id);
+    edges.set(id, depends_on_task_ids);
+    if (isInCycle(id, edges)) codes.push("TASK_DEPENDENCY_CYCLE");
+    if (codes.length > 0) return refuse(...codes);
+  }
+  return ACCEPT;
+}
+
+function isInCycle(id: string, edges: ReadonlyMap<string, string[]>): boolean {
+  const seen = new Set<string>();
+  const ahead = [...(edges.get(id) ?? [])];
+  for (let next = ahead.pop(); next !== undefined; next = ahead.pop()) {
+    if (next === id) return true;
+    if (seen.has(next)) continue;
+    seen.add(next);
+    ahead.push(...(edges.get(next) ?? []));
+  }
+  return false;
+}
+
+function onTransition(state: State, op: Op, nowMs: number): Verdict {
+  const task = taskOf(state, op.task_id ?? "");
+  if (task === undefined) return refuse("TASK_NOT_FOUND");
+  const proof = onProof(state, op, nowMs);
+  if (proof.may === "refuse") return proof;
+  const allowed: Record<string, Status[]> = {
+    heartbeat: ["in_progress"],
+    complete: ["in_progress"],
+    fail: ["in_progress", "blocked"],
+    release: ["in_progress", "blocked"],
+    retry: ["failed", "blocked"],
+  };
+  const isAllowed = allowed[op.op]?.includes(task.status) === true;
+  if (proof.may === "either") return proof;
+  if (isAllowed) return ACCEPT;
+  return isDue(state, task, nowMs) ? either("TASK_TRANSITION_INVALID") : refuse("TASK_TRANSITION_INVALID");
+}
+
+/** Whether a command may be made under the lease that it brings, or without one. */
+function onProof(state: State, { op, task_id, lease_token }: Op, nowMs: number): Verdict {
+  const task = taskOf(state, task_id ?? "");
+  if (task === undefined) return refuse("TASK_NOT_FOUND");
+  const { lease } = task;
+  const isPending = isDue(state, task, nowMs);
+  const isWrite = op === "append_event" || op === "patch_blackboard";
+  if (!FEATURES.fencing) {
+    // A lease is good until somebody notices that it ran out.
+    if (lease === null) return ACCEPT;
+    if (op === "retry" && lease.expiresMs <= nowMs) return ACCEPT;
+    if (lease_token === undefined) return refuse("TASK_LEASE_REQUIRED");
+    return lease_token === lease.token ? ACCEPT : refuse("TASK_LEASE_INVALID");
+  }
+  if (lease_token === undefined) {
+    if (isWrite) return refuse("TASK_LEASE_REQUIRED");
+    if (lease === null) return ACCEPT;
+    if (isPending) return either(...STALE);
+    return refuse("TASK_LEASE_REQUIRED");
+  }
+  if (lease === null || lease.token !== lease_token || lease.expiresMs <= nowMs) {
+    return refuse("TASK_LEASE_INVALID");
+  }
+  return isPending ? either("TASK_LEASE_INVALID") : ACCEPT;
+}
+
+function onDependencies(state: State, { task_id, add, remove }: Op, nowMs: number): Verdict {
+  const task = taskOf(state, task_id ?? "");
+  if (task === undefined) return refuse("TASK_NOT_FOUND");
+  if (task.status === "in_progress" || isOver(task)) {
+    const codes = ["TASK_TRANSITION_INVALID", "TASK_LEASE_REQUIRED", "TASK_DEPENDENCY_CYCLE"];
+    return isDue(state, task, nowMs) ? either(...codes) : refuse(...codes);
+  }
+  const edges = new Map(state.tasks.map(({ id, dependsOn }) => [id, dependsOn]));
+  edges.set(task.id, edgesAfter(task, add as string[], remove as string[]));
+  if (isInCycle(task.id, edges)) return refuse("TASK_DEPENDENCY_CYCLE");
+  return isDue(state, task, nowMs) ? either("TASK_TRANSITION_INVALID") : ACCEPT;
+}
+
+function edgesAfter({ dependsOn }: Task, add: string[], remove: string[]): string[] {
+  const kept = dependsOn.filter((id) => !remove.includes(id));
+  return [...new Set([...kept, ...add])];
+}
+
+function isDue(state: State, task: Task, nowMs: number): boolean {
+  return dueOf(state, task, nowMs).length > 0;
+}
+
+/** @param members the answer's; null where there is none, because a later part of the same batch was refused. */
+export function apply(state: State, op: Op, members: Record<string, unknown> | null, nowMs: number): void {
+  const task = taskOf(state, op.task_id ?? "");
+  switch (op.op) {
+    case "create_tasks":
+      create(state, op, nowMs);
+      return;
+    case "claim":
+      claim(state, op, members, nowMs);
+      return;
+    case "heartbeat":
+      heartbeat(state, present(task), op, members, nowMs);
+      return;
+    case "complete":
+      present(task).status = "done";
+      present(task).revokeMs = null;
+      dropLease(state, present(task));
+      return;
+    case "fail": {
+      const end = {
+        outcome: "failed",
+        errorCode: op.error_code as string,
+        retryable: op.retryable as boolean,
+      };
+      endAttempt(state, present(task), end, nowMs);
+      return;
+    }
+    case "release":
+      endAttempt(state, present(task), { outcome: "released" }, nowMs);
+      return;
+    case "retry":
+      Object.assign(present(task), {
+        status: "runnable",
+        attempt: present(task).attempt + 1,
+        retry: { fromMs: nowMs, toMs: nowMs },
+        isDeadLetter: false,
+        cause: null,
+      });
+      return;
+    case "append_event":
+    case "patch_blackboard":
+      if (members !== null && op.task_id !== undefined) judgeUnder(state, op, members);
+      return;
+    case "redrive_task":
+      while (!present(task).isDeadLetter && settleOne(state, present(task), nowMs));
+      redrive(present(task), nowMs);
+      return;
+    case "redrive_tasks":
+      redriveMany(state, op, members, nowMs);
+      return;
+    case "cancel_task":
+      cancelTask(state, present(task), op, members, nowMs);
+      return;
+    case "change_dependencies":
+      while (present(task).status === "in_progress" && settleOne(state, present(task), nowMs));
+      present(task).dependsOn = edgesAfter(present(task), op.add as string[], op.remove as string[]);
+      return;
+    case "pause_run":
+      pause(state, op, nowMs);
+      return;
+    case "resume_run":
+      state.run = { status: "running", halt: null };
+      return;
+    case "put_settings":
+      state.limits = op.concurrency_limits as Record<string, number>;
+      state.graceMs = op.grace_ms as number;
+      return;
+    case "acquire_lock":
+      acquire(state, op, members, nowMs);
+      return;
+    case "heartbeat_lock":
+      for (const lock of state.locks) {
+        if (lock.id === op.lock_id) lock.expiresMs = nowMs + (op.lease_ms as number);
+      }
+      return;
+    case "release_lock":
+      state.locks = state.locks.filter(({ id }) => id !== op.lock_id);
+      return;
+    default:
+      throw new Error(`the model knows no ${op.op}`);
+  }
+}
+
+function present(task: Task | undefined): Task {
+  if (task === undefined) throw new Error("a command about no task was accepted");
+  return task;
+}
+
+interface Row {
+  id: string;
+  task_type: string;
+  priority?: number;
+  status?: Status;
+  depends_on_task_ids: string[];
+  max_attempts?: number;
+  retry?: { base_ms: number; factor: number; max_ms: number; jitter: number; non_retryable: string[] };
+  clocks?: Task["clocks"];
+  on_dependency_failure?: Task["onFailure"];
+  concurrency_key?: string;
+}
+
+const DEFAULT_POLICY: Policy = { baseMs: 1_000, factor: 2, maxMs: 300_000, jitter: 0.2, nonRetryable: [] };
+
+function create(state: State, { tasks }: Op, nowMs: number): void {
+  for (const row of tasks as Row[]) {
+    state.tasks.push({
+      id: row.id,
+      type: row.task_type,
+      priority: row.priority ?? 0,
+      createdMs: nowMs,
+      dependsOn: row.depends_on_task_ids,
+      status: row.status ?? "pending",
+      attempt: 0,
+      maxAttempts: row.max_attempts ?? 3,
+      policy: policyOf(row),
+      clocks: row.clocks ?? {},
+      onFailure: row.on_dependency_failure ?? "wait",
+      key: row.concurrency_key ?? null,
+      retry: null,
+      lease: null,
+      lastFence: 0,
+      attempts: [],
+      isDeadLetter: false,
+      cause: null,
+      isSkipped: false,
+      revokeMs: null,
+      clockMs: nowMs,
+      wasClaimed: false,
+      progress: { percent: null, later: [], sinceMs: 0 },
+      beatMs: 0,
+    });
+  }
+}
+
+/** A policy is in force for rows that name one, or a cap. */
+function policyOf({ retry, max_attempts }: Row): Policy | null {
+  if (!FEATURES.retries || (retry === undefined && max_attempts === undefined)) return null;
+  if (retry === undefined) return DEFAULT_POLICY;
+  const { base_ms, factor, max_ms, jitter, non_retryable } = retry;
+  return { baseMs: base_ms, factor, maxMs: max_ms, jitter, nonRetryable: non_retryable };
+}
+
+/** What a claim by this filter takes next; null for nothing. */
+export function nextOf(state: State, type: string | null, nowMs: number): Task | null {
+  const ready = state.tasks.filter(
+    (task) => (type === null || task.type === type) && isReady(state, task, nowMs),
+  );
+  // The list's order decides where priority and age do not.
+  const [first] = ready.toSorted((a, b) => b.priority - a.priority || a.createdMs - b.createdMs);
+  return first ?? null;
+}
+
+function isReady(state: State, task: Task, nowMs: number): boolean {
+  if (task.status !== "pending" && task.status !== "runnable") return false;
+  if (task.retry !== null && task.retry.fromMs > nowMs) return false;
+  if (!task.dependsOn.every((id) => taskOf(state, id)?.status === "done")) return false;
+  if (task.key === null) return true;
+  const busy = state.tasks.filter(({ key, status }) => key === task.key && status === "in_progress").length;
+  return busy < (state.limits[task.key] ?? 1);
+}
+
+interface Claimed {
+  task: { id: string } | null;
+  lease: { token: string; fence?: number; expires_at_ms: number } | null;
+  handover?: { attempt: number; previous_attempts: { fence: number; outcome: string }[] } | null;
+}
+
+function claim(state: State, op: Op, members: Record<string, unknown> | null, nowMs: number): void {
+  const stop = state.run.status === "paused" ? "run_paused" : null;
+  if (stop === null) settleAll(state, nowMs);
+  const max = op.max as number | undefined;
+  const wanted = (op.locks as Lock["resources"] | undefined) ?? [];
+  const isLocked = conflicts(state, wanted, nowMs).length > 0;
+  const told =
+    members === null
+      ? null
+      : max === undefined
+        ? [members as unknown as Claimed]
+        : (members.claims as Claimed[]);
+  let taken = 0;
+  for (; taken < (max ?? 1); taken += 1) {
+    const task = stop !== null || isLocked ? null : nextOf(state, (op.task_type as string) ?? null, nowMs);
+    const answer = told?.[taken];
+    if (told !== null) expect(answer?.task?.id ?? null, "what was claimed").toBe(task?.id ?? null);
+    if (task === null) break;
+    give(state, task, op, answer, nowMs);
+  }
+  if (told === null) return;
+  if (max === undefined) expect(told[0]?.lease === null).toBe(taken === 0);
+  else expect(told).toHaveLength(taken);
+  if (FEATURES.several) {
+    const reason = taken > 0 ? null : (stop ?? (isLocked ? "locks_held" : "nothing_claimable"));
+    expect(members?.reason, "why nothing was claimed").toBe(reason);
+  }
+  const [first] = told;
+  if (wanted.length > 0 && taken > 0 && first?.lease !== null && first !== undefined) {
+    const { token, expires_at_ms } = first.lease;
+    const fence = first.lease.fence ?? 0;
+    const lock = { agent: op.agent_id as string, token, fence, expiresMs: expires_at_ms, resources: wanted };
+    state.locks.push({ id: `of ${first.task?.id}`, task: first.task?.id ?? null, ...lock });
+  }
+}
+
+/** A claimed task, with the lease that the answer tells of. */
+function give(state: State, task: Task, op: Op, answer: Claimed | undefined, nowMs: number): void {
+  const agent = op.agent_id as string;
+  const expiresMs = nowMs + (op.lease_ms as number);
+  const told = answer?.task as { fence?: number } | undefined;
+  const fence = answer?.lease?.fence ?? told?.fence ?? task.lastFence + 1;
+  const token = answer?.lease?.token ?? "";
+  if (answer !== undefined) {
+    expect(answer.lease?.expires_at_ms, "the lease's end").toBe(expiresMs);
+    const others = state.tasks.map(({ lastFence }) => lastFence);
+    expect(fence, "fences only grow").toBeGreaterThan(Math.max(0, ...others));
+    expect(
+      state.given.map((one) => one.token),
+      "tokens are new",
+    ).not.toContain(token);
+    if (FEATURES.retries) judgeHandover(task, answer);
+    state.given.push({ kind: "task", id: task.id, token, agent });
+  }
+  Object.assign(task, {
+    status: "in_progress",
+    lease: { token, agent, fence, claimedMs: nowMs, expiresMs },
+    lastFence: fence,
+    wasClaimed: true,
+    beatMs: nowMs,
+    progress: { percent: null, later: [], sinceMs: nowMs },
+  } satisfies Partial<Task>);
+}
+
+function judgeHandover({ attempts }: Task, { handover }: Claimed): void {
+  const told = handover?.previous_attempts.map(({ fence, outcome }) => ({ fence, outcome })) ?? [];
+  const known = attempts.map(({ fence, outcome }) => ({ fence, outcome })).slice(-KEPT_ATTEMPTS);
+  expect(told, "the attempts handed over").toEqual(known);
+}
+
+/** How many attempts a task tells of. */
+export const KEPT_ATTEMPTS = 10;
+/** Heartbeats without a key that come sooner after a recorded one are answered from it. */
+const COALESCED_MS = 1_000;
+
+function heartbeat(
+  state: State,
+  task: Task,
+  op: Op,
+  members: Record<string, unknown> | null,
+  nowMs: number,
+): void {
+  const { lease, progress } = task;
+  if (lease === null) throw new Error(`${task.id} has no lease, and got a heartbeat`);
+  const expiresMs = nowMs + (op.lease_ms as number);
+  const percent = (op.progress as { percent: number } | undefined)?.percent;
+  const told = (members?.lease as { expires_at_ms?: number } | undefined)?.expires_at_ms;
+  const isEarly = FEATURES.progress && op.keyed !== true && nowMs - task.beatMs < COALESCED_MS;
+  if (isEarly && (told ?? lease.expiresMs) === lease.expiresMs && lease.expiresMs !== expiresMs) {
+    // It is kept in memory, and recorded by the end of the interval, unless the object is gone by then.
+    if (percent !== undefined) progress.later.push(percent);
+    return;
+  }
+  if (members !== null) expect(told, "the lease's new end").toBe(expiresMs);
+  if (isEarly) {
+    if (percent !== undefined) progress.later.push(percent);
+    lease.expiresMs = expiresMs;
+    return;
+  }
+  lease.expiresMs = expiresMs;
+  task.beatMs = nowMs;
+  for (const lock of state.locks) if (lock.task === task.id) lock.expiresMs = expiresMs;
+  if (percent !== undefined) task.progress = { percent, later: [], sinceMs: nowMs };
+}
+
+function redrive(task: Task, nowMs: number): void {
+  Object.assign(task, {
+    status: "runnable",
+    attempt: 0,
+    isDeadLetter: false,
+    cause: null,
+    retry: null,
+    clockMs: nowMs,
+    wasClaimed: false,
+  } satisfies Partial<Task>);
+}
+
+function redriveMany(state: State, op: Op, members: Record<string, unknown> | null, nowMs: number): void {
+  const isMeant = (task: Task): boolean =>
+    task.isDeadLetter &&
+    (op.task_type === undefined || task.type === op.task_type) &&
+    (op.cause === undefined || task.cause === op.cause);
+  const meant = state.tasks.filter(isMeant);
+  const isDueSomewhere = state.tasks.some((task) => isDue(state, task, nowMs));
+  if (op.preview === true) {
+    if (members !== null && !isDueSomewhere) expect(members.count, "dead letters found").toBe(meant.length);
+    return;
+  }
+  const told = members?.tasks as { id: string }[] | undefined;
+  const limit = op.limit as number;
+  const taken = told === undefined ? meant.slice(0, limit) : told.map(({ id }) => present(taskOf(state, id)));
+  for (const task of taken) while (!task.isDeadLetter && settleOne(state, task, nowMs));
+  if (!isDueSomewhere) expect(taken.length, "dead letters redriven").toBe(Math.min(limit, meant.length));
+  for (const task of taken) {
+    expect(isMeant(task), `${task.id} is a dead letter of that filter`).toBe(true);
+    redrive(task, nowMs);
+  }
+}
+
+function cancelTask(
+  state: State,
+  task: Task,
+  op: Op,
+  members: Record<string, unknown> | null,
+  nowMs: number,
+): void {
+  const told = (members?.task as { status?: string } | undefined)?.status;
+  // The server may have noticed first that the lease ran out, or not.
+  const { lease } = task;
+  if (told === "failed" && lease !== null && lease.expiresMs <= nowMs) settleOne(state, task, nowMs);
+  if (task.lease === null) {
+    if (!isOver(task)) endAttempt(state, task, { outcome: "cancelled" }, nowMs);
+    return;
+  }
+  const revokeMs = nowMs + ((op.grace_ms as number | undefined) ?? state.graceMs);
+  task.revokeMs = Math.min(task.revokeMs ?? revokeMs, revokeMs);
+}
+
+function pause(state: State, op: Op, nowMs: number): void {
+  const { run } = state;
+  run.status = "paused";
+  const fences = state.tasks.flatMap(({ lease }) => (lease === null ? [] : [lease.fence]));
+  run.halt ??= { revokeMs: nowMs + ((op.grace_ms as number | undefined) ?? state.graceMs), fences };
+}
+
+/** Names that some path has both of, the names themselves aside. */
+const MEETING = new Set(["src/* src/a", "src/* src/b", "** doc/a", "** src/*", "** src/a", "** src/b"]);
+
+function meets(one: string, other: string): boolean {
+  return one === other || MEETING.has([one, other].sort().join(" "));
+}
+
+/** Locks that are out, and in the way. */
+function conflicts(state: State, resources: Lock["resources"], nowMs: number): Lock[] {
+  return state.locks.filter(
+    (lock) =>
+      lock.expiresMs > nowMs &&
+      lock.resources.some((held) =>
+        resources.some(
+          ({ name, mode }) => meets(held.name, name) && (held.mode === "exclusive" || mode === "exclusive"),
+        ),
+      ),
+  );
+}
+
+function acquire(state: State, op: Op, members: Record<string, unknown> | null, nowMs: number): void {
+  const lock = members?.lock as
+    | { lock_id: string; token: string; fence: number; expires_at_ms: number }
+    | undefined;
+  if (lock === undefined) return;
+  const expiresMs = nowMs + (op.lease_ms as number);
+  expect(lock.expires_at_ms, "the lock's end").toBe(expiresMs);
+  const { lock_id: id, token, fence } = lock;
+  const agent = op.agent_id as string;
+  state.given.push({ kind: "lock", id, token, agent });
+  const resources = op.resources as Lock["resources"];
+  state.locks.push({ id, agent, token, fence, expiresMs, resources, task: null });
+}
+
+/** The event of a write under a lease says whose it is. */
+function judgeUnder(state: State, { op, task_id }: Op, members: Record<string, unknown>): void {
+  const lease = taskOf(state, task_id ?? "")?.lease;
+  if (op !== "append_event" || lease === null || lease === undefined) return;
+  const { under } = members.event as { under?: unknown };
+  expect(under, "the lease an event was written under").toEqual({
+    task_id,
+    agent_id: lease.agent,
+    fence: lease.fence,
+  });
+}
