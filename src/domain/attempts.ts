@@ -59,7 +59,9 @@ export function afterAttempt(task: Task, end: AttemptEnd, moment: Moment): Task 
 
 /** The wait before the next attempt, ms. @param attempt how many have failed, from 1. @param chance 0 up to 1. */
 export function backoffMs(policy: RetryPolicy, attempt: number, chance: number): number {
-  const whole = Math.min(policy.max_ms, policy.base_ms * policy.factor ** (attempt - 1));
+  // Zero times a factor that has grown out of all bounds is no number.
+  const growth = Math.min(policy.factor ** (attempt - 1), Number.MAX_VALUE);
+  const whole = Math.min(policy.max_ms, policy.base_ms * growth);
   return Math.round(whole * (1 - policy.jitter * chance));
 }
 

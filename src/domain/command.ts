@@ -3,6 +3,7 @@ import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import type {
   Clocks,
+  FailureCause,
   OnDependencyFailure,
   Progress,
   RetryPolicy,
@@ -34,6 +35,16 @@ export interface TaskRow {
   clocks?: Clocks | undefined;
   on_dependency_failure?: OnDependencyFailure | undefined;
   concurrency_key?: string | undefined;
+}
+
+/** Which dead letters are meant: those that are all of this. */
+export interface LetterFilter {
+  task_type?: string | undefined;
+  workflow_id?: string | undefined;
+  cause?: FailureCause | undefined;
+  error_code?: string | undefined;
+  /** Types of tasks that the caller is bound to; any when absent. */
+  task_types?: readonly string[] | undefined;
 }
 
 export interface TaskFilter {
@@ -129,6 +140,15 @@ type Asked =
       /** Types of tasks that the caller is bound to; any when absent. */
       task_types?: readonly string[] | undefined;
     }
+  /** Puts a dead letter back on the board. */
+  | {
+      op: "redrive_task";
+      task_id: string;
+      expected_task_rev?: number | undefined;
+      task_types?: readonly string[] | undefined;
+    }
+  /** The same for the first `limit` of those that a filter finds; a preview only counts them. */
+  | ({ op: "redrive_tasks"; limit: number; preview: boolean } & LetterFilter)
   /** Contract 06 §9. `plan`: those of the selected steps that exist, in any order. */
   | {
       op: "execute_rollback";
@@ -159,6 +179,8 @@ type Asked =
   | { op: "requeue_stale" }
   /** What clocks, cancellations and failed dependencies have come to by now. `task_id`: this one before all others. */
   | { op: "settle_due"; task_id?: string | undefined }
+  /** Records heartbeats that were answered before; those of tasks that have moved on since then are left out. */
+  | { op: "record_heartbeats"; reports: { task_id: string; task_rev: number; expires_at_ms: number }[] }
   | ({
       op: "put_artifact";
       sha256: string;

@@ -7,6 +7,7 @@ import {
 } from "../protocol/limits.ts";
 import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { carriedOver } from "./carry-over.ts";
 import type { CommandOf } from "./command.ts";
 import { settingsTooLarge } from "./decide-settings.ts";
 import type { Decision } from "./decision.ts";
@@ -19,7 +20,8 @@ import type { View } from "./view.ts";
 
 /**
  * Replaces a run by a client's copy (contract 02 §2.4). The tenant, the origin and the counters stay the engine's, and lease tokens
- * become fingerprints, so that a copy read here and put back keeps its leases (07 D02, D05, D17, D66).
+ * become fingerprints, so that a copy read here and put back keeps its leases (07 D02, D05, D17, D66). So does what the contract does not
+ * know of a run or task, where the copy leaves it out (carry-over.ts).
  */
 export function decideReplace(
   command: CommandOf<"replace_run">,
@@ -55,7 +57,7 @@ export function decideReplace(
     ...(run.ended_at_ms !== undefined && isTerminal(run.status) && { ended_at_ms: run.ended_at_ms }),
     tenant_context: head.run.tenant_context,
     ...(head.run.forked_from !== undefined && { forked_from: head.run.forked_from }),
-    tasks: run.tasks.map((task) => maskTask(task, context)),
+    tasks: run.tasks.map((task) => carriedOver(maskTask(task, context), view.task(task.id), context.nowMs)),
   };
   if (isTerminal(run.status)) asSent.ended_at_ms ??= context.nowMs;
   const replacement = withSettings(asSent, settings);

@@ -2,6 +2,7 @@ import { asciiLowerCase } from "../protocol/ascii.ts";
 import {
   MAX_CLAIMED_LENGTH,
   MAX_PAYLOAD_BYTES,
+  MAX_PROGRESS_DATA_BYTES,
   MAX_SEARCHED_PER_BATCH,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_PER_RUN,
@@ -16,7 +17,7 @@ import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./graph.ts";
 import { jsonTooLarge } from "./json-size.ts";
-import { leaseMs, needsToken } from "./lease.ts";
+import { isStale, leaseMs, needsToken } from "./lease.ts";
 import { underLease, unprovenLease, unprovenLeaseOf } from "./lease-proof.ts";
 import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, emptyClaim, transitionedOutcome } from "./outcome.ts";
@@ -30,7 +31,7 @@ import {
   taskNotFound,
   tokenBound,
 } from "./refusals.ts";
-import { applyAction, claim, requeueStale } from "./task-actions.ts";
+import { applyAction, claim, heartbeatOf, requeueStale } from "./task-actions.ts";
 import type { View } from "./view.ts";
 
 /**
@@ -154,11 +155,8 @@ export function decideTransition(
   if (task === null) return { ok: false, refusal: taskNotFound };
   const beyond = outOfBounds(command.task_types, task.task_type);
   if (beyond !== null) return { ok: false, refusal: beyond };
-  const expected = command.expected_task_rev;
-  if (expected !== undefined && expected !== task.task_rev) {
-    const error = "task revision mismatch";
-    return { ok: false, refusal: { code: "TASK_REV_MISMATCH", error, task_rev: task.task_rev } };
-  }
+  const stale = movedOn(task, command.expected_task_rev);
+  if (stale !== null) return { ok: false, refusal: stale };
   const word = asciiLowerCase(command.action.trim());
   const action = TASK_ACTIONS.find((known) => known === word) ?? null;
   const unproven = leaseProblem(task, action, command, context);
@@ -167,6 +165,8 @@ export function decideTransition(
     const message = `must be one of ${TASK_ACTIONS.join(", ")}`;
     return { ok: false, refusal: fieldInvalid("action", "one_of", message) };
   }
+  const misplaced = misplacedField(command, action);
+  if (misplaced !== null) return { ok: false, refusal: misplaced };
   const result = applyAction(task, action, command, context);
   if (!result.ok) return result;
   const draft = new Draft(view.head(), context, commandId, underLease(command, view));
@@ -177,6 +177,24 @@ export function decideTransition(
   return { ok: true, commits: draft.commits, outcome: transitionedOutcome(command, event, patch, context) };
 }
 
+/** Records heartbeats that were answered before. The view tells of their progress; a lease that has ended since stays so. */
+export function decideHeartbeats(
+  command: CommandOf<"record_heartbeats">,
+  view: View,
+  context: Context,
+): Decision {
+  const draft = new Draft(view.head(), context);
+  for (const { task_id, task_rev, expires_at_ms } of command.reports) {
+    const task = view.task(task_id);
+    if (task === null || task.task_rev !== task_rev || task.status !== "in_progress") continue;
+    const recordedMs = task.lease_expires_at_ms ?? 0;
+    const expiresAtMs = isStale(task, context.nowMs) ? recordedMs : Math.max(recordedMs, expires_at_ms);
+    draft.task(heartbeatOf({ ...task, task_rev: task_rev + 1, lease_expires_at_ms: expiresAtMs }));
+  }
+  const recorded = draft.commits.length;
+  return { ok: true, commits: draft.commits, outcome: { op: "record_heartbeats", recorded } };
+}
+
 /** Puts every task whose lease ran out back on the board, in list order (contract 04 §9). */
 export function decideRequeue(view: View, context: Context): Decision {
   const draft = new Draft(view.head(), context);
@@ -185,8 +203,17 @@ export function decideRequeue(view: View, context: Context): Decision {
   return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
 }
 
+/** The refusal of a command that expected another revision of the task. */
+export function movedOn(task: Task, expected: number | undefined): Refusal | null {
+  if (expected === undefined || expected === task.task_rev) return null;
+  return { code: "TASK_REV_MISMATCH", error: "task revision mismatch", task_rev: task.task_rev };
+}
+
 /** A caller that is bound to types of tasks has nothing to do with others. */
-function outOfBounds(allowed: readonly string[] | undefined, type: string | undefined): Refusal | null {
+export function outOfBounds(
+  allowed: readonly string[] | undefined,
+  type: string | undefined,
+): Refusal | null {
   if (allowed === undefined || type === undefined || allowed.includes(type)) return null;
   return tokenBound("task_types", [...allowed]);
 }
@@ -194,6 +221,25 @@ function outOfBounds(allowed: readonly string[] | undefined, type: string | unde
 /** A refusal that says which row of the batch it is about. */
 function withRow(refusal: Refusal, row: number): Refusal {
   return { ...refusal, row };
+}
+
+/** Fields that say something of one kind of action only: elsewhere they would be lost, and nobody would know. */
+function misplacedField(command: CommandOf<"transition_task">, action: TaskAction): Refusal | null {
+  const { progress, retryable, error_code, status } = command;
+  const isFailure = action === "fail" || (action === "status" && status === "failed");
+  const reports = action === "heartbeat" || action === "fail" || action === "release";
+  if (retryable !== undefined && action !== "fail") {
+    return fieldInvalid("retryable", "only_with_fail", "goes with the action `fail` only");
+  }
+  if (error_code !== undefined && !isFailure) {
+    return fieldInvalid("error_code", "only_with_fail", "goes with a failure only");
+  }
+  if (progress === undefined) return null;
+  if (!reports) {
+    const message = "goes with the actions `heartbeat`, `fail` and `release` only";
+    return fieldInvalid("progress", "only_while_held", message);
+  }
+  return jsonTooLarge("progress_data_bytes", progress.data ?? null, MAX_PROGRESS_DATA_BYTES);
 }
 
 /** Contract 04 §7. By the strict rules, who sends a token says that it works under that lease, needed or not. */
@@ -208,7 +254,7 @@ function leaseProblem(
   return unprovenLeaseOf(task, command, context);
 }
 
-function onlyCommit(draft: Draft) {
+export function onlyCommit(draft: Draft) {
   const [commit] = draft.commits;
   if (commit === undefined) throw new Error("a task change makes one commit");
   return commit;

@@ -2,12 +2,19 @@ import type { Command } from "./command.ts";
 import { decidePutArtifact, decideRemoveArtifact } from "./decide-artifact.ts";
 import { decideBoard } from "./decide-board.ts";
 import { decideMutation } from "./decide-mutation.ts";
+import { decideRedrive, decideRedrives } from "./decide-redrive.ts";
 import { decideReplace } from "./decide-replace.ts";
 import { decideRollback } from "./decide-rollback.ts";
 import { decideAppend, decideSelect, decideTodos, decideWorkspace } from "./decide-run.ts";
 import { decideSettings } from "./decide-settings.ts";
 import { decideSettle } from "./decide-settle.ts";
-import { decideClaim, decideCreate, decideRequeue, decideTransition } from "./decide-task.ts";
+import {
+  decideClaim,
+  decideCreate,
+  decideHeartbeats,
+  decideRequeue,
+  decideTransition,
+} from "./decide-task.ts";
 import type { Decision } from "./decision.ts";
 import type { Context } from "./draft.ts";
 import type { View } from "./view.ts";
@@ -38,6 +45,10 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideClaim(command, view, context, commandId);
     case "transition_task":
       return decideTransition(command, view, context, commandId);
+    case "redrive_task":
+      return decideRedrive(command, view, context, commandId);
+    case "redrive_tasks":
+      return decideRedrives(command, view, context, commandId);
     case "execute_rollback":
       return decideRollback(command, view, context, commandId);
     case "record_mutation":
@@ -46,6 +57,8 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideRequeue(view, context);
     case "settle_due":
       return decideSettle(command, view, context);
+    case "record_heartbeats":
+      return decideHeartbeats(command, view, context);
     case "put_artifact":
       return decidePutArtifact(command, view, context, commandId);
     case "remove_artifact":

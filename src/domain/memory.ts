@@ -4,7 +4,7 @@ import type { Run } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import type { Effect } from "./audit.ts";
 import { dueAtMs, hasFailurePolicy } from "./clocks.ts";
-import type { TaskFilter } from "./command.ts";
+import type { LetterFilter, TaskFilter } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import { isBusy, Places } from "./concurrency.ts";
 import { type Change, evolve } from "./evolve.ts";
@@ -153,6 +153,14 @@ export class MemoryRun implements View {
     return [...this.#tasks.values()].filter((task) => isHeldUpTo(task, fence)).slice(0, limit);
   }
 
+  deadLetters(filter: LetterFilter, limit: number): Task[] {
+    return [...this.#tasks.values()].filter((task) => isLetter(task, filter)).slice(0, limit);
+  }
+
+  countDeadLetters(filter: LetterFilter): number {
+    return this.deadLetters(filter, Number.POSITIVE_INFINITY).length;
+  }
+
   dependentsOf(id: string): string[] {
     return [...this.#tasks.values()]
       .filter((task) => task.depends_on_task_ids.includes(id))
@@ -205,6 +213,16 @@ function matches(task: Task, filter: TaskFilter): boolean {
   return (
     (filter.task_type === undefined || filter.task_type === task.task_type) &&
     (filter.workflow_id === undefined || filter.workflow_id === task.workflow_id)
+  );
+}
+
+function isLetter(task: Task, { cause, error_code, task_types, ...filter }: LetterFilter): boolean {
+  return (
+    task.dead_letter === true &&
+    matches(task, filter) &&
+    (cause === undefined || cause === task.failure?.cause) &&
+    (error_code === undefined || error_code === task.failure?.error_code) &&
+    (task_types === undefined || task_types.includes(task.task_type))
   );
 }
 

@@ -57,13 +57,18 @@ export type Outcome =
       reason: EmptyClaimReason | null;
       run_status: RunStatus;
     }
-  | { op: "transition_task"; task: Task; patch: PatchRecord; lease: Lease | null }
+  /** `patch`: null for a heartbeat that is not recorded yet. */
+  | { op: "transition_task"; task: Task; patch: PatchRecord | null; lease: Lease | null }
+  | { op: "redrive_task"; task: Task }
+  /** `matched`: dead letters that the filter found, before those named were put back. */
+  | { op: "redrive_tasks"; preview: boolean; matched: number; task_ids: string[] }
   /** `event`: applied, blocked or requested. */
   | { op: "execute_rollback"; event: EventRecord }
   | { op: "record_mutation"; event: EventRecord }
   | { op: "requeue_stale"; requeued: number }
   /** `early`: tasks whose clock was noted before its time; to be noted anew. */
   | { op: "settle_due"; settled: number; early: string[] }
+  | { op: "record_heartbeats"; recorded: number }
   | { op: "put_artifact"; event: EventRecord; patch: PatchRecord; file: FileVersion }
   | { op: "remove_artifact"; event: EventRecord; file: FileVersion }
   /** `outcomes`: in order of the commands; `revision`: the run's after them. */
@@ -137,10 +142,19 @@ export function recall(
       );
     case "transition_task":
       return patch === null ? null : transitionedOutcome(command, event, patch, context);
+    case "redrive_task":
+      return { op: "redrive_task", task: taskOf(event) };
+    case "redrive_tasks": {
+      const task_ids = commits.map((commit) => taskOf(commit.event).id);
+      const { matched } = event.payload as { matched: number };
+      return { op: "redrive_tasks", preview: false, matched, task_ids };
+    }
     case "requeue_stale":
       return { op: "requeue_stale", requeued: commits.length };
     case "settle_due":
       return { op: "settle_due", settled: commits.length, early: [] };
+    case "record_heartbeats":
+      return { op: "record_heartbeats", recorded: commits.length };
     case "put_artifact":
       return patch === null ? null : { op: "put_artifact", event, patch, file: fileRecorded(event) };
     case "remove_artifact":
@@ -250,6 +264,16 @@ export function transitionedOutcome(
     stored.lease_token === context.maskToken(token);
   const task = proved ? withToken(stored, token) : stored;
   return { op: "transition_task", task, patch, lease: proved ? leaseOf(task, event.ts_ms) : null };
+}
+
+/** The answer to a heartbeat that is not recorded yet: what it would have been, with the task and lease as they are recorded. */
+export function heldOutcome(
+  decided: OutcomeOf<"transition_task">,
+  stored: Task,
+  nowMs: number,
+): OutcomeOf<"transition_task"> {
+  const task = decided.lease === null ? stored : withToken(stored, decided.lease.token);
+  return { ...decided, task, patch: null, lease: decided.lease && leaseOf(task, nowMs) };
 }
 
 export function selectionRecorded(event: EventRecord): OutcomeOf<"select_next_step"> {

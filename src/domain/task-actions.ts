@@ -1,6 +1,7 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
 import type { WorkStatus } from "../protocol/status.ts";
 import type { Task, TaskAction } from "../protocol/task.ts";
+import type { Progress } from "../protocol/task-life.ts";
 import { afterAttempt, type Moment, withAttempt } from "./attempts.ts";
 import { leaseMs, withoutLease } from "./lease.ts";
 import { leaseRefusal } from "./lease-proof.ts";
@@ -14,6 +15,8 @@ export interface ActionInput {
   error_code?: string | undefined;
   /** Of a failure: false says that another attempt makes no sense. */
   retryable?: boolean | undefined;
+  /** How far the holder has come. */
+  progress?: Omit<Progress, "at_ms"> | undefined;
   lease_ms?: number | undefined;
 }
 
@@ -72,23 +75,26 @@ function heartbeat(task: Task, input: ActionInput, nowMs: number): ActionResult 
     return { ok: false, refusal: leaseRefusal(task, "TASK_LEASE_INVALID", "lease is held by another agent") };
   }
   const next: Task = {
-    ...revised(task, agent === "" ? {} : { agent_id: agent }),
+    ...reported(revised(task, agent === "" ? {} : { agent_id: agent }), input, nowMs),
     ...(owner !== undefined && { lease_owner: owner }),
     lease_expires_at_ms: nowMs + leaseMs(input.lease_ms),
   };
+  return { ok: true, change: heartbeatOf(next) };
+}
+
+/** The commit of a heartbeat. @param task as it is afterwards. */
+export function heartbeatOf(task: Task): TaskChange {
   return {
-    ok: true,
-    change: {
-      task: next,
-      eventType: "context.task.heartbeat",
-      eventPayload: { task_id: next.id, task_rev: next.task_rev },
-      patchOp: "update_task_lease",
-      patchPayload: {
-        task_id: next.id,
-        ...leaseMembers(next),
-        assigned_agent: next.assigned_agent ?? null,
-        task_rev: next.task_rev,
-      },
+    task,
+    eventType: "context.task.heartbeat",
+    eventPayload: { task_id: task.id, task_rev: task.task_rev },
+    patchOp: "update_task_lease",
+    patchPayload: {
+      task_id: task.id,
+      ...leaseMembers(task),
+      assigned_agent: task.assigned_agent ?? null,
+      task_rev: task.task_rev,
+      ...(task.progress !== undefined && { progress: task.progress }),
     },
   };
 }
@@ -109,20 +115,11 @@ function setStatus(task: Task, input: ActionInput, moment: Moment): ActionResult
       },
     };
   }
-  // Blocked work may go on under its lease; every other end of in_progress ends the lease too (07 D56).
-  const keepsLease = requested === "in_progress" || requested === "blocked";
   // Whoever gives up what is to be cancelled ends it, whatever it should become.
-  if (task.cancellation !== undefined && !keepsLease && requested !== "done")
-    return release(task, input, moment);
-  const changedTask = revised(task, input);
-  const outcome = requested === "failed" ? "failed" : "released";
+  const givesUp = requested !== "in_progress" && requested !== "blocked" && requested !== "done";
+  if (task.cancellation !== undefined && givesUp) return release(task, input, moment);
   const next: Task = {
-    ...(keepsLease
-      ? changedTask
-      : requested === "done"
-        ? withoutLease(changedTask)
-        : withAttempt(changedTask, { ...input, outcome }, moment.nowMs)),
-    status: requested,
+    ...inStatus(revised(task, input), requested, input, moment),
     ...(input.error !== undefined && { last_error: input.error }),
   };
   return changed(next, input, {
@@ -134,9 +131,23 @@ function setStatus(task: Task, input: ActionInput, moment: Moment): ActionResult
   });
 }
 
+/** The task in a status that is asked for by name. */
+function inStatus(task: Task, requested: WorkStatus, input: ActionInput, moment: Moment): Task {
+  // Blocked work may go on under its lease; every other end of in_progress ends the lease too (07 D56).
+  if (requested === "in_progress" || requested === "blocked") return { ...task, status: requested };
+  if (requested === "done") return { ...withoutLease(uncancelled(task)), status: requested };
+  const outcome = requested === "failed" ? "failed" : "released";
+  // Who names the status of work under a policy means it: there is no other attempt.
+  if (requested === "failed" && isActive(task) && task.retry !== undefined) {
+    return afterAttempt(task, { ...input, outcome, retryable: false }, moment);
+  }
+  const ended = withAttempt(task, { ...input, outcome }, moment.nowMs);
+  return { ...(requested === "failed" ? ended : unfailed(ended)), status: requested };
+}
+
 function complete(task: Task, input: ActionInput): ActionResult {
   if (task.status !== "in_progress") return invalid(task, "task must be in_progress before completion");
-  const { last_error: _error, ...rest } = withoutLease(revised(task, input));
+  const { last_error: _error, ...rest } = withoutLease(uncancelled(revised(task, input)));
   const next: Task = { ...rest, status: "done" };
   return changed(next, input, ended(next));
 }
@@ -144,7 +155,11 @@ function complete(task: Task, input: ActionInput): ActionResult {
 function fail(task: Task, input: ActionInput, moment: Moment): ActionResult {
   if (!isActive(task)) return invalid(task, "task must be active before failure is recorded");
   const next: Task = {
-    ...afterAttempt(revised(task, input), { ...input, outcome: "failed" }, moment),
+    ...afterAttempt(
+      reported(revised(task, input), input, moment.nowMs),
+      { ...input, outcome: "failed" },
+      moment,
+    ),
     ...(input.error !== undefined && { last_error: input.error }),
   };
   return changed(next, input, { ...ended(next), error: next.last_error ?? null, ...comingBack(next) });
@@ -152,7 +167,8 @@ function fail(task: Task, input: ActionInput, moment: Moment): ActionResult {
 
 function release(task: Task, input: ActionInput, moment: Moment): ActionResult {
   if (!isActive(task)) return invalid(task, "task must be active before release");
-  const next = afterAttempt(revised(task, {}), { outcome: "released", error: input.error }, moment);
+  const held = reported(revised(task, {}), input, moment.nowMs);
+  const next = afterAttempt(held, { outcome: "released", error: input.error }, moment);
   return changed(next, input, ended(next));
 }
 
@@ -163,9 +179,40 @@ function retry(task: Task, input: ActionInput, moment: Moment): ActionResult {
   }
   if (task.cancellation !== undefined) return release(task, input, moment);
   const released = withAttempt(revised(task, {}), { outcome: "released" }, nowMs);
-  const { last_error: _error, dead_letter: _letter, failure: _failure, ...rest } = released;
+  const { last_error: _error, ...rest } = unfailed(released);
   const next: Task = { ...rest, status: "runnable", attempt: task.attempt + 1, next_retry_at_ms: nowMs };
   return changed(next, input, { ...ended(next), error: null, next_retry_at_ms: nowMs });
+}
+
+/** Puts a dead letter back on the board as if it were new: its clocks start now, and what was tried is only told. */
+export function redrive(task: Task, eventPayload: Record<string, unknown>, nowMs: number): TaskChange {
+  const { last_error: _error, next_retry_at_ms: _retry, ...rest } = unfailed(task);
+  const next: Task = {
+    ...rest,
+    status: "runnable",
+    attempt: 0,
+    redriven_at_ms: nowMs,
+    task_rev: task.task_rev + 1,
+  };
+  return {
+    task: next,
+    eventType: "context.task.redriven",
+    eventPayload: {
+      task_id: next.id,
+      task_rev: next.task_rev,
+      status: next.status,
+      cause: task.failure?.cause ?? null,
+      ...eventPayload,
+    },
+    patchOp: "update_task_state",
+    patchPayload: {
+      task_id: next.id,
+      status: next.status,
+      ...ended(next),
+      error: null,
+      next_retry_at_ms: null,
+    },
+  };
 }
 
 /** Puts a task whose lease ran out back on the board (contract 04 §9). */
@@ -243,6 +290,21 @@ export function claim(task: Task, lease: NewLease): TaskChange {
   };
 }
 
+/** The task with its holder's report. */
+function reported(task: Task, { progress }: ActionInput, nowMs: number): Task {
+  return progress === undefined ? task : { ...task, progress: { ...progress, at_ms: nowMs } };
+}
+
+/** The task without what says how it failed for good. */
+function unfailed({ dead_letter: _letter, failure: _failure, ...task }: Task): Task {
+  return task;
+}
+
+/** The task without a request to stop: it came to its end before. */
+function uncancelled({ cancellation: _cancellation, ...task }: Task): Task {
+  return task;
+}
+
 function isActive(task: Task): boolean {
   return task.status === "in_progress" || task.status === "blocked";
 }
@@ -264,6 +326,7 @@ function changed(task: Task, input: ActionInput, patch: Record<string, unknown>)
         task_rev: task.task_rev,
         status: task.status,
         error: input.error ?? null,
+        ...(input.error_code !== undefined && { error_code: input.error_code }),
       },
       patchOp: "update_task_state",
       patchPayload: { task_id: task.id, status: task.status, ...patch },

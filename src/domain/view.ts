@@ -1,6 +1,6 @@
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { Task } from "../protocol/task.ts";
-import type { TaskFilter } from "./command.ts";
+import type { LetterFilter, TaskFilter } from "./command.ts";
 import type { RunHead } from "./head.ts";
 
 /** What a decision may read, synchronously. SQL implements it for the object, memory for replay and tests. */
@@ -21,6 +21,9 @@ export interface View {
   dueTasks(nowMs: number, limit: number): Task[];
   /** Tasks in progress under a lease whose fence is not above this, so many at most. */
   heldUpTo(fence: number, limit: number): Task[];
+  /** Dead letters of that kind, in list order, so many at most. */
+  deadLetters(filter: LetterFilter, limit: number): Task[];
+  countDeadLetters(filter: LetterFilter): number;
   /** Ids of tasks that name this id as a dependency. */
   dependentsOf(id: string): string[];
   isCommandUsed(commandId: string): boolean;

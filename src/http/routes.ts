@@ -61,6 +61,7 @@ import {
   restore,
 } from "./resources/moving.ts";
 import { getQuotas, putQuotas } from "./resources/quotas.ts";
+import { redriveTask, redriveTasks } from "./resources/redrive.ts";
 import { importReference } from "./resources/reference.ts";
 import { executeRollback, recordMutation } from "./resources/rollback.ts";
 import {
@@ -129,6 +130,8 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["GET", "/tasks", "viewer", null, listTasks],
   ["POST", "/tasks", "agent", createTasks, createTasks],
   ["POST", "/tasks/claim", "agent", claimTask, claimTask],
+  ["POST", "/tasks/redrive", "planner", null, redriveTasks],
+  ["POST", "/tasks/:task_id/redrive", "planner", null, redriveTask],
   ["GET", "/tasks/:task_id", "viewer", null, getTask],
   ["GET", "/tasks/:task_id/why", "viewer", null, getWhy],
   ["POST", "/tasks/:task_id/transition", "agent", transitionTask, transitionTask],

@@ -15,6 +15,7 @@ import {
   MAX_MUTATED_FILES,
   MAX_PARTS,
   MAX_PATH_LENGTH,
+  MAX_REDRIVEN_AT_ONCE,
   MAX_REFERENCES_PER_TASK,
   MAX_ROLLBACK_STEPS,
   MAX_STEPS_PER_RUN,
@@ -24,6 +25,7 @@ import {
 } from "./limits.ts";
 import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
+import { FAILURE_CAUSES } from "./task-life.ts";
 import { taskLifeShapes } from "./task-life-shapes.ts";
 
 /** The rule of issues about malformed ids, which are refused with a code of their own. */
@@ -338,6 +340,20 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       retryable: own(z.boolean()),
       error_code: own(life.errorCode),
       progress: own(life.report),
+    }),
+
+    /** `/v1` only. */
+    redriveTask: object({ expected_task_rev: optional(uint), command_id: commandId }),
+
+    /** `/v1` only. */
+    redriveTasks: object({
+      task_type: optionalLabel,
+      workflow_id: optionalLabel,
+      cause: optional(z.enum(FAILURE_CAUSES)),
+      error_code: optionalLabel,
+      limit: optional(z.int().check(z.minimum(1), z.maximum(MAX_REDRIVEN_AT_ONCE))),
+      preview: optional(z.boolean()),
+      command_id: commandId,
     }),
 
     /** `/v1` only. */

@@ -157,6 +157,9 @@ export const MAX_RUN_SETTINGS_BYTES = 64 * 1024;
 /** Heartbeats of a task that come sooner than this after a recorded one are answered from it: a lease has at least five seconds. */
 export const HEARTBEAT_INTERVAL_MS = 1_000;
 
+/** Those that are answered and not recorded yet, in one run: they lie in its object's memory. More are recorded at once. */
+export const MAX_HELD_HEARTBEATS = 1_000;
+
 /** Tasks that one claim takes at most. */
 export const MAX_CLAIMS = 100;
 

@@ -7,12 +7,18 @@ import type { Context } from "../domain/draft.ts";
 import { emptyClaim, factsOf, type Outcome, recall, tasksGiven } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { isTerminal } from "../domain/run.ts";
-import { MAX_ECHO_LENGTH, MAX_PARKED_CLAIMS, MAX_RUN_BYTES } from "../protocol/limits.ts";
+import {
+  HEARTBEAT_INTERVAL_MS,
+  MAX_ECHO_LENGTH,
+  MAX_PARKED_CLAIMS,
+  MAX_RUN_BYTES,
+} from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { CommandQueue } from "./command-queue.ts";
 import { Crowd } from "./crowd.ts";
 import { doBatch } from "./do-batch.ts";
+import { HEARTBEAT } from "./heartbeats.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import { LogDamaged, type LogReader } from "./log-reader.ts";
 import { packAnswer } from "./packed-answer.ts";
@@ -134,6 +140,8 @@ export class Engine {
   readonly #queue = new CommandQueue<Waiting>();
   #isLeading = false;
   #isClosed = false;
+  /** Whether a timer runs for heartbeats that are held. */
+  #isRecordingLater = false;
   readonly #crowd = new Crowd();
   readonly #parked = new ParkedClaims();
   /** Whether parked claims may have something to be given though no command waits. */
@@ -488,6 +496,8 @@ export class Engine {
     this.#settleBefore(command, context);
     const decision = decide(command, this.#state, context, commandId);
     if (!decision.ok) return decision;
+    const held = commandId === undefined ? this.#heldHeartbeat(command, decision, context.nowMs) : null;
+    if (held !== null) return { ok: true, outcome: held, repeat: null };
     this.#append(decision, submission);
     return { ok: true, outcome: decision.outcome, repeat: null };
   }
@@ -548,6 +558,52 @@ export class Engine {
       if (error instanceof Undone) return error.answer;
       throw error;
     }
+  }
+
+  /** The answer to a heartbeat that comes too soon to be recorded (heartbeats.ts); null for everything else. */
+  #heldHeartbeat(command: Command, decision: Decision, nowMs: number): Outcome | null {
+    if (command.op !== "transition_task" || command.strict !== true) return null;
+    if (!decision.ok || decision.outcome.op !== "transition_task") return null;
+    const [commit] = decision.commits;
+    const stored = this.#state.tasks.task(command.task_id);
+    if (commit?.event.type !== HEARTBEAT || stored === null) return null;
+    const held = this.#state.heartbeats.hold(
+      commit.event,
+      command.progress !== undefined,
+      decision.outcome,
+      stored,
+      nowMs,
+    );
+    if (held !== null) this.#recordHeartbeatsLater();
+    return held;
+  }
+
+  /** Records what is held when that is due. A timer is enough: what it waits for is in memory, too. */
+  #recordHeartbeatsLater(): void {
+    const dueAtMs = this.#state.heartbeats.dueAtMs();
+    if (dueAtMs === null || this.#isRecordingLater) return;
+    this.#isRecordingLater = true;
+    const waitMs = Math.min(HEARTBEAT_INTERVAL_MS, Math.max(0, dueAtMs - this.#clock()));
+    const record = async (): Promise<void> => {
+      await scheduler.wait(waitMs);
+      // The wait is over, whatever the clock has done meanwhile.
+      const reports = this.#state.heartbeats.due(Math.max(dueAtMs, this.#clock()));
+      if (reports.length === 0) return;
+      try {
+        const answer = await this.submit({ command: { op: "record_heartbeats", reports } });
+        const isFull = !answer.ok && answer.refusal.code === "OVERLOADED";
+        if (isFull) this.#state.heartbeats.postponed(reports, this.#clock() + HEARTBEAT_INTERVAL_MS);
+        else this.#state.heartbeats.settled(reports);
+      } catch (error) {
+        this.#state.heartbeats.settled(reports);
+        throw error;
+      }
+    };
+    const again = (): void => {
+      this.#isRecordingLater = false;
+      if (!this.#isClosed) this.#recordHeartbeatsLater();
+    };
+    record().then(again, again);
   }
 
   #append(decision: Decision, origin?: Submission): void {

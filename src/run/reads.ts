@@ -141,17 +141,27 @@ export function readWhole(state: RunState, afterSeq: number, uptoSeq: number): S
   return stretch.upto_seq === uptoSeq ? stretch : { ...stretch, upto_seq: uptoSeq, commits: null };
 }
 
-/** Tasks in list order, from after a position; with a status, only those that have it. */
-export function readTasks(
-  state: RunState,
-  query: { status: WorkStatus | null; afterPos: number; limit: number },
-): TaskPage {
-  const scan = query.status === null ? query.limit + 1 : MAX_TASKS_SCANNED;
-  const { rows, isCut } = state.tasks.page(query.afterPos, scan);
+/** Which tasks a list shows. */
+export interface TasksQuery {
+  status: WorkStatus | null;
+  /** Only dead letters, or all others. */
+  deadLetters?: boolean | null;
+  afterPos: number;
+  limit: number;
+}
+
+/** Tasks in list order, from after a position: those that a query asks for. */
+export function readTasks(state: RunState, query: TasksQuery): TaskPage {
+  const { deadLetters = null } = query;
+  const isFiltered = query.status !== null || deadLetters === false;
+  const scan = isFiltered ? MAX_TASKS_SCANNED : query.limit + 1;
+  const { rows, isCut } = state.tasks.page(query.afterPos, scan, deadLetters === true);
   const mayGoOn = isCut || rows.length === scan;
   const items: string[] = [];
   for (const [index, row] of rows.entries()) {
-    const matches = query.status === null || row.status === query.status;
+    const matches =
+      (query.status === null || row.status === query.status) &&
+      (deadLetters === null || (row.dead_letter === 1) === deadLetters);
     if (matches && items.length === query.limit) {
       return { items: toText(jsonArray(items)), nextPos: rows[index - 1]?.pos ?? query.afterPos };
     }
@@ -169,7 +179,7 @@ export interface TaskView {
 }
 
 export function readTask(state: RunState, id: string, nowMs: number): TaskView | null {
-  const task = state.task(id);
+  const task = state.tasks.task(id);
   if (task === null) return null;
   const { claimable, openDependencyIds } = state.tasks.standing(task, nowMs, state.limitOf);
   return {

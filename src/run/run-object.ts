@@ -11,7 +11,6 @@ import { segmentPrefix, tenantKey } from "../identity/tenant.ts";
 import type { CheckpointHead } from "../protocol/checkpoint.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
-import type { WorkStatus } from "../protocol/status.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
 import { type AuditPage, type AuditQuery, readAuditView } from "./audit-views.ts";
@@ -67,6 +66,7 @@ import {
   type StretchQuery,
   stretchOf,
   type TaskPage,
+  type TasksQuery,
   type TaskView,
 } from "./reads.ts";
 import { type ReplayQuery, replayReport } from "./replay-report.ts";
@@ -458,11 +458,7 @@ export class RunObject extends DurableObject<Env> {
     });
   }
 
-  async readTasks(query: {
-    status: WorkStatus | null;
-    afterPos: number;
-    limit: number;
-  }): Promise<Result<TaskPage>> {
+  async readTasks(query: TasksQuery): Promise<Result<TaskPage>> {
     return this.#read(({ state }) => readTasks(state, query));
   }
 

@@ -1,5 +1,5 @@
 import { NO_AUDIT, withEvent } from "../domain/audit.ts";
-import type { TaskFilter } from "../domain/command.ts";
+import type { LetterFilter, TaskFilter } from "../domain/command.ts";
 import type { Commit } from "../domain/commit.ts";
 import { type Change, evolve } from "../domain/evolve.ts";
 import { newHead, type RunHead } from "../domain/head.ts";
@@ -12,6 +12,7 @@ import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { commitHash, initialHash, type LogRow } from "./chain.ts";
+import { HEARTBEAT, Heartbeats } from "./heartbeats.ts";
 import { RunTexts } from "./run-texts.ts";
 import { BoardTables } from "./storage/board.ts";
 import { CheckpointTable } from "./storage/checkpoints.ts";
@@ -30,9 +31,6 @@ import { NO_TASKS, TaskTable } from "./storage/tasks.ts";
 const MAX_UNSAVED_COMMITS = 1_000;
 
 const ROWS_READ_AT_ONCE = 500;
-
-/** The one type of event that changes nothing but a lease's expiry. */
-const HEARTBEAT = "context.task.heartbeat";
 
 /** Commits that were applied, and whose rows are still to be stored. */
 interface Gathered {
@@ -74,6 +72,8 @@ export class RunState implements View {
   readonly effects: EffectTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
+  /** Heartbeats that are not recorded yet: decisions read tasks with what they tell, `tasks` has them as they are recorded. */
+  readonly heartbeats = new Heartbeats();
   readonly #sql: Sql;
   readonly #rowTable: RunRowTable;
   #head: RunHead;
@@ -227,6 +227,7 @@ export class RunState implements View {
 
   #evolve(commit: Commit): void {
     if (commit.event.type !== HEARTBEAT) this.#newsSeq = commit.event.seq;
+    else this.heartbeats.committed(commit.event);
     const { head, changes } = evolve(this.#head, commit);
     this.#head = head;
     for (const change of changes) this.#apply(change, commit.event.ts_ms);
@@ -348,7 +349,8 @@ export class RunState implements View {
   }
 
   task(id: string): Task | null {
-    return this.tasks.task(id);
+    const task = this.tasks.task(id);
+    return task && this.heartbeats.onto(task);
   }
 
   /** How many tasks of a concurrency key may be in progress at once. */
@@ -378,11 +380,19 @@ export class RunState implements View {
     const leased = this.tasks.leased();
     const stale = leased.filter((task) => isStale(task, nowMs));
     this.#leaseDueAtMs = earliestExpiry(leased.filter((task) => !isStale(task, nowMs)));
-    return stale;
+    return stale.map((task) => this.heartbeats.onto(task));
   }
 
   dueTasks(nowMs: number, limit: number): Task[] {
-    return this.tasks.due(nowMs, limit);
+    return this.tasks.due(nowMs, limit).map((task) => this.heartbeats.onto(task));
+  }
+
+  deadLetters(filter: LetterFilter, limit: number): Task[] {
+    return this.tasks.deadLetters(filter, limit);
+  }
+
+  countDeadLetters(filter: LetterFilter): number {
+    return this.tasks.countDeadLetters(filter);
   }
 
   /** Of a halt: when these are all there are, it has none left once they are back. */

@@ -41,6 +41,8 @@ const RUN_SAMPLES: Record<string, Sample> = {
   "GET /tasks": {},
   "POST /tasks": { body: { tasks: [{ task_type: "t" }] } },
   "POST /tasks/claim": { body: { agent_id: "a" } },
+  "POST /tasks/redrive": { body: { preview: true } },
+  "POST /tasks/:task_id/redrive": {},
   "GET /tasks/:task_id": {},
   "GET /tasks/:task_id/why": {},
   "POST /tasks/:task_id/transition": { body: { action: "complete" } },

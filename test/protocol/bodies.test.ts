@@ -61,6 +61,8 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   ],
   claimTask: [{ agent_id: "" }, { agent_id: "" }],
   transitionTask: [{ action: "" }, { action: "" }],
+  redriveTask: [{}, {}],
+  redriveTasks: [{}, {}],
   putSettings: [{}, { settings: {} }],
   commands: [{ commands: [] }, { commands: [] }],
   executeRollback: [{ confirm: "" }, { confirm: "", event_ids: [] }],

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { Command, TaskRow } from "../../src/domain/command.ts";
 import type { OutcomeOf } from "../../src/domain/outcome.ts";
+import { DEFAULT_RETRY } from "../../src/protocol/task-life.ts";
 import { submit } from "../../src/run/run-client.ts";
 import type { RowCounts } from "../../src/run/storage/sql.ts";
 import { creation, inObject, newTestRun, note, row, type TestRun } from "./support/test-run.ts";
@@ -18,6 +19,14 @@ const BUDGETS = {
   "claim by task type and workflow": { written: 5, read: 20 },
   "claim of what there is none of": { written: 5, read: 20 },
   heartbeat: { written: 3, read: 10 },
+  "heartbeat with progress": { written: 2, read: 2 },
+  "heartbeat that comes too soon": { written: 0, read: 2 },
+  "fail, to be retried": { written: 3, read: 5 },
+  "redrive of a dead letter": { written: 3, read: 5 },
+  "redrive of many, per task": { written: 3, read: 8 },
+  // It reads all dead letters.
+  "preview of a redrive": { written: 0, read: BATCH + 3 },
+  settings: { written: 1, read: 2 },
   complete: { written: 5, read: 20 },
   "create, per task": { written: 4, read: 10 },
   "create with a key each, per task": { written: 4 + 1, read: 10 },
@@ -28,6 +37,14 @@ const BUDGETS = {
   "remove an artifact": { written: 4, read: 10 },
 } satisfies Record<string, RowCounts>;
 type Operation = keyof typeof BUDGETS;
+
+/** Those whose budget is without a key, which costs one row more. */
+const EXACT: ReadonlySet<Operation> = new Set([
+  "heartbeat with progress",
+  "fail, to be retried",
+  "redrive of a dead letter",
+  "settings",
+]);
 
 /** What operations cost on one run: the most of several times each. */
 class Meter {
@@ -40,8 +57,14 @@ class Meter {
   }
 
   async unmeasured(command: Command): Promise<void> {
+    await this.done(command);
+  }
+
+  /** What came of a command that is not measured. */
+  async done<C extends Command>(command: C): Promise<OutcomeOf<C["op"]>> {
     const answer = await submit(this.#run.client, { command });
     if (!answer.ok) throw new Error(JSON.stringify(answer));
+    return answer.outcome as OutcomeOf<C["op"]>;
   }
 
   /** Submits a command, with an idempotency key of its own or none, and notes its price. */
@@ -96,6 +119,7 @@ async function measure(taskCount: number): Promise<Map<string, RowCounts>> {
     for (let round = 0; round < 3; round += 1) {
       await meter.submit("append", withKey, note("x".repeat(1_000), "queued"));
       await measureTask(meter, withKey, `job-${withKey}-${round}`);
+      await measureLife(meter, withKey, `life-${withKey}-${round}`);
       await measureCreation(meter, withKey, `${withKey}-${round}`);
       await measureArtifacts(meter, withKey, `${withKey}-${round}`);
     }
@@ -127,6 +151,47 @@ async function measureTask(meter: Meter, withKey: boolean, job: string): Promise
   const transition = { op: "transition_task", task_id: job, lease_token: lease?.token } as const;
   await meter.submit("heartbeat", withKey, { ...transition, action: "heartbeat" });
   await meter.submit("complete", withKey, { ...transition, action: "complete" });
+}
+
+/** One task under a policy, from its claim to its redrive, beside a few dead letters; a heartbeat with a key is always recorded. */
+async function measureLife(meter: Meter, withKey: boolean, job: string): Promise<void> {
+  await meter.submit("settings", withKey, { op: "put_settings", settings: { grace_ms: 1 } });
+  const task_type = job;
+  const letters = Array.from({ length: BATCH }, (_, index) => `${job}-${index}`);
+  const rows = letters.map((id) => row(id, { task_type, retry: DEFAULT_RETRY, max_attempts: 1 }));
+  await meter.unmeasured(creation(...rows));
+  for (const _ of letters) await failNext(meter, task_type);
+  // It must not come back while claims are measured.
+  const retry = { ...DEFAULT_RETRY, base_ms: 86_400_000, max_ms: 86_400_000 };
+  await meter.unmeasured(creation(row(job, { task_type, retry })));
+  const claim = { op: "claim_task", agent_id: "agent", task_type } as const;
+  const { lease } = await meter.done(claim);
+  const transition = {
+    op: "transition_task",
+    task_id: job,
+    lease_token: lease?.token,
+    strict: true,
+  } as const;
+  const beat = { ...transition, action: "heartbeat", progress: { percent: 1, note: "n" } } as const;
+  await meter.submit("heartbeat with progress", withKey, beat);
+  if (!withKey) await meter.submit("heartbeat that comes too soon", withKey, beat);
+  await meter.submit("fail, to be retried", withKey, { ...transition, action: "fail" });
+  const [first = ""] = letters;
+  const many = { op: "redrive_tasks", task_types: [task_type], limit: 500 } as const;
+  await meter.submit("preview of a redrive", withKey, { ...many, preview: true });
+  await meter.submit("redrive of a dead letter", withKey, { op: "redrive_task", task_id: first });
+  await meter.submit("redrive of many, per task", withKey, { ...many, preview: false }, BATCH - 1);
+  for (const _ of letters) await failNext(meter, task_type, "complete");
+}
+
+async function failNext(meter: Meter, task_type: string, action = "fail"): Promise<void> {
+  const { task, lease } = await meter.done({ op: "claim_task", agent_id: "agent", task_type });
+  await meter.unmeasured({
+    op: "transition_task",
+    task_id: task?.id ?? "",
+    action,
+    lease_token: lease?.token,
+  });
 }
 
 /** One path's life among others. */
@@ -182,12 +247,12 @@ describe.each([10, 20_000])("budget: rows per operation in a run of %i tasks", (
     { operation, withKey: true, title: nameOf(operation, true) },
   ]);
   // Rows of a batch bring keys of their own, or the batch has one: never both.
-  const possible = cases.filter(
-    ({ operation, withKey }) => !(withKey && operation === "create with a key each, per task"),
-  );
+  const keyless: Operation[] = ["create with a key each, per task", "heartbeat that comes too soon"];
+  const possible = cases.filter(({ operation, withKey }) => !(withKey && keyless.includes(operation)));
   it.each(possible)("budget: $title", ({ operation, withKey }) => {
     const { written, read } = worst.get(nameOf(operation, withKey)) ?? { written: Infinity, read: Infinity };
-    expect(written, "rows written").toBeLessThanOrEqual(BUDGETS[operation].written);
+    const budget = BUDGETS[operation].written + (withKey && EXACT.has(operation) ? 1 : 0);
+    expect(written, "rows written").toBeLessThanOrEqual(budget);
     expect(read, "rows read").toBeLessThanOrEqual(BUDGETS[operation].read);
   });
 });

@@ -8,6 +8,7 @@ import { newRun } from "../../src/domain/run.ts";
 import type { RunHeader, Step } from "../../src/protocol/run.ts";
 import type { WorkStatus } from "../../src/protocol/status.ts";
 import type { Task } from "../../src/protocol/task.ts";
+import type { RetryPolicy } from "../../src/protocol/task-life.ts";
 
 /** The time at which the runs and tasks of these builders were made, epoch ms. */
 export const CREATED = 1_000;
@@ -68,6 +69,27 @@ export function leasedTo(agent: string, token: string, expires = NOW + 1): Parti
     lease_token: maskToken(token),
     lease_expires_at_ms: expires,
   };
+}
+
+/** A policy whose waits chance does not change. */
+export const RETRY: RetryPolicy = {
+  base_ms: 100,
+  factor: 2,
+  max_ms: 1_000,
+  jitter: 0,
+  non_retryable: ["BAD_INPUT"],
+};
+
+/** A task under that policy, held by `ann` since {@link NOW} - 10. */
+export function heldTask(members: Partial<Task> = {}): Task {
+  return aTask({
+    status: "in_progress",
+    retry: RETRY,
+    ...leasedTo("ann", "lease-1"),
+    fence: 7,
+    claimed_at_ms: NOW - 10,
+    ...members,
+  });
 }
 
 /** A row of a batch as a client sends it: only what it must say, with some members changed. */

@@ -64,6 +64,8 @@ export class MemoryEngine {
       staleLeases: (nowMs) => state.staleLeases(nowMs),
       dueTasks: (nowMs, limit) => state.dueTasks(nowMs, limit),
       heldUpTo: (fence, limit) => state.heldUpTo(fence, limit),
+      deadLetters: (filter, limit) => state.deadLetters(filter, limit),
+      countDeadLetters: (filter) => state.countDeadLetters(filter),
       dependentsOf: (id) => state.dependentsOf(id),
       isCommandUsed: (id) => this.#receipts.has(id),
       file: (path) => state.file(path),

@@ -1,3 +1,4 @@
+import { handoverOf } from "../../domain/handover.ts";
 import { agentBlank } from "../../domain/refusals.ts";
 import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease, Task } from "../../protocol/task.ts";
@@ -16,7 +17,12 @@ export async function listTasks(call: Call): Promise<HttpAnswer> {
   const { ready } = call.query({ ready: "bool" });
   if (ready !== undefined) return listByReadiness(call, ready);
   const run = call.run();
-  const { status, limit, cursor } = call.query({ status: "string", limit: "uint", cursor: "string" });
+  const { status, dead_letter, limit, cursor } = call.query({
+    status: "string",
+    dead_letter: "bool",
+    limit: "uint",
+    cursor: "string",
+  });
   const workStatus = WORK_STATUSES.find((known) => known === status);
   if (status !== undefined && workStatus === undefined) {
     const message = `status must be one of ${WORK_STATUSES.join(", ")}`;
@@ -25,6 +31,7 @@ export async function listTasks(call: Call): Promise<HttpAnswer> {
   const page = unwrap(
     await run.readTasks({
       status: workStatus ?? null,
+      deadLetters: dead_letter ?? null,
       afterPos: readCursor(cursor, isWholeNumber) ?? 0,
       limit: pageLimit(limit),
     }),
@@ -146,7 +153,7 @@ function typesOf({ principal }: Call): readonly string[] | undefined {
 
 /** What a claim says of a task that it took; nothing but nulls when it took none. */
 function claimMembers({ task, lease }: { task: Task | null; lease: Lease | null }): Record<string, unknown> {
-  return { task, lease: leaseMembers(lease) };
+  return { task, lease: leaseMembers(lease), handover: task && handoverOf(task) };
 }
 
 function leaseMembers(lease: Lease | null): Record<string, unknown> | null {

@@ -1,5 +1,5 @@
 import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
-import type { TaskFilter } from "../../domain/command.ts";
+import type { LetterFilter, TaskFilter } from "../../domain/command.ts";
 import { Places } from "../../domain/concurrency.ts";
 import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
@@ -166,6 +166,27 @@ export class TaskTable {
     return rows.map((row) => JSON.parse(row.doc) as Task);
   }
 
+  /** Dead letters of that kind, in list order. */
+  deadLetters(filter: LetterFilter, limit: number): Task[] {
+    const { where, values } = lettersWhere(filter);
+    const rows = this.#sql.all<{ doc: string }>(
+      `SELECT doc FROM tasks INDEXED BY dead_letters WHERE ${where} ORDER BY pos LIMIT ?`,
+      ...values,
+      limit,
+    );
+    return rows.map((row) => JSON.parse(row.doc) as Task);
+  }
+
+  /** How many there are: reads all dead letters. */
+  countDeadLetters(filter: LetterFilter): number {
+    const { where, values } = lettersWhere(filter);
+    const row = this.#sql.first<{ count: number }>(
+      `SELECT count(*) AS count FROM tasks INDEXED BY dead_letters WHERE ${where}`,
+      ...values,
+    );
+    return row?.count ?? 0;
+  }
+
   /** When a clock may run out next, epoch ms; null when none is set. */
   dueAtMs(): number | null {
     if (this.#dueAtMs === undefined) {
@@ -262,14 +283,19 @@ export class TaskTable {
     return rows.map(({ agent }) => agent).sort();
   }
 
-  /** Up to `scan` tasks after a position, in list order; `isCut` when they were too long to read that many. */
+  /**
+   * Up to `scan` tasks after a position, in list order; `isCut` when they were too long to read that many.
+   * @param onlyLetters whether only dead letters are looked at, which costs nothing for what lies between.
+   */
   page(
     afterPos: number,
     scan: number,
-  ): { rows: { pos: number; status: WorkStatus; doc: string }[]; isCut: boolean } {
+    onlyLetters = false,
+  ): { rows: { pos: number; status: WorkStatus; dead_letter: number; doc: string }[]; isCut: boolean } {
+    const among = onlyLetters ? "tasks INDEXED BY dead_letters WHERE dead_letter = 1 AND" : "tasks WHERE";
     return this.#sql.upTo(
       MAX_PAGE_LENGTH,
-      "SELECT pos, status, doc FROM tasks WHERE pos > ? ORDER BY pos LIMIT ?",
+      `SELECT pos, status, dead_letter, doc FROM ${among} pos > ? ORDER BY pos LIMIT ?`,
       afterPos,
       scan,
     );
@@ -432,6 +458,22 @@ export class TaskTable {
 
 /** What makes a lane, and the order in it. */
 const LANE_COLUMNS = ["task_type", "workflow_id", "concurrency_key", "priority", "created_ts"] as const;
+
+function lettersWhere(filter: LetterFilter): { where: string; values: Binding[] } {
+  const { task_type, workflow_id, cause, error_code, task_types } = filter;
+  const conditions: [string, Binding | undefined][] = [
+    ["task_type = ?", task_type],
+    ["workflow_id = ?", workflow_id],
+    ["doc ->> '$.failure.cause' = ?", cause],
+    ["doc ->> '$.failure.error_code' = ?", error_code],
+    ["task_type IN (SELECT value FROM json_each(?))", task_types && JSON.stringify(task_types)],
+  ];
+  const asked = conditions.filter(([, value]) => value !== undefined);
+  return {
+    where: ["dead_letter = 1", ...asked.map(([condition]) => condition)].join(" AND "),
+    values: asked.map(([, value]) => value as Binding),
+  };
+}
 
 function isSameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((value, index) => value === b[index]);

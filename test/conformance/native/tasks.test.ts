@@ -152,12 +152,14 @@ describe("POST /v1/runs/{id}/tasks/claim", () => {
         expires_at_ms: event.ts_ms + 60_000,
         expires_in_ms: 60_000,
       },
+      handover: null,
       reason: null,
       run_status: "queued",
     });
     expect(good(await run.post("/tasks/claim", { agent_id: "me" }))).toEqual({
       task: null,
       lease: null,
+      handover: null,
       reason: "nothing_claimable",
       run_status: "queued",
     });
@@ -212,6 +214,7 @@ describe("POST /v1/runs/{id}/tasks/claim", () => {
     expect(good(await run.post("/tasks/claim", { agent_id: "me" }))).toEqual({
       task: null,
       lease: null,
+      handover: null,
       reason,
       run_status,
     });
