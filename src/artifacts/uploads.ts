@@ -36,6 +36,8 @@ import type { ArtifactStore, Content } from "./store.ts";
 export interface UploadPlan
   extends Pick<CommandOf<"put_artifact">, "path" | "content_type" | "artifact" | "expected" | "task_id"> {
   sha256?: string | undefined;
+  /** Digest of the request that began it, where that had an idempotency key. */
+  fingerprint?: string | undefined;
 }
 
 /** A part as its sender knows it. */
@@ -70,11 +72,10 @@ export class Uploads {
     this.#run = run;
   }
 
-  /** Begins an upload. @returns its id. */
-  async start(plan: UploadPlan): Promise<ArtifactResult<string>> {
+  /** Begins an upload of an id that has none. False when it has one all the same, begun at this very moment. */
+  async start(plan: UploadPlan, upload_id: string): Promise<ArtifactResult<boolean>> {
     const object = await this.#store.open();
     const { uploadId: multipart_id } = await beginMultipart(object);
-    const upload_id = crypto.randomUUID();
     const upload = {
       ...this.#run,
       upload_id,
@@ -83,8 +84,9 @@ export class Uploads {
       asked: JSON.stringify(plan),
     };
     const limit = MAX_OPEN_UPLOADS_PER_RUN;
-    if (await addUpload(this.#db, upload, limit, Date.now())) return { ok: true, value: upload_id };
+    if (await addUpload(this.#db, upload, limit, Date.now())) return { ok: true, value: true };
     await this.#discard(upload);
+    if ((await this.find(upload_id)) !== null) return { ok: true, value: false };
     return refused(limitExceeded("open_uploads_per_run", limit, limit + 1) as ArtifactProblem);
   }
 

@@ -27,7 +27,7 @@ export interface UploadPart {
   bytes: number;
 }
 
-/** Adds an upload, unless the run has `limit` unfinished ones already. Returns whether it was added. */
+/** Adds an upload, unless its id is taken or the run has `limit` unfinished ones already. Returns whether it was added. */
 export async function addUpload(
   db: D1Database,
   upload: Omit<Upload, "sha256">,
@@ -38,7 +38,8 @@ export async function addUpload(
     .prepare(
       `INSERT INTO uploads (tenant, run_id, upload_id, key, multipart_id, asked, started_at_ms, done)
        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, 0
-       WHERE (SELECT count(*) FROM uploads WHERE tenant = ?1 AND run_id = ?2 AND done = 0) < ?8`,
+       WHERE (SELECT count(*) FROM uploads WHERE tenant = ?1 AND run_id = ?2 AND done = 0) < ?8
+       ON CONFLICT DO NOTHING`,
     )
     .bind(
       upload.tenant,

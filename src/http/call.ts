@@ -94,6 +94,11 @@ export class Call {
     return id;
   }
 
+  /** The run in the path; null when it has none. */
+  get runId(): string | null {
+    return this.#ids.run_id ?? null;
+  }
+
   /** The rest of the path, decoded and checked: an artifact's. */
   artifactPath(): string {
     const path = this.#ids.path;

@@ -41,6 +41,27 @@ export async function admit(call: Call, plan: PutPlan, commandId: string | undef
 
 const NOTHING = { sha256: "0".repeat(64), bytes: 0 };
 
+/** The key of a commit. `anyBody`: whatever else is asked for under it, the first answer is given. */
+type CommitKey = Identified & { anyBody?: boolean };
+
+/** What a content that was put under a key before was answered; null when none was. */
+export async function repeatedContent(
+  call: Call,
+  identified: CommitKey,
+): Promise<Committed<"put_artifact"> | null> {
+  const command = {
+    op: "put_artifact",
+    path: "",
+    content_type: "",
+    artifact: { artifact_type: "" },
+    ...NOTHING,
+  } as const;
+  const { commandId } = identified;
+  const admitted = await call.run().admits({ command, commandId });
+  if (!admitted.ok || !admitted.value.isRepeat) return null;
+  return commitFile(call, command, identified);
+}
+
 /** What a commit of the artifact space came to. */
 export interface Committed<Op extends "put_artifact" | "remove_artifact"> {
   outcome: OutcomeOf<Op>;
@@ -53,7 +74,7 @@ export async function commitContent(
   store: ArtifactStore,
   plan: PutPlan,
   { sha256, bytes }: Content,
-  identified: Identified | null,
+  identified: CommitKey | null,
 ): Promise<Committed<"put_artifact">> {
   const committed = await commitFile(call, { op: "put_artifact", ...plan, sha256, bytes }, identified);
   // Not confirmed, it is asked for by collection: no reason to fail what is done.
@@ -67,13 +88,18 @@ export async function commitContent(
 export async function commitFile<Op extends "put_artifact" | "remove_artifact">(
   call: Call,
   command: CommandOf<Op>,
-  identified: Identified | null,
+  identified: CommitKey | null,
 ): Promise<Committed<Op>> {
-  const answer = await submit(call.run(), { command: byRulesOf(call.door, command), ...identified });
+  const answer = await submit(call.run(), {
+    command: byRulesOf(call.door, command),
+    commandId: identified?.commandId,
+    fingerprint: identified?.fingerprint,
+  });
   if (!answer.ok) throw new RequestRefused(answer.refusal);
   const headers = rowHeaders(answer.rows);
   if (answer.repeat !== null) Object.assign(headers, replayHeaders(answer.repeat));
-  if (answer.outcome === null || answer.repeat?.same === false) throw new RequestRefused(commandIdConflict);
+  const isOther = answer.repeat?.same === false && identified?.anyBody !== true;
+  if (answer.outcome === null || isOther) throw new RequestRefused(commandIdConflict);
   return { outcome: answer.outcome as OutcomeOf<Op>, headers };
 }
 

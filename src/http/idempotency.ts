@@ -44,10 +44,12 @@ export function keyOf({ request }: Call, bodyCommandId: string | undefined): str
 }
 
 /** A digest of who asks, of the method and path, and of the input. */
-export function fingerprintOf({ principal, request }: Call, asked: unknown): Promise<string> {
+export function fingerprintOf({ principal, request, runId }: Call, asked: unknown): Promise<string> {
   // The router has decoded it before: a path and its percent-encoded spelling are one.
   const path = decodeURIComponent(pathOf(targetOf(request.url)));
-  return digest([actorOf(principal), request.method, path, asked]);
+  // A run may have been moved under another id, with all that was asked of it.
+  const place = runId === null ? path : path.replace(`/runs/${runId}`, "/runs/:run_id");
+  return digest([actorOf(principal), request.method, place, asked]);
 }
 
 /**

@@ -11,6 +11,7 @@ import type { Arrived } from "../run/arrival.ts";
 import type { ExportStart } from "../run/export-start.ts";
 import { runClient } from "../run/run-client.ts";
 import type { Result } from "../run/run-object.ts";
+import type { CreatedCommand } from "../run/storage/run-row.ts";
 import type { ArchiveRef } from "../run/tombstone.ts";
 import { artifactBlobs } from "./blobs.ts";
 import { exportText, streamOf } from "./export.ts";
@@ -137,24 +138,23 @@ async function writeArchive(
 
 /**
  * Brings an archived run back into its object, proved like every arrival, and lets go of the archive. A run that is there
- * already is left as it is.
+ * already is left as it is; the command that brought it is answered as it was.
  */
 export async function restoreRun(
   env: Env,
   tenant: Tenant,
   key: string,
   runId: string,
+  command: CreatedCommand | null = null,
 ): Promise<Result<Arrived>> {
   const bucket = env.ARTIFACTS;
   if (bucket === undefined) return { ok: false, refusal: archiveMissing };
   const run = runClient(env.RUNS, runObjectName(key, runId));
+  const request = { tenant, run_id: runId, command, restores: true };
   const presence = await run.presence();
   if (presence.kind !== "archived") {
     if (presence.kind !== "run") return { ok: false, refusal: runNotFound };
-    const overview = await run.readOverview();
-    return overview.ok
-      ? { ok: true, value: { run: overview.value, repeated: true, checks: null } }
-      : overview;
+    return run.arrive(streamOf(nothing()), request);
   }
   const move = await Move.begin(env.DIRECTORY, key, runId);
   if (move === null) return onTheMove;
@@ -162,11 +162,13 @@ export async function restoreRun(
     const object = await bucket.get(presence.archive.key);
     if (object === null) throw new Error(`the archive ${presence.archive.key} is gone`);
     const lines = streamOf(move.during(object.body));
-    return await run.arrive(lines, { tenant, run_id: runId, command: null, restores: true });
+    return await run.arrive(lines, request);
   } finally {
     await settleArchive(env, move);
   }
 }
+
+async function* nothing(): AsyncGenerator<string> {}
 
 /** Ends a move that was cut off, for cron. */
 export async function endStaleMove(env: Env, archiving: Archiving): Promise<void> {

@@ -79,7 +79,7 @@ export async function* exportText(
     yield counted(text, count);
     afterSeq = last;
   }
-  for (const list of ["names", "calls"] as const) {
+  for (const list of ["names", "calls", "moves"] as const) {
     for await (const { line } of extrasOf(run, list, "")) yield counted(`${line}\n`, 1);
   }
   for await (const blob of blobs?.list() ?? []) {

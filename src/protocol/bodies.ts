@@ -444,12 +444,14 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       expected_version: optional(uint),
       task_id: optionalLabel,
       lease_token: optionalLabel,
+      command_id: commandId,
     }),
 
     completeUpload: object({
       parts: optional(listOf(object({ part: uint, sha256 }), MAX_PARTS)),
       sha256: optional(sha256),
       lease_token: optionalLabel,
+      command_id: commandId,
     }),
   };
 }

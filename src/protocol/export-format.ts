@@ -16,6 +16,7 @@ import { storedLifeShapes } from "./task-life-shapes.ts";
  *     {"checkpoint":CheckpointHead}       behind the commit of its seq: its state is the run's at that place
  *     {"checkpoint_name":{"name":…,"seq":…}}
  *     {"checkpoint_command":{"command_id":…,"fingerprint":…,"head":CheckpointHead}}
+ *     {"move_call":{"command_id":…,"fingerprint":…,"answer":…}}    what a call was answered that brought the run
  *     {"blob":{"sha256":…,"bytes":…}}     a content that the run refers to; inline where parts follow
  *     {"blob_part":"<base64>"}
  *     {"end":{"lines":…,"sha256":…,"commits":…,"log_hash":…,"state_sha256":…}}
@@ -234,6 +235,11 @@ export const exportShapes = lazy(() => {
         command_id: someText,
         fingerprint: z.string(),
         head: checkpointHead,
+      }),
+      move_call: z.strictObject({
+        command_id: someText,
+        fingerprint: z.string(),
+        answer: z.strictObject({ run: storedRunHeader, checks: z.looseObject({}) }),
       }),
       blob: z.strictObject({ sha256, bytes: uint }),
       blob_part: someText,

@@ -28,13 +28,13 @@ import { headLine, renamed, rowOf } from "./arrival-records.ts";
 import { ArrivingContents, type ContentKeeper } from "./arriving-contents.ts";
 import { commitHash, initialHash } from "./chain.ts";
 import { checkpointKey, measure, putLines } from "./checkpoint-objects.ts";
-import { newLeaseKey } from "./lease-tokens.ts";
 import { type Line, linesOf } from "./line-reader.ts";
 import { overview, type RunOverview } from "./reads.ts";
 import { RunState } from "./run-state.ts";
 import { stateDigest } from "./state-digest.ts";
 import { linesInParts } from "./storage/checkpoints.ts";
 import { GenesisTable } from "./storage/genesis.ts";
+import type { MoveCall } from "./storage/move-calls.ts";
 import type { CreatedCommand, RunRow } from "./storage/run-row.ts";
 import type { Sql } from "./storage/sql.ts";
 import { NO_TASKS } from "./storage/tasks.ts";
@@ -44,7 +44,7 @@ export interface Arrived {
   run: RunOverview;
   /** Whether an earlier call with the same command brought it. */
   repeated: boolean;
-  /** What was proved; null for a repeat. */
+  /** What was proved; null where a run was to be restored that was there. */
   checks: ExportChecks | null;
 }
 
@@ -68,11 +68,16 @@ export interface ArrivalPlace {
   /** Null when the deployment has no bucket. */
   contents: ContentKeeper | null;
   bucket: R2Bucket | null;
+  /** Secret from which the run's lease tokens will be derived, hex. */
+  leaseKey: string;
   /** False once another attempt has begun. */
   isCurrent(): boolean;
   /** Called in the turn in which the run's row is written: from then on there is a run, and nothing takes its place. Resolves when it is durable. */
   settled(): Promise<void>;
 }
+
+/** A run's header with what was proved beside it. In bytes. */
+const MAX_MOVE_CALL_BYTES = MAX_RUN_HEADER_BYTES + 64 * 1024;
 
 /** So much is written in one transaction. In bytes of lines. */
 const BATCH_BYTES = 1024 * 1024;
@@ -82,9 +87,10 @@ const RANKS = {
   checkpoint: 2,
   checkpoint_name: 3,
   checkpoint_command: 4,
-  blob: 5,
-  blob_part: 5,
-  end: 6,
+  move_call: 5,
+  blob: 6,
+  blob_part: 6,
+  end: 7,
 } as const satisfies Record<keyof ExportLine, number>;
 
 /** Lines that are taken one by one, because they may have to wait for something. */
@@ -124,21 +130,26 @@ export async function arrive(
   return { ok: true, checks };
 }
 
-/** The answer where a run is already: to the request that brought it the run, to any other a refusal. */
+/** The answer where a run is already: to the request that brought the run, what it was answered; to any other a refusal. */
 export async function arrivedBefore(
   state: RunState,
   lines: ReadableStream<Uint8Array>,
-  { command, run_id }: ArrivalRequest,
+  { command, run_id, restores }: ArrivalRequest,
 ): Promise<{ ok: true; value: Arrived } | { ok: false; refusal: Refusal }> {
-  const made = state.row.createdCommand;
-  if (command === null || made?.command_id !== command.command_id) {
+  const known = command === null ? null : state.moveCalls.find(command.command_id);
+  if (command === null || known === null) {
     await lines.cancel();
+    // Whoever wants it back finds it there.
+    if (restores) return { ok: true, value: { run: overview(state), repeated: false, checks: null } };
+    if (command !== null && state.row.createdCommand?.command_id === command.command_id) {
+      return { ok: false, refusal: commandIdConflict };
+    }
     return { ok: false, refusal: { code: "CONTEXT_RUN_EXISTS", error: "run already exists", run_id } };
   }
   const content = command.ofContent === true ? await digestOf(lines) : null;
   if (command.ofContent !== true) await lines.cancel();
-  if (made.fingerprint !== fingerprintOf(command, content)) return { ok: false, refusal: commandIdConflict };
-  return { ok: true, value: { run: overview(state), repeated: true, checks: null } };
+  if (known.fingerprint !== fingerprintOf(command, content)) return { ok: false, refusal: commandIdConflict };
+  return { ok: true, value: { ...known.answer, repeated: true } };
 }
 
 /** @param content digest of what was sent; null where that is none. */
@@ -282,7 +293,7 @@ class Arrival {
       logHash: null,
       taskCounts: NO_TASKS,
       initial: this.#initial,
-      leaseKey: newLeaseKey(),
+      leaseKey: this.#place.leaseKey,
       createdCommand,
       directorySeq: -1,
     };
@@ -300,6 +311,7 @@ class Arrival {
     else if (value.commit !== undefined) this.#takeCommit(number, value.commit);
     else if (value.checkpoint_name !== undefined) this.#takeName(number, value.checkpoint_name);
     else if (value.checkpoint_command !== undefined) this.#takeCall(number, value.checkpoint_command);
+    else if (value.move_call !== undefined) this.#takeMoveCall(number, value.move_call);
   }
 
   /** A checkpoint of the state that the commits so far have led to: so its digest proves something, and nothing else has to come. */
@@ -375,6 +387,13 @@ class Arrival {
       : {};
     const own = { ...head, run_id: initial.run_id, ...sums } as CheckpointHead;
     this.#guard(number, () => state.checkpoints.putCall({ commandId, fingerprint }, own));
+  }
+
+  /** The call that brought the run to where it comes from. A run of another name or tenant is another, which it did not bring. */
+  #takeMoveCall(number: number, call: NonNullable<ExportLine["move_call"]>): void {
+    if (this.#isRenamed) return;
+    checkSize(number, "move_call", call, MAX_MOVE_CALL_BYTES);
+    this.#guard(number, () => this.#run().state.moveCalls.put(call as unknown as MoveCall));
   }
 
   #takeGenesis(number: number, entry: NonNullable<ExportLine["genesis"]>): void {
@@ -502,24 +521,26 @@ class Arrival {
     must("state_sha256", stateDigest(this.#stateLinesAsExported(state, header.initial)));
     const blobs = await this.#contents.hold(number, state.files.hashes());
     this.#mustBeCurrent(number);
-    this.#place.sql.transaction(() => {
-      this.#place.sql.run("DELETE FROM tombstone");
-      state.settle(this.#row(newHead(initial), this.#createdCommand(end)));
-    });
-    this.durable = this.#place.settled();
-    return {
+    const checks = {
       ...end,
       last_event_seq: this.#commits,
       checkpoints: this.#checkpoints,
       blobs,
       inline_blobs: this.#contents.inline(),
     };
-  }
-
-  #createdCommand(end: ExportEnd): CreatedCommand | null {
-    const { command } = this.#request;
-    if (command === null) return this.#run().header.created_command;
-    return { command_id: command.command_id, fingerprint: fingerprintOf(command, end.sha256) };
+    const { command, restores } = this.#request;
+    const call = command && {
+      command_id: command.command_id,
+      fingerprint: fingerprintOf(command, end.sha256),
+    };
+    this.#place.sql.transaction(() => {
+      this.#place.sql.run("DELETE FROM tombstone");
+      const created = restores === true ? header.created_command : (call ?? header.created_command);
+      state.settle(this.#row(newHead(initial), created));
+      if (call !== null) state.moveCalls.put({ ...call, answer: { run: overview(state), checks } });
+    });
+    this.durable = this.#place.settled();
+    return checks;
   }
 
   /** Whose run it is stands in the head alone. */

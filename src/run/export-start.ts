@@ -41,7 +41,7 @@ export function exportStart(state: RunState): ExportStart {
   };
 }
 
-/** A page of what an export tells of checkpoints. */
+/** A page of what an export tells beside the log. */
 export interface ExtrasQuery {
   list: ExtraList;
   after: string | number;
@@ -56,6 +56,7 @@ function besideLog(checkpoints: CheckpointTable): string {
     ["heads", -1],
     ["names", ""],
     ["calls", ""],
+    ["moves", ""],
   ] as const) {
     for (let after: string | number | undefined = first; after !== undefined; ) {
       const page = checkpoints.extras(list, after, EXTRAS_PAGE);

@@ -89,6 +89,7 @@ import {
   finishWiping,
   occupation,
   type Presence,
+  presenceOf,
   readTombstone,
   refusalToErase,
   type Tombstone,
@@ -261,6 +262,7 @@ export class RunObject extends DurableObject<Env> {
       storage: this.ctx.storage,
       contents: artifactStore(this.env, tenantKey(request.tenant)),
       bucket: this.env.ARTIFACTS ?? null,
+      leaseKey: (isRestored ? tombstone.lease_key : undefined) ?? newLeaseKey(),
       isCurrent: () => this.#arrival === attempt,
       settled: async () => {
         this.#arrival = null;
@@ -284,7 +286,7 @@ export class RunObject extends DurableObject<Env> {
 
   /** What is here, for those who delete and archive. */
   async presence(): Promise<Presence> {
-    if (this.#loaded === null) return this.#tombstone ?? { kind: "nothing" };
+    if (this.#loaded === null) return presenceOf(this.#tombstone);
     const { state } = this.#loaded;
     const { created_at_ms } = state.row.initial;
     return { kind: "run", created_at_ms, revision: state.head().run.revision };
@@ -316,9 +318,10 @@ export class RunObject extends DurableObject<Env> {
     const refusal = refusalToArchive(exportStart(state), exported, checkpoints.isBusy());
     if (refusal !== null) return { ok: false, refusal };
     const { archive, revision } = exported;
-    const tombstone: Tombstone = { kind: "archived", at_ms: Date.now(), revision, archive };
-    await this.#leave(tombstone);
-    return { ok: true, value: { archived_at_ms: tombstone.at_ms, revision } };
+    const at_ms = Date.now();
+    const lease_key = state.row.leaseKey;
+    await this.#leave({ kind: "archived", at_ms, revision, archive, lease_key });
+    return { ok: true, value: { archived_at_ms: at_ms, revision } };
   }
 
   /** Runs one command through the engine; `submit` of run-client.ts gives its answer as a value. */

@@ -21,6 +21,7 @@ import { EffectTable } from "./storage/effects.ts";
 import { FileTables } from "./storage/files.ts";
 import { GenesisTable } from "./storage/genesis.ts";
 import type { LaneHead } from "./storage/lanes.ts";
+import { MoveCallTable } from "./storage/move-calls.ts";
 import { type CreatedCommand, NOT_KNOWN, type RunRow, RunRowTable } from "./storage/run-row.ts";
 import { SegmentTable } from "./storage/segments.ts";
 import type { Sql } from "./storage/sql.ts";
@@ -70,6 +71,7 @@ export class RunState implements View {
   readonly files: FileTables;
   readonly genesis: GenesisTable;
   readonly effects: EffectTable;
+  readonly moveCalls: MoveCallTable;
   readonly texts: RunTexts;
   readonly row: RunRow;
   /** Heartbeats that are not recorded yet: decisions read tasks with what they tell, `tasks` has them as they are recorded. */
@@ -102,6 +104,7 @@ export class RunState implements View {
     this.files = new FileTables(sql);
     this.genesis = new GenesisTable(sql);
     this.effects = new EffectTable(sql);
+    this.moveCalls = new MoveCallTable(sql);
     this.texts = new RunTexts(this);
     this.row = row;
     this.#rowTable = new RunRowTable(sql);

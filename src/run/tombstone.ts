@@ -18,12 +18,19 @@ export interface ArchiveRef {
 export type Tombstone =
   /** For good: the id is never used again. */
   | { kind: "deleted"; at_ms: number }
-  | { kind: "archived"; at_ms: number; revision: number; archive: ArchiveRef };
+  | ({ kind: "archived"; at_ms: number; revision: number; archive: ArchiveRef } & Secrets);
+
+/** What stays in the object, as it stayed there before: an archive has none of it. */
+interface Secrets {
+  /** From which the run's lease tokens are derived, hex: a restored run can repeat them. Absent in those of older releases. */
+  lease_key?: string;
+}
 
 /** What is in an object: a run, what is left of one, or nothing. */
 export type Presence =
   | { kind: "run"; created_at_ms: number; revision: number }
-  | Tombstone
+  | Exclude<Tombstone, { kind: "archived" }>
+  | Omit<Extract<Tombstone, { kind: "archived" }>, keyof Secrets>
   | { kind: "nothing" };
 
 interface DocRow extends Record<string, SqlStorageValue> {
@@ -33,6 +40,13 @@ interface DocRow extends Record<string, SqlStorageValue> {
 export function readTombstone(sql: Sql): Tombstone | null {
   const row = sql.first<DocRow>("SELECT doc FROM tombstone");
   return row === null ? null : (JSON.parse(row.doc) as Tombstone);
+}
+
+/** What others may know of a tombstone. */
+export function presenceOf(tombstone: Tombstone | null): Presence {
+  if (tombstone?.kind !== "archived") return tombstone ?? { kind: "nothing" };
+  const { lease_key: _key, ...told } = tombstone;
+  return told;
 }
 
 /**

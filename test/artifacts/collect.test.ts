@@ -87,15 +87,16 @@ describe("design: what a crash leaves behind is collected, once it is old", () =
     const run = { tenant: tenant.key, run_id: "a" };
     const uploads = new Uploads({ bucket: bucket(), db: env.DIRECTORY, store: tenant.store }, run);
     const plan = { path: "p", content_type: "text/plain", artifact: { artifact_type: "file" } };
-    const started = await uploads.start(plan);
+    const uploadId = crypto.randomUUID();
+    const started = await uploads.start(plan, uploadId);
     if (!started.ok) throw new Error(started.problem.error);
-    const part = await uploads.putPart(started.value, 1, new Blob(["x"]).stream(), 1, []);
+    const part = await uploads.putPart(uploadId, 1, new Blob(["x"]).stream(), 1, []);
     expect(part.ok).toBe(true);
-    const found = await uploads.find(started.value);
+    const found = await uploads.find(uploadId);
     await tenant.store.release(runHolder("b"));
-    expect(await uploads.find(started.value)).toEqual(found);
+    expect(await uploads.find(uploadId)).toEqual(found);
     await tenant.store.release(runHolder("a"));
-    expect(await uploads.find(started.value)).toBeNull();
+    expect(await uploads.find(uploadId)).toBeNull();
     await collect();
     const multipart = bucket().resumeMultipartUpload(
       found?.upload.key ?? "",
@@ -112,18 +113,19 @@ describe("design: what a crash leaves behind is collected, once it is old", () =
     const run = { tenant: tenant.key, run_id: "a" };
     const uploads = new Uploads({ bucket: bucket(), db: env.DIRECTORY, store: tenant.store }, run);
     const plan = { path: "p", content_type: "text/plain", artifact: { artifact_type: "file" } };
-    const started = await uploads.start(plan);
+    const uploadId = crypto.randomUUID();
+    const started = await uploads.start(plan, uploadId);
     if (!started.ok) throw new Error(started.problem.error);
-    await uploads.putPart(started.value, 1, new Blob(["x"]).stream(), 1, []);
+    await uploads.putPart(uploadId, 1, new Blob(["x"]).stream(), 1, []);
     await collect();
-    expect(await uploads.find(started.value)).not.toBeNull();
+    expect(await uploads.find(uploadId)).not.toBeNull();
     await tenant.age();
     await collect();
-    expect(await uploads.find(started.value)).toBeNull();
+    expect(await uploads.find(uploadId)).toBeNull();
     const parts = await env.DIRECTORY.prepare(
       "SELECT count(*) AS count FROM upload_parts WHERE upload_id = ?",
     )
-      .bind(started.value)
+      .bind(uploadId)
       .first();
     expect(parts).toEqual({ count: 0 });
     await tenant.age();

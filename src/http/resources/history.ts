@@ -47,7 +47,7 @@ export async function forkRun(call: Call): Promise<HttpAnswer> {
   // Its tasks are made once more, whatever their types.
   refuseBound(call.principal, "task_types");
   const { command_id, ...asked } = await call.body("forkRun");
-  const identified = await identify(call, command_id, asked);
+  const identified = await identify(call, command_id, [call.id("run_id"), asked]);
   const run_id = asked.run_id ?? (await generatedId(call, identified, "fork"));
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);

@@ -84,9 +84,13 @@ export async function archive(call: Call): Promise<HttpAnswer> {
 
 /** `POST /v1/runs/{run_id}/restore`. */
 export async function restore(call: Call): Promise<HttpAnswer> {
-  const restored = await restoreRun(call.env, call.tenant, call.tenantKey, call.id("run_id"));
-  const { run, checks } = unwrap(restored);
-  return jsonAnswer({ run, checked: checks }, { headers: { etag: `"${run.revision}"` } });
+  const identified = await identify(call, undefined, null);
+  const command = identified && { command_id: identified.commandId, fingerprint: identified.fingerprint };
+  const restored = await restoreRun(call.env, call.tenant, call.tenantKey, call.id("run_id"), command);
+  const { run, repeated, checks } = unwrap(restored);
+  const headers: Record<string, string> = { etag: `"${run.revision}"` };
+  if (repeated) headers["idempotency-replayed"] = "true";
+  return jsonAnswer({ run, checked: checks }, { headers });
 }
 
 /** `GET /v1/retention`. */

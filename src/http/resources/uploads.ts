@@ -1,6 +1,7 @@
 import { runHolder } from "../../artifacts/keys.ts";
 import { tooLong, uploadNotFound } from "../../artifacts/problems.ts";
 import { PART_LIMITS, Uploads } from "../../artifacts/uploads.ts";
+import { commandIdConflict } from "../../domain/refusals.ts";
 import { tenantKey } from "../../identity/tenant.ts";
 import { nonBlank } from "../../protocol/absent.ts";
 import { MAX_PART_BYTES, MAX_PARTS } from "../../protocol/limits.ts";
@@ -12,10 +13,12 @@ import {
   conditionOf,
   leaseTokenOf,
   putAnswer,
+  repeatedContent,
   storeOf,
   unwrapContent,
 } from "../file-commit.ts";
 import type { HttpAnswer } from "../http-answer.ts";
+import { digest, fingerprintOf, identify } from "../idempotency.ts";
 import { jsonAnswer } from "../json.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 
@@ -27,10 +30,25 @@ function uploadsOf(call: Call) {
   return { store, uploads: new Uploads({ bucket, db: call.env.DIRECTORY, store }, run) };
 }
 
-/** `POST /v1/…/uploads`: begins an upload in parts. */
+/** `POST /v1/…/uploads`: begins an upload in parts; a repeat is told of the same, as long as there is something to tell of it. */
 export async function startUpload(call: Call): Promise<HttpAnswer> {
   const { uploads } = uploadsOf(call);
-  const body = await call.body("startUpload");
+  const { command_id, ...body } = await call.body("startUpload");
+  const lease_token = leaseTokenOf(call, body.lease_token);
+  const identified = await identify(call, command_id, [body, lease_token]);
+  // The key decides the id, so that a repeat finds what it began.
+  const upload_id =
+    identified === null
+      ? crypto.randomUUID()
+      : (await digest(["upload", call.tenantKey, call.id("run_id"), identified.commandId])).slice(0, 32);
+  const begun = async (): Promise<HttpAnswer | null> => {
+    const found = identified && (await uploads.find(upload_id));
+    if (found === null) return null;
+    if (found.plan.fingerprint !== identified?.fingerprint) throw new RequestRefused(commandIdConflict);
+    return startAnswer(upload_id, { "idempotency-replayed": "true" });
+  };
+  const repeated = await begun();
+  if (repeated !== null) return repeated;
   const plan = {
     path: body.path,
     content_type: declaredType("content_type", body.content_type),
@@ -43,9 +61,14 @@ export async function startUpload(call: Call): Promise<HttpAnswer> {
     expected: conditionOf(call, body.expected_version),
     task_id: nonBlank(body.task_id),
   };
-  await admit(call, { ...plan, lease_token: leaseTokenOf(call, body.lease_token) }, undefined);
-  const upload_id = unwrapContent(await uploads.start({ ...plan, sha256: body.sha256 }));
-  return jsonAnswer({ upload_id, ...PART_LIMITS }, { status: 201 });
+  await admit(call, { ...plan, lease_token }, undefined);
+  const asked = { ...plan, sha256: body.sha256, fingerprint: identified?.fingerprint };
+  const isNew = unwrapContent(await uploads.start(asked, upload_id));
+  return (isNew ? null : await begun()) ?? startAnswer(upload_id, {});
+}
+
+function startAnswer(upload_id: string, headers: Record<string, string>): HttpAnswer {
+  return jsonAnswer({ upload_id, ...PART_LIMITS }, { status: 201, headers });
 }
 
 /** `PUT /v1/…/uploads/{upload_id}/parts/{part}`: takes in one part, or puts it in the place of another. */
@@ -77,14 +100,25 @@ async function putPart(call: Call): Promise<HttpAnswer> {
 export async function completeUpload(call: Call): Promise<HttpAnswer> {
   const { store, uploads } = uploadsOf(call);
   const uploadId = call.id("upload_id");
-  const body = await call.body("completeUpload", true);
+  const { command_id, ...body } = await call.body("completeUpload", true);
+  const lease_token = leaseTokenOf(call, body.lease_token);
+  const key = await identify(call, command_id, [body, lease_token]);
+  // The upload's own key: it becomes one commit, however often it is completed. A caller's key says that it asks for the same again.
+  const identified = {
+    commandId: `upload:${uploadId}`,
+    fingerprint: key?.fingerprint ?? (await fingerprintOf(call, [body, lease_token])),
+    anyBody: key === null,
+  };
   const found = await uploads.find(uploadId);
-  if (found === null) throw new RequestRefused(uploadNotFound);
+  if (found === null) {
+    const committed = await repeatedContent(call, identified);
+    if (committed === null) throw new RequestRefused(uploadNotFound);
+    const { members, ...init } = putAnswer(call, committed);
+    return jsonAnswer(members, init);
+  }
   const { upload, plan } = found;
-  const { sha256: announced, ...put } = plan;
-  const proven = { ...put, lease_token: leaseTokenOf(call, body.lease_token) };
-  // The upload's own key: it becomes one commit, however often it is completed.
-  const identified = { commandId: `upload:${uploadId}`, fingerprint: uploadId };
+  const { sha256: announced, fingerprint: _fingerprint, ...put } = plan;
+  const proven = { ...put, lease_token };
   await admit(call, proven, identified.commandId);
   const digests = [announced, body.sha256, ...declaredDigests(call.request)].filter(
     (digest) => digest !== undefined,

@@ -19,8 +19,11 @@ export interface CheckpointCommand {
   fingerprint: string;
 }
 
-/** What an export tells of checkpoints: those there are, their names, and the calls that made them. */
-export type ExtraList = "heads" | "names" | "calls";
+/**
+ * What an export tells beside the log: the checkpoints that there are, their names, the calls that made them, and the calls that brought
+ * the run here.
+ */
+export type ExtraList = "heads" | "names" | "calls" | "moves";
 
 const EXTRAS: Record<ExtraList, string> = {
   heads: `SELECT seq AS key, '{"checkpoint":' || head || '}' AS line FROM checkpoints
@@ -30,6 +33,9 @@ const EXTRAS: Record<ExtraList, string> = {
   calls: `SELECT command_id AS key, '{"checkpoint_command":{"command_id":' || json_quote(command_id) ||
             ',"fingerprint":' || json_quote(fingerprint) || ',"head":' || head || '}}' AS line
           FROM checkpoint_commands WHERE command_id > ? ORDER BY command_id LIMIT ?`,
+  moves: `SELECT command_id AS key, '{"move_call":{"command_id":' || json_quote(command_id) ||
+            ',"fingerprint":' || json_quote(fingerprint) || ',"answer":' || answer || '}}' AS line
+          FROM move_calls WHERE command_id > ? ORDER BY command_id LIMIT ?`,
 };
 
 interface Row extends Record<string, SqlStorageValue> {
@@ -96,7 +102,7 @@ export class CheckpointTable {
     );
   }
 
-  /** Everything that is known of checkpoints and is no content, as lines of an export, in three lists; a page of each. */
+  /** Everything that is known beside the log and is no content, as lines of an export; a page of one list. */
   extras(list: ExtraList, after: string | number, limit: number): { key: string | number; line: string }[] {
     return this.#sql.all<{ key: string | number; line: string }>(EXTRAS[list], after, limit);
   }
@@ -227,5 +233,7 @@ function read(row: Row): StoredCheckpoint {
 /** A stored head; those of older releases have no more than the contract's members. */
 function readHead(text: string): CheckpointHead {
   const head = JSON.parse(text) as Partial<CheckpointHead>;
-  return { automatic: false, state_sha256: null, log_hash: null, ...head } as CheckpointHead;
+  const { automatic = false, state_sha256 = null, log_hash = null } = head;
+  // In the order they were written in: a repeat is answered with the same text.
+  return { ...head, automatic, state_sha256, log_hash } as CheckpointHead;
 }

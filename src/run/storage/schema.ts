@@ -171,4 +171,12 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE INDEX ready_lanes ON tasks (task_type, workflow_id, concurrency_key, priority DESC, created_ts, pos)
       WHERE queue = 'ready'`,
   ],
+  [
+    // The calls that brought the run here (a fork, an import, a restore), for answering their repeats.
+    `CREATE TABLE move_calls (
+      command_id TEXT PRIMARY KEY,
+      fingerprint TEXT NOT NULL,  -- digest of the request
+      answer TEXT NOT NULL        -- MoveAnswer, JSON
+    ) STRICT, WITHOUT ROWID`,
+  ],
 ];
