@@ -2,7 +2,7 @@ import type { RunStatus } from "../protocol/status.ts";
 import type { EmptyClaimReason } from "../protocol/task.ts";
 
 /** Why a run of this status gives out no work by the strict rules; null when it does. */
-export function claimStop(status: RunStatus): EmptyClaimReason | null {
+export function claimStop(status: RunStatus): Exclude<EmptyClaimReason, "nothing_claimable"> | null {
   switch (status) {
     case "paused":
       return "run_paused";

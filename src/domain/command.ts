@@ -149,6 +149,34 @@ type Asked =
     }
   /** The same for the first `limit` of those that a filter finds; a preview only counts them. */
   | ({ op: "redrive_tasks"; limit: number; preview: boolean } & LetterFilter)
+  /** Edges of a task that waits. */
+  | {
+      op: "change_dependencies";
+      task_id: string;
+      add: string[];
+      remove: string[];
+      expected_task_rev?: number | undefined;
+      /** Types of tasks that the caller is bound to; any when absent. */
+      task_types?: readonly string[] | undefined;
+      /** What the caller works on. */
+      proof?: LeaseProof | undefined;
+    }
+  | {
+      op: "cancel_task";
+      task_id: string;
+      reason?: string | undefined;
+      grace_ms?: number | undefined;
+      expected_task_rev?: number | undefined;
+      /** Types of tasks that the caller is bound to; any when absent. */
+      task_types?: readonly string[] | undefined;
+    }
+  /** The grace counts for those that are told to stop: not for `resume`. */
+  | {
+      op: "control_run";
+      action: "pause" | "resume" | "cancel";
+      reason?: string | undefined;
+      grace_ms?: number | undefined;
+    }
   /** Contract 06 §9. `plan`: those of the selected steps that exist, in any order. */
   | {
       op: "execute_rollback";

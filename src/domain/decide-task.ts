@@ -7,13 +7,14 @@ import {
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_PER_RUN,
 } from "../protocol/limits.ts";
-import { TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
+import { type Stop, TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import { claimStop } from "./claim-stop.ts";
 import { isOverdue } from "./clocks.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
 import type { Decision } from "./decision.ts";
+import { duplicateDependency, unknownDependencies } from "./dependencies.ts";
 import { type Context, Draft } from "./draft.ts";
 import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./graph.ts";
 import { jsonTooLarge } from "./json-size.ts";
@@ -31,7 +32,8 @@ import {
   taskNotFound,
   tokenBound,
 } from "./refusals.ts";
-import { applyAction, claim, heartbeatOf, requeueStale } from "./task-actions.ts";
+import { stopOf } from "./stop.ts";
+import { applyAction, claim, heartbeatOf, requeueStale, type TaskChange } from "./task-actions.ts";
 import type { View } from "./view.ts";
 
 /**
@@ -56,6 +58,9 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
   const draft = new Draft(view.head(), context, undefined, underLease(command, view));
   const used = new Set<string>();
   const deduped: string[] = [];
+  // Rows may come in any order: a later one is as good as one that is there.
+  const coming = new Set(rows.map(requestedId));
+  const isKnown = (id: string) => coming.has(id) || board.has(id);
 
   for (const [index, row] of rows.entries()) {
     if (row.task_type.trim() === "") {
@@ -82,11 +87,16 @@ export function decideCreate(command: CommandOf<"create_tasks">, view: View, con
       // It may take the place of a task that is there.
       (command.task_types && outOfBounds(command.task_types, view.task(id)?.task_type)) ??
       jsonTooLarge("task_payload_bytes", contracted.payload, MAX_PAYLOAD_BYTES) ??
+      (command.strict === true ? repeatedDependency(row, index) : null) ??
       board.refusalOf(id, row, command.replace_existing);
     if (refusal !== null) return { ok: false, refusal: withRow(refusal, index) };
-    board.put(draft.task(createTask(row, id, contracted, terms, context.nowMs), { commandId }));
+    const change = createTask(row, id, contracted, terms, context.nowMs);
+    if (command.strict === true) {
+      Object.assign(change.eventPayload, unknownDependencies(change.task.depends_on_task_ids, isKnown));
+    }
+    board.put(draft.task(change, { commandId }));
   }
-  return { ok: true, commits: draft.commits, outcome: createdOutcome(draft.commits, deduped) };
+  return { ok: true, commits: draft.commits, outcome: createdOutcome(command, draft.commits, deduped) };
 }
 
 /**
@@ -169,8 +179,9 @@ export function decideTransition(
   if (misplaced !== null) return { ok: false, refusal: misplaced };
   const result = applyAction(task, action, command, context);
   if (!result.ok) return result;
+  const stop = command.strict === true && action === "heartbeat" ? stopOf(view.head(), task) : null;
   const draft = new Draft(view.head(), context, commandId, underLease(command, view));
-  const changed = draft.task(result.change);
+  const changed = draft.task(stop === null ? result.change : withStop(result.change, stop));
   const { event, patch } = onlyCommit(draft);
   endRequestedRollback(draft, view, changed);
   if (patch === null) throw new Error("a task commit has a patch");
@@ -209,6 +220,11 @@ export function movedOn(task: Task, expected: number | undefined): Refusal | nul
   return { code: "TASK_REV_MISMATCH", error: "task revision mismatch", task_rev: task.task_rev };
 }
 
+/** A heartbeat's event tells what its answer does, so that a repeat gets the same. */
+function withStop(change: TaskChange, stop: Stop): TaskChange {
+  return { ...change, eventPayload: { ...change.eventPayload, stop } };
+}
+
 /** A caller that is bound to types of tasks has nothing to do with others. */
 export function outOfBounds(
   allowed: readonly string[] | undefined,
@@ -216,6 +232,11 @@ export function outOfBounds(
 ): Refusal | null {
   if (allowed === undefined || type === undefined || allowed.includes(type)) return null;
   return tokenBound("task_types", [...allowed]);
+}
+
+function repeatedDependency({ depends_on_task_ids }: TaskRow, row: number): Refusal | null {
+  const ids = normaliseDependencies(depends_on_task_ids);
+  return duplicateDependency(ids, [], `tasks[${row}].depends_on_task_ids`);
 }
 
 /** A refusal that says which row of the batch it is about. */
@@ -260,6 +281,23 @@ export function onlyCommit(draft: Draft) {
   return commit;
 }
 
+/** The refusal of dependencies that would make a task wait for itself, or that are too many to tell; null when they are neither. */
+export function closesCycle(
+  graph: Graph,
+  id: string,
+  dependencies: string[],
+  allowance: SearchAllowance,
+): Refusal | null {
+  try {
+    const cycle = findCycle(graph, id, dependencies, allowance);
+    return cycle === null ? null : cycleRefusal(id, cycle);
+  } catch (error) {
+    if (!(error instanceof SearchExhausted)) throw error;
+    const limit = MAX_SEARCHED_PER_BATCH;
+    return limitExceeded("tasks_searched_for_cycles", limit, limit + 1);
+  }
+}
+
 /** The board with the rows of a batch so far put onto it: later rows see earlier ones. */
 class BoardInTheMaking implements Graph {
   readonly #view: View;
@@ -271,6 +309,10 @@ class BoardInTheMaking implements Graph {
   constructor(view: View) {
     this.#view = view;
     this.#count = view.taskCount();
+  }
+
+  has(id: string): boolean {
+    return this.#task(id) !== null;
   }
 
   /** Why a row cannot become the task `id`, or null. */
@@ -286,14 +328,7 @@ class BoardInTheMaking implements Graph {
     // A task that keeps its edges, or loses some, closes no cycle.
     const kept = existing?.depends_on_task_ids ?? [];
     if (dependencies.every((dependency) => kept.includes(dependency))) return null;
-    try {
-      const cycle = findCycle(this, id, dependencies, this.#allowance);
-      return cycle === null ? null : cycleRefusal(id, cycle);
-    } catch (error) {
-      if (!(error instanceof SearchExhausted)) throw error;
-      const limit = MAX_SEARCHED_PER_BATCH;
-      return limitExceeded("tasks_searched_for_cycles", limit, limit + 1);
-    }
+    return closesCycle(this, id, dependencies, this.#allowance);
   }
 
   put(task: Task): void {

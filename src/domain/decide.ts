@@ -1,6 +1,9 @@
 import type { Command } from "./command.ts";
 import { decidePutArtifact, decideRemoveArtifact } from "./decide-artifact.ts";
 import { decideBoard } from "./decide-board.ts";
+import { decideCancel } from "./decide-cancel.ts";
+import { decideControl } from "./decide-control.ts";
+import { decideDependencies } from "./decide-dependencies.ts";
 import { decideMutation } from "./decide-mutation.ts";
 import { decideRedrive, decideRedrives } from "./decide-redrive.ts";
 import { decideReplace } from "./decide-replace.ts";
@@ -23,7 +26,8 @@ import type { View } from "./view.ts";
  * Decides one command against the run as it stands. Pure: reads the view, writes nothing, knows no clock.
  * @param commandId stamped on the commits; that it is unused was checked before.
  */
-export function decide(command: Command, view: View, context: Context, commandId?: string): Decision {
+export function decide(command: Command, view: View, moment: Context, commandId?: string): Decision {
+  const context: Context = command.strict === true ? { ...moment, strict: true } : moment;
   switch (command.op) {
     case "append_event":
       return decideAppend(command, view, context, commandId);
@@ -49,6 +53,12 @@ export function decide(command: Command, view: View, context: Context, commandId
       return decideRedrive(command, view, context, commandId);
     case "redrive_tasks":
       return decideRedrives(command, view, context, commandId);
+    case "change_dependencies":
+      return decideDependencies(command, view, context, commandId);
+    case "cancel_task":
+      return decideCancel(command, view, context, commandId);
+    case "control_run":
+      return decideControl(command, view, context, commandId);
     case "execute_rollback":
       return decideRollback(command, view, context, commandId);
     case "record_mutation":

@@ -6,6 +6,7 @@ import type { Commit } from "./commit.ts";
 import { evolve } from "./evolve.ts";
 import type { RunHead } from "./head.ts";
 import type { Under } from "./lease-proof.ts";
+import { haltBy, type StopRequest } from "./stop.ts";
 import type { TaskChange } from "./task-actions.ts";
 
 /** What a decision may not make up itself: time, ids, and lease tokens. */
@@ -16,6 +17,8 @@ export interface Context {
   newId(): string;
   /** From 0 up to 1, by chance. */
   random(): number;
+  /** Whether the strict rules hold for what is decided (docs/claims.md). */
+  strict?: true | undefined;
   /** The lease token that belongs to a claim event; the same for the same event, always. */
   leaseToken(claimEventId: string): string;
   /** A token's fingerprint, the only form that is stored or shown (docs/compatibility.md). */
@@ -28,6 +31,8 @@ export interface EventDraft {
   step_id?: string | undefined;
   origin?: "client" | undefined;
   payload: unknown;
+  /** Where whoever works on the run is asked to stop. */
+  stop?: StopRequest | undefined;
 }
 
 /** Builds a decision's commits one after the other, each on the head that the one before leaves. */
@@ -56,7 +61,7 @@ export class Draft {
 
   /** A run event or snapshot commit: no patch (contract 01 §5). */
   event(draft: EventDraft): EventRecord {
-    return this.#commit(this.#record(draft), null).event;
+    return this.#commit(this.#record(draft), null, draft.stop).event;
   }
 
   /** An event that follows from the command's own commits: without the command id, which the first of them bears. */
@@ -118,7 +123,11 @@ export class Draft {
     };
   }
 
-  #commit(event: EventRecord, patch: { op: PatchOp; payload: unknown } | null): Commit {
+  #commit(
+    event: EventRecord,
+    patch: { op: PatchOp; payload: unknown } | null,
+    stop: StopRequest | null = null,
+  ): Commit {
     const commit: Commit = {
       event,
       patch: patch && {
@@ -130,8 +139,16 @@ export class Draft {
         ...patch,
       },
     };
-    this.#head = evolve(this.#head, commit).head;
-    event.run_status = this.#head.run.status;
+    const { nowMs, strict } = this.#context;
+    let { head } = evolve(this.#head, commit);
+    const isStop = strict === true || stop !== null;
+    const halt = isStop ? haltBy(this.#head, head.run.status, stop, nowMs) : null;
+    if (halt !== null) {
+      event.halt = halt;
+      ({ head } = evolve(this.#head, commit));
+    }
+    this.#head = head;
+    event.run_status = head.run.status;
     this.commits.push(commit);
     return commit;
   }

@@ -2,7 +2,7 @@ import type { PatchRecord } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import type { RunStatus } from "../protocol/status.ts";
-import type { EmptyClaimReason, Lease, Task } from "../protocol/task.ts";
+import type { EmptyClaimReason, Lease, Stop, Task } from "../protocol/task.ts";
 import type { RunSettings } from "../protocol/task-life.ts";
 import type { AnyCommand, Batch, CommandOf, CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
@@ -45,6 +45,8 @@ export type Outcome =
       patches: PatchRecord[];
       /** Command ids whose rows were done before and are left out. */
       deduped: string[];
+      /** By the strict rules: dependencies that no task had then. */
+      unknown_dependency_ids?: string[];
     }
   | {
       op: "claim_task";
@@ -57,11 +59,21 @@ export type Outcome =
       reason: EmptyClaimReason | null;
       run_status: RunStatus;
     }
-  /** `patch`: null for a heartbeat that is not recorded yet. */
-  | { op: "transition_task"; task: Task; patch: PatchRecord | null; lease: Lease | null }
+  | {
+      op: "transition_task";
+      task: Task;
+      /** Null for a heartbeat that is not recorded yet. */
+      patch: PatchRecord | null;
+      lease: Lease | null;
+      /** Of a heartbeat by the strict rules: what the holder has to know. */
+      standing?: { run_status: RunStatus; stop: Stop | null };
+    }
   | { op: "redrive_task"; task: Task }
   /** `matched`: dead letters that the filter found, before those named were put back. */
   | { op: "redrive_tasks"; preview: boolean; matched: number; task_ids: string[] }
+  | { op: "change_dependencies"; task: Task; unknown_dependency_ids: string[] }
+  | { op: "cancel_task"; task: Task }
+  | { op: "control_run"; event: EventRecord }
   /** `event`: applied, blocked or requested. */
   | { op: "execute_rollback"; event: EventRecord }
   | { op: "record_mutation"; event: EventRecord }
@@ -119,6 +131,7 @@ export function recall(
     case "append_event":
     case "replace_run":
     case "sync_todos":
+    case "control_run":
     case "record_mutation":
       return { op: command.op, event };
     case "put_settings":
@@ -133,7 +146,7 @@ export function recall(
     case "validate_workspace":
       return validationRecorded(event);
     case "create_tasks":
-      return createdOutcome(commits, facts.deduped ?? []);
+      return createdOutcome(command, commits, facts.deduped ?? []);
     case "claim_task":
       return claimedOutcome(
         command,
@@ -149,6 +162,10 @@ export function recall(
       const { matched } = event.payload as { matched: number };
       return { op: "redrive_tasks", preview: false, matched, task_ids };
     }
+    case "change_dependencies":
+      return dependenciesOutcome(event);
+    case "cancel_task":
+      return cancelOutcome(event);
     case "requeue_stale":
       return { op: "requeue_stale", requeued: commits.length };
     case "settle_due":
@@ -198,13 +215,29 @@ export function taskOf(event: EventRecord): Task {
   return (event.payload as { task: Task }).task;
 }
 
-export function createdOutcome(commits: Commit[], deduped: string[]): OutcomeOf<"create_tasks"> {
+export function createdOutcome(
+  { strict }: CommandOf<"create_tasks">,
+  commits: Commit[],
+  deduped: string[],
+): OutcomeOf<"create_tasks"> {
+  const unknown = new Set(commits.flatMap((commit) => unknownDependenciesOf(commit.event)));
   return {
     op: "create_tasks",
     tasks: commits.map((commit) => taskOf(commit.event)),
     patches: commits.flatMap((commit) => commit.patch ?? []),
     deduped,
+    ...(strict === true && { unknown_dependency_ids: [...unknown] }),
   };
+}
+
+/** The task with its edges as they are now. */
+export function dependenciesOutcome(event: EventRecord): OutcomeOf<"change_dependencies"> {
+  const unknown_dependency_ids = unknownDependenciesOf(event);
+  return { op: "change_dependencies", task: taskOf(event), unknown_dependency_ids };
+}
+
+function unknownDependenciesOf(event: EventRecord): string[] {
+  return (event.payload as { unknown_dependency_ids?: string[] }).unknown_dependency_ids ?? [];
 }
 
 /**
@@ -263,7 +296,23 @@ export function transitionedOutcome(
     stored.lease_token !== undefined &&
     stored.lease_token === context.maskToken(token);
   const task = proved ? withToken(stored, token) : stored;
-  return { op: "transition_task", task, patch, lease: proved ? leaseOf(task, event.ts_ms) : null };
+  const isBeat = command.strict === true && event.type === "context.task.heartbeat";
+  return {
+    op: "transition_task",
+    task,
+    patch,
+    lease: proved ? leaseOf(task, event.ts_ms) : null,
+    ...(isBeat && { standing: { run_status: event.run_status, stop: stopTold(event) } }),
+  };
+}
+
+function stopTold(event: EventRecord): Stop | null {
+  return (event.payload as { stop?: Stop }).stop ?? null;
+}
+
+/** The task, cancelled or to be. */
+export function cancelOutcome(event: EventRecord): OutcomeOf<"cancel_task"> {
+  return { op: "cancel_task", task: taskOf(event) };
 }
 
 /** The answer to a heartbeat that is not recorded yet: what it would have been, with the task and lease as they are recorded. */

@@ -41,6 +41,7 @@ type Reason =
       current_status: WorkStatus;
       requested_status?: WorkStatus;
     }
+  | { code: "RUN_TRANSITION_INVALID"; error: string; run_status: RunStatus }
   | {
       code: "WORKSPACE_MISMATCH";
       error: string;

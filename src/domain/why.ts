@@ -51,7 +51,7 @@ export function waitsFor(task: Task, around: Surroundings, nowMs: number): Wait[
   }
   const waits: Wait[] = [];
   const stop = claimStop(around.runStatus);
-  if (stop !== null && stop !== "nothing_claimable") waits.push({ kind: stop, run_status: around.runStatus });
+  if (stop !== null) waits.push({ kind: stop, run_status: around.runStatus });
   if (status === "blocked") waits.push({ kind: "blocked" });
   if (status === "in_progress" || task.lease_owner !== undefined) {
     const { task_id: _id, ...holder } = holderOf(task);

@@ -32,6 +32,7 @@ import {
   replayContext,
   replayNative,
 } from "./resources/checkpoints.ts";
+import { cancelRun, pauseRun, resumeRun } from "./resources/control.ts";
 import { deliveryPayload, getDelivery, listHookDeliveries, replayDelivery } from "./resources/deliveries.ts";
 import { forkRun, getDiff, getState } from "./resources/history.ts";
 import {
@@ -97,7 +98,15 @@ import {
   retireSubscriptionSecret,
   testSubscription,
 } from "./resources/subscriptions.ts";
-import { claimTask, createTasks, getTask, listTasks, transitionTask } from "./resources/tasks.ts";
+import {
+  cancelTask,
+  changeDependencies,
+  claimTask,
+  createTasks,
+  getTask,
+  listTasks,
+  transitionTask,
+} from "./resources/tasks.ts";
 import { getToken, getTokens, mintToken, postRevocation, whoami } from "./resources/tokens.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
@@ -136,6 +145,11 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["GET", "/tasks/:task_id/why", "viewer", null, getWhy],
   ["POST", "/tasks/:task_id/transition", "agent", transitionTask, transitionTask],
   ["POST", "/commands", "agent", null, runCommands],
+  ["POST", "/tasks/:task_id/cancel", "planner", null, cancelTask],
+  ["POST", "/tasks/:task_id/dependencies", "agent", null, changeDependencies],
+  ["POST", "/pause", "planner", null, pauseRun],
+  ["POST", "/resume", "planner", null, resumeRun],
+  ["POST", "/cancel", "planner", null, cancelRun],
   ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints", "viewer", null, listCheckpoints],
   ["GET", "/checkpoints/latest", "viewer", latestCheckpointContext, latestCheckpointNative],

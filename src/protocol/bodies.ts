@@ -10,6 +10,7 @@ import {
   MAX_COMMANDS_PER_BATCH,
   MAX_DEPENDENCIES_PER_TASK,
   MAX_ERROR_LENGTH,
+  MAX_GRACE_MS,
   MAX_LABEL_LENGTH,
   MAX_MCP_SERVERS,
   MAX_MUTATED_FILES,
@@ -131,6 +132,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
     task_id: own(mapped(idOrBlank, (taskId) => taskId || undefined)),
     lease_token: own(mapped(label, (token) => (token.trim() === "" ? undefined : token.trim()))),
   };
+  const grace = uint.check(z.maximum(MAX_GRACE_MS));
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
   const dependencies = z._default(
@@ -368,6 +370,29 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       dry_run: optional(z.boolean()),
       command_id: commandId,
     }),
+
+    /** `/v1` only. `task_id` and `lease_token` are those of the caller's own task. */
+    changeDependencies: object({
+      add: z._default(listOf(id, MAX_DEPENDENCIES_PER_TASK), []),
+      remove: z._default(listOf(id, MAX_DEPENDENCIES_PER_TASK), []),
+      expected_task_rev: optional(uint),
+      ...underLease,
+      command_id: commandId,
+    }),
+
+    /** `/v1` only. */
+    cancelTask: object({
+      reason: optionalLabel,
+      grace_ms: optional(grace),
+      expected_task_rev: optional(uint),
+      command_id: commandId,
+    }),
+
+    /** To pause or cancel a run, `/v1` only. */
+    haltRun: object({ reason: optionalLabel, grace_ms: optional(grace), command_id: commandId }),
+
+    /** `/v1` only. */
+    resumeRun: object({ reason: optionalLabel, command_id: commandId }),
 
     /** Contract 06 §9. `executor` is read on `/v1` only. */
     executeRollback: object({

@@ -142,6 +142,11 @@ export const CODES = {
     "Action not allowed now",
     "See `current_status` for what the task allows.",
   ),
+  RUN_TRANSITION_INVALID: info(
+    409,
+    "Run cannot be brought there now",
+    "See `run_status`: what is over can only be resumed.",
+  ),
   WORKSPACE_MISMATCH: info(
     409,
     "Wrong workspace",

@@ -48,6 +48,15 @@ export interface Lease {
 export const EMPTY_CLAIM_REASONS = ["nothing_claimable", "run_paused", "run_cancelled", "run_ended"] as const;
 export type EmptyClaimReason = (typeof EMPTY_CLAIM_REASONS)[number];
 
+/** What a heartbeat tells a holder who is to stop. */
+export interface Stop {
+  reason: Exclude<EmptyClaimReason, "nothing_claimable"> | "task_cancelled";
+  /** What was said for it. */
+  detail?: string;
+  /** When the lease is revoked, epoch ms; null when it is not. */
+  revoke_at_ms: number | null;
+}
+
 /** Actions of a transition (contract 04 §8). */
 export const TASK_ACTIONS = ["heartbeat", "status", "complete", "fail", "release", "retry"] as const;
 export type TaskAction = (typeof TASK_ACTIONS)[number];

@@ -79,6 +79,10 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   ],
   startUpload: [{ path: "a" }, { path: "a" }],
   completeUpload: [{}, {}],
+  changeDependencies: [{}, { add: [], remove: [] }],
+  cancelTask: [{}, {}],
+  haltRun: [{}, {}],
+  resumeRun: [{}, {}],
 };
 const NAMES = Object.keys(LEAST) as BodyName[];
 
@@ -136,6 +140,13 @@ describe.each(DOORS)("every body at the door %s", (door) => {
 
 /** An optional field of a body, a value it takes, one that it does not, and the problem named then. */
 const OPTIONAL: [BodyName, string, unknown, unknown, string][] = [
+  ["changeDependencies", "expected_task_rev", 1, -1, "too_small 0"],
+  ["cancelTask", "reason", "not needed", 5, "string"],
+  ["cancelTask", "grace_ms", 0, 3_600_001, "too_big 3600000"],
+  ["cancelTask", "expected_task_rev", 1, "1", "number"],
+  ["haltRun", "reason", "lunch", 5, "string"],
+  ["haltRun", "grace_ms", 3_600_000, -1, "too_small 0"],
+  ["resumeRun", "reason", "back", 5, "string"],
   ["createRun", "run_id", "r", 5, "string"],
   ["createRun", "run_type", " x ", 5, "string"],
   ["createRun", "source_client", "c", true, "string"],

@@ -276,11 +276,30 @@ class Boards {
 
   #command(): Command {
     if (this.#scale.keys !== undefined && this.#dice.chance(0.04)) return this.#limits();
+    if (this.#scale.clocks && this.#dice.chance(0.25)) return this.#control();
     const kind = this.#dice.next();
     if (kind < 0.25) return this.#creation();
     if (kind < 0.6) return this.#claim();
     if (kind < 0.92) return this.#transition();
     return kind < 0.95 ? { op: "requeue_stale" } : this.#replacement();
+  }
+
+  /** What tells holders to stop, and what changes a task that waits. */
+  #control(): Command {
+    const dice = this.#dice;
+    const grace_ms = dice.pick([undefined, 0, 1_000, 5_000]);
+    const kind = dice.next();
+    if (kind < 0.3) return { op: "cancel_task", task_id: this.#id(), grace_ms };
+    if (kind < 0.6) {
+      const task_id = this.#id();
+      const edges = this.#memory.task(task_id)?.depends_on_task_ids ?? [];
+      return { op: "change_dependencies", task_id, add: [this.#id()], remove: edges.slice(0, dice.below(2)) };
+    }
+    if (kind < 0.7) {
+      const status = dice.pick(["running", "completed", "paused"] as const);
+      return { op: "append_event", type: "note", status, payload: null, strict: true };
+    }
+    return { op: "control_run", action: dice.pick(["pause", "resume", "resume", "cancel"]), grace_ms };
   }
 
   #creation(): Command {

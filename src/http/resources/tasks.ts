@@ -68,11 +68,11 @@ export const creation: Mutation<"create_tasks", "createTasks"> = {
     deduped: deduped.length > 0 ? deduped : undefined,
     ...echo,
   }),
-  native: ({ outcome: { tasks, deduped } }, call) => {
+  native: ({ outcome: { tasks, deduped, unknown_dependency_ids } }, call) => {
     const [only, ...others] = tasks;
     const location = `/v1/runs/${call.id("run_id")}/tasks/${only?.id}`;
     return {
-      members: { tasks, deduped },
+      members: { tasks, deduped, unknown_dependency_ids },
       status: 201,
       headers: only !== undefined && others.length === 0 ? { location } : {},
     };
@@ -136,8 +136,8 @@ export const transition: Mutation<"transition_task", "transitionTask"> = {
   echo: "blackboard",
   context: ({ outcome: { task, patch }, echo }) => ({ ok: true, task, patch, ...echo }),
   contextRepeated: ({ currentTask, echo }) => ({ ok: true, deduped: true, task: currentTask, ...echo }),
-  native: ({ outcome: { task, lease } }) => ({
-    members: { task, lease: lease === null ? undefined : leaseMembers(lease) },
+  native: ({ outcome: { task, lease, standing } }) => ({
+    members: { task, lease: lease === null ? undefined : leaseMembers(lease), ...standing },
     headers: { etag: `"${task.task_rev}"` },
   }),
   represents: ["run", "blackboard"],
@@ -145,6 +145,48 @@ export const transition: Mutation<"transition_task", "transitionTask"> = {
 
 /** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
 export const transitionTask = (call: Call) => mutate(transition, call);
+
+const cancellation: Mutation<"cancel_task", "cancelTask"> = {
+  body: "cancelTask",
+  bodyMayBeEmpty: true,
+  command: ({ command_id: _commandId, ...asked }, call) => ({
+    op: "cancel_task",
+    task_id: call.id("task_id"),
+    ...asked,
+    task_types: typesOf(call),
+  }),
+  context: ({ outcome: { task } }) => ({ ok: true, task }),
+  native: ({ outcome: { task } }) => ({
+    members: { task, revoke_at_ms: task.cancellation?.revoke_at_ms ?? null },
+    headers: { etag: `"${task.task_rev}"` },
+  }),
+  represents: ["run", "blackboard"],
+};
+
+/** `POST /v1/…/tasks/{task_id}/cancel`. */
+export const cancelTask = (call: Call) => mutate(cancellation, call);
+
+const dependencyChange: Mutation<"change_dependencies", "changeDependencies"> = {
+  body: "changeDependencies",
+  command: ({ add, remove, expected_task_rev, task_id, lease_token }, call) => ({
+    op: "change_dependencies",
+    task_id: call.id("task_id"),
+    add,
+    remove,
+    expected_task_rev,
+    task_types: typesOf(call),
+    proof: { task_id, lease_token },
+  }),
+  context: ({ outcome: { task } }) => ({ ok: true, task }),
+  native: ({ outcome: { task, unknown_dependency_ids } }) => ({
+    members: { task, unknown_dependency_ids },
+    headers: { etag: `"${task.task_rev}"` },
+  }),
+  represents: ["run", "blackboard"],
+};
+
+/** `POST /v1/…/tasks/{task_id}/dependencies`. */
+export const changeDependencies = (call: Call) => mutate(dependencyChange, call);
 
 /** Types of tasks that the caller is bound to. */
 function typesOf({ principal }: Call): readonly string[] | undefined {

@@ -26,6 +26,10 @@ const mutations: [string, Record<string, unknown>, Record<string, unknown>][] = 
   ["/tasks", { tasks: [{ task_type: "t" }] }, { tasks: [{ task_type: "u" }] }],
   ["/tasks/claim", { agent_id: "me" }, { agent_id: "other" }],
   ["/tasks/held/transition", { action: "heartbeat" }, { action: "complete" }],
+  ["/tasks/free/cancel", { reason: "r" }, { reason: "s" }],
+  ["/tasks/free/dependencies", { add: ["x"] }, { add: ["y"] }],
+  ["/pause", { reason: "r" }, { reason: "s" }],
+  ["/cancel", { grace_ms: 1 }, { grace_ms: 2 }],
 ];
 const conflicting = mutations.filter(([sub]) => sub !== "/driver/next");
 

@@ -21,7 +21,7 @@ describe("POST /v1/runs/{id}/tasks", () => {
     const row = { id: "a", task_type: "research", command_id: "c" };
     const answer = await run.post("/tasks", { tasks: [row] });
     const body = good(answer, 201);
-    expect(body).toEqual({ tasks: [await taskOf(run, "a")], deduped: [] });
+    expect(body).toEqual({ tasks: [await taskOf(run, "a")], deduped: [], unknown_dependency_ids: [] });
     expect(new URL(answer.headers.get("location") ?? "", "http://any").pathname).toBe(
       `/v1/runs/${run.id}/tasks/a`,
     );
@@ -266,7 +266,7 @@ describe("POST /v1/runs/{id}/tasks/{task_id}/transition", () => {
     const { lease } = good(await run.post("/tasks/claim", { agent_id: "me" }));
     const go = (body: object) => run.post("/tasks/t/transition", { lease_token: lease.token, ...body });
     const beat = good(await go({ action: "heartbeat", lease_ms: 120_000 }));
-    expect(Object.keys(beat).sort()).toEqual(["lease", "task"]);
+    expect(Object.keys(beat).sort()).toEqual(["lease", "run_status", "stop", "task"]);
     expect(beat.lease).toMatchObject({
       token: lease.token,
       expires_at_ms: (await lastEvent(run)).ts_ms + 120_000,
