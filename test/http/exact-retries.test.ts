@@ -124,6 +124,39 @@ const MUTATIONS: Mutation[] = [
     first: () => post("/tasks/claim", { agent_id: "me" }),
     other: withBody({ lease_ms: 60_000 }),
   },
+  {
+    route: "POST /tasks/claim",
+    what: "for several",
+    first: async ({ id }) => {
+      await ok(ann, fill(post("/tasks", { tasks: [{ task_type: "t" }, { task_type: "t" }] }), id));
+      return post("/tasks/claim", { agent_id: "me", max: 2 });
+    },
+    other: withBody({ max: 3 }),
+  },
+  {
+    route: "POST /tasks/claim",
+    what: "that may wait",
+    first: () => post("/tasks/claim", { agent_id: "me", wait_ms: 10_000 }),
+    other: withBody({ wait_ms: 20_000 }),
+  },
+  {
+    route: "POST /commands",
+    first: ({ lease: { lease_token } }) =>
+      post("/commands", {
+        commands: [
+          { op: "append_event", ...NOTE, task_id: "held", lease_token },
+          { op: "create_tasks", tasks: [{ task_type: "t" }, { task_type: "u" }] },
+          { op: "claim", agent_id: "me" },
+          { op: "complete", task_id: "held", lease_token },
+        ],
+      }),
+    other: withBody({ commands: [{ op: "append_event", ...NOTE }] }),
+  },
+  {
+    route: "PUT /settings",
+    first: () => at("PUT", "/settings", { grace_ms: 2_000 }),
+    other: withBody({ grace_ms: 3_000 }),
+  },
   ...["heartbeat", "complete", "fail", "release"].map(
     (action): Mutation => ({
       route: "POST /tasks/:task_id/transition",
