@@ -13,6 +13,7 @@ const BATCH = 10;
 /** Operations with their budget (design §10): rows written and read, at most; for a batch, per task. */
 const BUDGETS = {
   append: { written: 2, read: 10 },
+  "append under a lease": { written: 2, read: 10 },
   claim: { written: 5, read: 20 },
   "claim by task type": { written: 5, read: 20 },
   "claim by workflow": { written: 5, read: 20 },
@@ -149,6 +150,8 @@ async function measureTask(meter: Meter, withKey: boolean, job: string): Promise
   const { task, lease } = await meter.submit("claim", withKey, claim);
   expect(task?.id).toBe(job);
   const transition = { op: "transition_task", task_id: job, lease_token: lease?.token } as const;
+  const proof = { task_id: job, lease_token: lease?.token, strict: true } as const;
+  await meter.submit("append under a lease", withKey, { ...note(null, "queued"), ...proof });
   await meter.submit("heartbeat", withKey, { ...transition, action: "heartbeat" });
   await meter.submit("complete", withKey, { ...transition, action: "complete" });
 }
