@@ -4,7 +4,7 @@ import { isTerminal } from "../../src/domain/run.ts";
 import type { EventRecord } from "../../src/protocol/event.ts";
 import type { Run } from "../../src/protocol/run.ts";
 import type { Task } from "../../src/protocol/task.ts";
-import { aRun } from "../support/builders.ts";
+import { aRun, maskToken } from "../support/builders.ts";
 import { anySteps, type Step, stepsWithoutPut } from "../support/commands.ts";
 import { commitsOf, type Executed, type Execution, execute } from "../support/execute.ts";
 
@@ -246,6 +246,38 @@ describe("tasks and leases", () => {
           if (task.lease_token === undefined) continue;
           expect(["in_progress", "blocked"]).toContain(task.status);
           expect(task.lease_token).toMatch(/^sha256:[0-9a-f]{32}$/);
+        }
+      },
+    });
+  });
+
+  it("claims: what is written under a lease, strictly, was written while that lease was out, and says so", () => {
+    always(anySteps, {
+      afterEach: ({ command, answer, before, clockMs }) => {
+        const commits = answer.ok ? answer.commits : [];
+        const isProof = command.op === "transition_task" || command.op === "append_event";
+        if (!isProof || commits.length === 0) return;
+        const proven = command.strict === true && command.lease_token !== undefined;
+        const task = byId(before.run).get(command.task_id ?? "");
+        const under = { task_id: task?.id, agent_id: task?.lease_owner ?? "", fence: task?.fence ?? null };
+        for (const { event } of commits) expect(event.under).toEqual(proven ? under : undefined);
+        if (!proven) return;
+        expect(task?.lease_token).toBe(maskToken(command.lease_token ?? ""));
+        const nowMs = Math.max(before.run.updated_at_ms, clockMs);
+        expect(task?.lease_expires_at_ms ?? Number.POSITIVE_INFINITY).toBeGreaterThan(nowMs);
+      },
+    });
+  });
+
+  it("claims: each claim of a task has a greater fence than the one before", () => {
+    always(anySteps, {
+      atEnd: ({ engine }) => {
+        const last = new Map<string, number>();
+        for (const { event } of engine.commits()) {
+          if (event.type !== "context.task.claimed") continue;
+          const { id, fence = 0 } = taskOf(event);
+          expect(fence).toBeGreaterThan(last.get(id) ?? 0);
+          last.set(id, fence);
         }
       },
     });

@@ -34,6 +34,8 @@ export interface PutPlan {
 export type Plan =
   | { do: "command"; command: Exclude<Command, { op: "transition_task" | "replace_run" }> }
   | { do: "transition"; command: CommandOf<"transition_task">; aim: Aim }
+  /** An event that names the lease it is made under. */
+  | { do: "under"; command: CommandOf<"append_event">; aim: Aim }
   | { do: "put"; put: PutPlan }
   /** The same command as the n-th accepted one with a command id (modulo their number), under its id. */
   | { do: "repeat"; nth: number };
@@ -77,6 +79,9 @@ const runStatus = fc.constantFrom(...RUN_STATUSES);
 const workStatus = fc.constantFrom(...WORK_STATUSES);
 const commandId = seldom(fc.constantFrom("k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8"));
 const leaseMs = seldom(fc.integer({ min: 0, max: 400_000 }));
+
+/** Whether a command is by the strict rules, as those of `/v1` are. */
+const strict = fc.constantFrom<true | undefined>(true, undefined);
 
 const payload = fc.oneof(
   { weight: 6, arbitrary: fc.constant(null) },
@@ -139,6 +144,18 @@ const transitionTask: fc.Arbitrary<Plan> = fc.record({
     status: often(workStatus),
     error: seldom(fc.constantFrom("boom", "")),
     lease_ms: leaseMs,
+    strict,
+  }),
+  aim,
+});
+
+const eventUnderLease: fc.Arbitrary<Plan> = fc.record({
+  do: fc.constant("under" as const),
+  command: fc.record({
+    op: fc.constant("append_event" as const),
+    type: fc.constant("note"),
+    payload: fc.constant(null),
+    strict,
   }),
   aim,
 });
@@ -220,6 +237,7 @@ const engineOnly = [
   { weight: 6, arbitrary: claimTask },
   { weight: 9, arbitrary: transitionTask },
   { weight: 3, arbitrary: appendEvent },
+  { weight: 2, arbitrary: eventUnderLease },
   { weight: 2, arbitrary: patchBlackboard },
   { weight: 3, arbitrary: stepCommand },
   { weight: 1, arbitrary: requeueStale },

@@ -43,6 +43,9 @@ export function execute(steps: Step[], run: RunHeader = aRun()): Execution {
       ({ command, commandId } = repeats);
     } else if (plan.do === "transition") {
       command = aimed(plan.command, plan.aim, before, tokensOf);
+    } else if (plan.do === "under") {
+      const { task_id, lease_token } = aimed(plan.command, plan.aim, before, tokensOf);
+      command = { ...plan.command, task_id, lease_token };
     } else if (plan.do === "put") {
       command = putCommand(plan.put, before, tokensOf);
     } else {
@@ -84,17 +87,17 @@ function nthRemembered(history: Executed[], nth: number): Executed | null {
   return remembered[nth % remembered.length] ?? null;
 }
 
-function aimed(
-  command: CommandOf<"transition_task">,
+function aimed<C extends CommandOf<"transition_task" | "append_event">>(
+  command: C,
   aim: Aim,
   before: Snapshot,
   tokensOf: Map<string, string[]>,
-): Command {
+): C & { task_id: string; lease_token?: string } {
   const { tasks } = before.run;
   const active = tasks.filter(({ status }) => ["in_progress", "blocked", "failed"].includes(status));
   const pool = { active: active.length > 0 ? active : tasks, any: tasks, named: [] }[aim.at];
   const task = pool[aim.nth % pool.length] ?? tasks.find(({ id }) => id === command.task_id);
-  const task_id = task?.id ?? command.task_id;
+  const task_id = task?.id ?? command.task_id ?? "a";
   const token = tokenFor(aim.token, task_id, tokensOf, before);
   const revision = task?.task_rev ?? 1;
   return {
