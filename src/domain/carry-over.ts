@@ -70,17 +70,17 @@ function isTold(attempts: Task["attempts"], fence: number | undefined): boolean 
   return fence === undefined || (attempts?.some((one) => one.fence === fence) ?? false);
 }
 
-/** Without what another status or no lease makes untrue. */
+/** Without what another status makes untrue. */
 function coherent(task: Task): Task {
   const { dead_letter, failure, skipped, cancellation, progress, ...rest } = task;
   const isOver = task.status === "failed" || task.status === "done";
-  const isHeld = task.lease_owner !== undefined || task.lease_token !== undefined;
+  const isUnderway = task.status === "in_progress" || task.status === "blocked";
   return {
     ...rest,
     ...(dead_letter !== undefined && task.status === "failed" && { dead_letter }),
     ...(failure !== undefined && task.status === "failed" && { failure }),
     ...(skipped !== undefined && task.status === "done" && { skipped }),
     ...(cancellation !== undefined && !isOver && { cancellation }),
-    ...(progress !== undefined && isHeld && { progress }),
+    ...(progress !== undefined && isUnderway && { progress }),
   };
 }

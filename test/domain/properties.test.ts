@@ -295,4 +295,56 @@ describe("tasks and leases", () => {
     });
     expect(given).toBeGreaterThan(30);
   });
+
+  it("claims: a task's fences only grow, whatever becomes of it, and each attempt has its own", () => {
+    let attempts = 0;
+    always(anySteps, {
+      atEnd: ({ engine, history }) => {
+        const fences = new Map<string, number>();
+        for (const { event } of engine.commits()) {
+          if (event.type !== "context.task.claimed" || event.origin === "client") continue;
+          const { id, fence = 0 } = taskOf(event);
+          expect(fence).toBe(event.seq);
+          expect(fence).toBeGreaterThan(fences.get(id) ?? 0);
+          fences.set(id, fence);
+        }
+        for (const task of history.at(-1)?.after.run.tasks ?? []) {
+          const told = [...(task.attempts ?? []).map(({ fence }) => fence), task.fence ?? Infinity];
+          attempts += told.length - 1;
+          expect(told).toEqual([...new Set(told)].sort((a, b) => a - b));
+        }
+      },
+    });
+    expect(attempts).toBeGreaterThan(30);
+  });
+
+  it("claims: what says how a task ended, or who holds it, is there only while that is so", () => {
+    let letters = 0;
+    always(anySteps, {
+      afterEach: ({ after }) => {
+        for (const task of after.run.tasks) {
+          const { status, dead_letter, failure, fence, claimed_at_ms, progress, lease_token } = task;
+          letters += dead_letter === true ? 1 : 0;
+          if (dead_letter !== undefined || failure !== undefined) expect(status).toBe("failed");
+          if (dead_letter !== undefined) expect(failure).toBeDefined();
+          if (progress !== undefined) expect(["in_progress", "blocked"]).toContain(status);
+          expect(claimed_at_ms === undefined).toBe(fence === undefined);
+          if (fence !== undefined) expect(lease_token).toBeDefined();
+        }
+      },
+    });
+    expect(letters).toBeGreaterThan(30);
+  });
+
+  it("claims: under a policy nothing is claimed once its attempts are used up", () => {
+    always(stepsWithoutPut, {
+      afterEach: ({ answer, command }) => {
+        if (!answer.ok || answer.outcome?.op !== "claim_task" || command.op !== "claim_task") return;
+        const { task } = answer.outcome;
+        // A `retry` by name is the contract's: it counts, and asks nobody.
+        if (task?.retry === undefined || task.attempts?.some(({ outcome }) => outcome === "released")) return;
+        expect(task.attempt).toBeLessThanOrEqual(task.max_attempts);
+      },
+    });
+  });
 });

@@ -1,7 +1,7 @@
 import { runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Command } from "../../src/domain/command.ts";
+import type { Command, LetterFilter } from "../../src/domain/command.ts";
 import type { Commit } from "../../src/domain/commit.ts";
 import { decide } from "../../src/domain/decide.ts";
 import type { Decision } from "../../src/domain/decision.ts";
@@ -27,6 +27,8 @@ import {
   histories,
   type Step,
   TASK_IDS,
+  TASK_TYPES,
+  WORKFLOWS,
 } from "./support/commands.ts";
 import {
   commitsOf,
@@ -45,6 +47,14 @@ import {
 
 const START_MS = Date.UTC(2100, 0, 1);
 const TOKENS = new LeaseTokens("00".repeat(32));
+
+const LETTER_FILTERS: LetterFilter[] = [
+  {},
+  { cause: "attempts_exhausted" },
+  { error_code: "FINAL" },
+  { task_type: TASK_TYPES[0], workflow_id: WORKFLOWS[0] },
+  { task_types: TASK_TYPES.slice(1) },
+];
 
 /** What JSON makes of a value: what both sides must agree in. */
 function json(value: unknown): unknown {
@@ -134,6 +144,10 @@ class Twins {
         json(memory.nextClaimable(filter, nowMs)),
       );
       expect([...sql.claimables(filter, nowMs)]).toEqual(json(memory.claimables(filter, nowMs)));
+    }
+    for (const filter of LETTER_FILTERS) {
+      expect(sql.deadLetters(filter, 3), JSON.stringify(filter)).toEqual(json(memory.deadLetters(filter, 3)));
+      expect(sql.countDeadLetters(filter)).toBe(memory.countDeadLetters(filter));
     }
     expect(this.#awake().staleLeases(nowMs)).toEqual(json(memory.staleLeases(nowMs)));
     const earliest = earliestExpiry(memory);

@@ -104,6 +104,10 @@ const taskRow: fc.Arbitrary<TaskRow> = fc.record({
   decision_ids: fc.constant([]),
   artifact_ids: fc.constant([]),
   priority: seldom(fc.integer({ min: -2, max: 2 })),
+  max_attempts: seldom(fc.integer({ min: 1, max: 3 })),
+  retry: seldom(
+    fc.constant({ base_ms: 5_000, factor: 2, max_ms: 20_000, jitter: 0, non_retryable: ["FINAL"] }),
+  ),
 });
 
 const createTasks: fc.Arbitrary<Plan> = fc
@@ -111,7 +115,24 @@ const createTasks: fc.Arbitrary<Plan> = fc
     op: fc.constant("create_tasks" as const),
     tasks: fc.array(taskRow, { minLength: 1, maxLength: 3 }),
     replace_existing: fc.boolean(),
+    strict: seldom(fc.constant(true as const)),
   })
+  .map((command) => ({ do: "command", command }));
+
+const redrive: fc.Arbitrary<Plan> = fc
+  .oneof(
+    fc.record({ op: fc.constant("redrive_task" as const), task_id: taskId }),
+    fc.record({
+      op: fc.constant("redrive_tasks" as const),
+      limit: fc.constantFrom(1, 500),
+      preview: fc.boolean(),
+      error_code: seldom(fc.constant("FINAL")),
+    }),
+    fc.record({
+      op: fc.constant("put_settings" as const),
+      settings: fc.constantFrom({}, { task_defaults: { max_attempts: 2 } }),
+    }),
+  )
   .map((command) => ({ do: "command", command }));
 
 const claimTask: fc.Arbitrary<Plan> = fc
@@ -143,6 +164,8 @@ const transitionTask: fc.Arbitrary<Plan> = fc.record({
     agent_id: seldom(fc.constantFrom(...AGENTS, "")),
     status: often(workStatus),
     error: seldom(fc.constantFrom("boom", "")),
+    error_code: seldom(fc.constantFrom("E", "FINAL")),
+    progress: seldom(fc.constant({ percent: 5 })),
     lease_ms: leaseMs,
     strict,
   }),
@@ -241,6 +264,7 @@ const engineOnly = [
   { weight: 2, arbitrary: patchBlackboard },
   { weight: 3, arbitrary: stepCommand },
   { weight: 1, arbitrary: requeueStale },
+  { weight: 1, arbitrary: redrive },
   { weight: 3, arbitrary: repeat },
 ];
 

@@ -4,6 +4,7 @@ import type { MemoryRun } from "../../../src/domain/memory.ts";
 import { PATCH_OPS } from "../../../src/protocol/blackboard.ts";
 import { RUN_STATUSES, WORK_STATUSES, type WorkStatus } from "../../../src/protocol/status.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../../../src/protocol/task.ts";
+import { FAILURE_CAUSES, TASK_LIFE_MEMBERS } from "../../../src/protocol/task-life.ts";
 
 /** Few names, so that random commands meet. */
 export const TASK_IDS = ["a", "b", "c", "d", "e", "f"];
@@ -25,6 +26,8 @@ interface TransitionPlan {
   status: WorkStatus | undefined;
   agent_id: string | undefined;
   lease_ms: number | undefined;
+  error_code: string | undefined;
+  progress: { percent: number } | undefined;
 }
 
 /** A PUT of the run as it is by then, with some tasks left out, turned around, delayed or in another status. */
@@ -34,6 +37,8 @@ interface ReplacePlan {
   isReversed: boolean;
   retryInMs: number | undefined;
   status: WorkStatus | undefined;
+  /** Whether the copy is of a client that does not know of tasks' lives. */
+  forgets: boolean;
 }
 
 export type CommandPlan = Command | TransitionPlan | ReplacePlan;
@@ -49,6 +54,9 @@ export type Step =
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
 const one = <T>(values: readonly T[]) => fc.constantFrom(...values);
 
+/** Waits of a few seconds; the decisions of these tests draw no chance. */
+const RETRY = { base_ms: 1_000, factor: 3, max_ms: 5_000, jitter: 0.5, non_retryable: ["FINAL"] };
+
 const taskRow: fc.Arbitrary<TaskRow> = fc.record({
   id: maybe(one(TASK_IDS)),
   task_type: one(TASK_TYPES),
@@ -61,6 +69,8 @@ const taskRow: fc.Arbitrary<TaskRow> = fc.record({
   artifact_ids: fc.constant<string[]>([]),
   priority: maybe(fc.integer({ min: -1, max: 1 })),
   concurrency_key: fc.option(one(["k"]), { nil: undefined, freq: 2 }),
+  max_attempts: maybe(one([1, 2])),
+  retry: fc.option(one([RETRY, { ...RETRY, base_ms: 0 }]), { nil: undefined, freq: 2 }),
 });
 
 const claim: fc.Arbitrary<Command> = fc.record({
@@ -79,6 +89,27 @@ const transition: fc.Arbitrary<TransitionPlan> = fc.record({
   status: maybe(one(WORK_STATUSES)),
   agent_id: fc.option(one(["ann", "bob"]), { nil: undefined, freq: 2 }),
   lease_ms: maybe(one([5_000, 60_000])),
+  error_code: fc.option(one(["E", "FINAL"]), { nil: undefined, freq: 4 }),
+  progress: fc.option(fc.record({ percent: fc.nat({ max: 100 }) }), { nil: undefined, freq: 4 }),
+});
+
+const redrive: fc.Arbitrary<Command> = fc.oneof(
+  fc.record({ op: fc.constant("redrive_task" as const), task_id: one(TASK_IDS) }),
+  fc.record({
+    op: fc.constant("redrive_tasks" as const),
+    limit: one([1, 500]),
+    preview: fc.boolean(),
+    task_type: maybe(one(TASK_TYPES)),
+    workflow_id: maybe(one(WORKFLOWS)),
+    cause: maybe(one(FAILURE_CAUSES)),
+    error_code: maybe(one(["E", "FINAL"])),
+    task_types: maybe(fc.subarray(TASK_TYPES)),
+  }),
+);
+
+const settings: fc.Arbitrary<Command> = fc.record({
+  op: fc.constant("put_settings" as const),
+  settings: one([{}, { grace_ms: 1 }, { task_defaults: { max_attempts: 2 } }]),
 });
 
 const boardPatch: fc.Arbitrary<Command> = fc.record({
@@ -137,6 +168,7 @@ const replace: fc.Arbitrary<ReplacePlan> = fc.record({
   isReversed: fc.boolean(),
   retryInMs: maybe(one([1, 3_000, 50_000])),
   status: maybe(one(WORK_STATUSES)),
+  forgets: fc.boolean(),
 });
 
 const plan: fc.Arbitrary<CommandPlan> = fc.oneof(
@@ -146,6 +178,7 @@ const plan: fc.Arbitrary<CommandPlan> = fc.oneof(
       op: fc.constant("create_tasks" as const),
       tasks: fc.array(taskRow, { minLength: 1, maxLength: 4 }),
       replace_existing: fc.boolean(),
+      strict: maybe(fc.constant(true as const)),
     }),
   },
   { weight: 5, arbitrary: claim },
@@ -154,6 +187,8 @@ const plan: fc.Arbitrary<CommandPlan> = fc.oneof(
   { weight: 1, arbitrary: boardPatch },
   { weight: 2, arbitrary: runCommand },
   { weight: 1, arbitrary: replace },
+  { weight: 1, arbitrary: redrive },
+  { weight: 1, arbitrary: settings },
 );
 
 /** Random histories. The clock mostly goes on, past leases now and then; `backwards` lets it jump back too. */
@@ -196,7 +231,8 @@ function replacementOf(planned: ReplacePlan, run: MemoryRun, nowMs: number): Com
   const { tasks, ...header } = run.run();
   const kept = tasks.filter((_task, index) => planned.keep[index] ?? true);
   if (planned.isReversed) kept.reverse();
-  const changed = kept.map((task, index): Task => {
+  const known = planned.forgets ? kept.map(withoutLife) : kept;
+  const changed = known.map((task, index): Task => {
     const status = index === 0 ? planned.status : undefined;
     const delay = index % 2 === 0 ? planned.retryInMs : undefined;
     return {
@@ -206,4 +242,10 @@ function replacementOf(planned: ReplacePlan, run: MemoryRun, nowMs: number): Com
     };
   });
   return { op: "replace_run", run: { ...header, tasks: changed } };
+}
+
+/** A task as those know it who know the contract only. */
+function withoutLife(task: Task): Task {
+  const life: ReadonlySet<string> = new Set(TASK_LIFE_MEMBERS);
+  return Object.fromEntries(Object.entries(task).filter(([name]) => !life.has(name))) as unknown as Task;
 }
