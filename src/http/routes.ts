@@ -110,6 +110,7 @@ import {
 import { getToken, getTokens, mintToken, postRevocation, whoami } from "./resources/tokens.ts";
 import { abortUpload, completeUpload, putUploadPart, startUpload } from "./resources/uploads.ts";
 import { verify } from "./resources/verify.ts";
+import { waitFor } from "./resources/waits.ts";
 import { getWhy } from "./resources/why.ts";
 import type { RouteFacts } from "./route-facts.ts";
 
@@ -150,6 +151,7 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["POST", "/pause", "planner", null, pauseRun],
   ["POST", "/resume", "planner", null, resumeRun],
   ["POST", "/cancel", "planner", null, cancelRun],
+  ["POST", "/wait", "viewer", null, waitFor],
   ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints", "viewer", null, listCheckpoints],
   ["GET", "/checkpoints/latest", "viewer", latestCheckpointContext, latestCheckpointNative],

@@ -1,6 +1,7 @@
 import * as z from "zod/mini";
 import { withoutAbsent } from "./absent.ts";
 import { issueForArtifactPath } from "./artifact-path.ts";
+import { awaited } from "./awaited.ts";
 import { PATCH_OPS } from "./blackboard.ts";
 import { MAX_IDEMPOTENCY_KEY_LENGTH } from "./idempotency-key.ts";
 import { issueForId, MAX_ID_LENGTH } from "./ids.ts";
@@ -22,6 +23,7 @@ import {
   MAX_STEPS_PER_RUN,
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_REPLACED,
+  MAX_TYPES_AWAITED,
   MAX_WAIT_MS,
 } from "./limits.ts";
 import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
@@ -327,6 +329,26 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       lease_ms: optional(uint),
       max: own(uint.check(z.minimum(1), z.maximum(MAX_CLAIMS))),
       wait_ms: own(uint.check(z.maximum(MAX_WAIT_MS))),
+    }),
+
+    /** `/v1` only: just one of a task's status, the run's, and an event. */
+    waitFor: object({
+      for: mapped(
+        object({
+          task_id: optional(id),
+          status: optional(z.array(workStatus).check(z.minLength(1))),
+          run_status: optional(z.array(runStatus).check(z.minLength(1))),
+          event: optional(
+            object({
+              types: optional(listOf(label, MAX_TYPES_AWAITED)),
+              task_id: optional(id),
+              since_seq: optional(uint),
+            }),
+          ),
+        }),
+        awaited,
+      ),
+      wait_ms: optional(uint.check(z.maximum(MAX_WAIT_MS))),
     }),
 
     /** Contract 02 §5.6. */

@@ -126,6 +126,12 @@ export const MAX_STREAM_RUNS = 1_000;
 /** How long a request may wait for something to happen: below the patience of common proxies. */
 export const MAX_WAIT_MS = 55_000;
 
+/** The same, of a request that is about nothing else, when it does not say. */
+export const DEFAULT_WAIT_MS = 25_000;
+
+/** Types of events that one request waits for. */
+export const MAX_TYPES_AWAITED = 100;
+
 /** Commits from one checkpoint to the next that the engine makes by itself, at least: states that are read back start there. */
 export const CHECKPOINT_INTERVAL = 10_000;
 

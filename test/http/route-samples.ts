@@ -52,6 +52,7 @@ const RUN_SAMPLES: Record<string, Sample> = {
   "POST /pause": { body: { grace_ms: 0 } },
   "POST /resume": { body: {} },
   "POST /cancel": { body: {} },
+  "POST /wait": { body: { for: { run_status: ["queued"] }, wait_ms: 0 } },
   "POST /checkpoints": { body: { reason: "r" } },
   "GET /checkpoints": {},
   "GET /checkpoints/latest": {},

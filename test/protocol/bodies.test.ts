@@ -60,6 +60,7 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
     },
   ],
   claimTask: [{ agent_id: "" }, { agent_id: "" }],
+  waitFor: [{ for: { run_status: ["failed"] } }, { for: { run_status: ["failed"] } }],
   transitionTask: [{ action: "" }, { action: "" }],
   redriveTask: [{}, {}],
   redriveTasks: [{}, {}],
@@ -117,8 +118,8 @@ describe.each(DOORS)("every body at the door %s", (door) => {
       ]);
   });
 
-  // Rows of a batch have ids of their own; an upload is its own key.
-  const keyless: BodyName[] = ["createTasks", "startUpload", "completeUpload"];
+  // Rows of a batch have ids of their own; an upload is its own key; a wait changes nothing.
+  const keyless: BodyName[] = ["createTasks", "startUpload", "completeUpload", "waitFor"];
   it.each(NAMES.filter((name) => !keyless.includes(name)))(
     "D45 %s: a blank command id counts as absent",
     (name) => {
@@ -167,6 +168,7 @@ const OPTIONAL: [BodyName, string, unknown, unknown, string][] = [
   ["claimTask", "task_type", " x", 5, "string"],
   ["claimTask", "workflow_id", "", 5, "string"],
   ["claimTask", "lease_ms", 0, -1, "too_small 0"],
+  ["waitFor", "wait_ms", 55_000, 55_001, "too_big 55000"],
   ["executeRollback", "policy_ack", " x", 5, "string"],
   ["executeRollback", "executor", "agent", "me", "one_of"],
   ["recordMutation", "tool_call_id", "", 5, "string"],
