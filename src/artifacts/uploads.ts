@@ -2,6 +2,7 @@ import {
   addUpload,
   findUpload,
   finishUpload,
+  giveUpUpload,
   partsOf,
   putPart,
   removeUpload,
@@ -86,14 +87,22 @@ export class Uploads {
     const limit = MAX_OPEN_UPLOADS_PER_RUN;
     if (await addUpload(this.#db, upload, limit, Date.now())) return { ok: true, value: true };
     await this.#discard(upload);
-    if ((await this.find(upload_id)) !== null) return { ok: true, value: false };
+    if ((await this.begun(upload_id)) !== null) return { ok: true, value: false };
     return refused(limitExceeded("open_uploads_per_run", limit, limit + 1) as ArtifactProblem);
   }
 
   /** The upload of that id and what it shall become; null when there is none. */
   async find(uploadId: string): Promise<{ upload: Upload; plan: UploadPlan } | null> {
-    const upload = await findUpload(this.#db, { ...this.#run, upload_id: uploadId });
-    return upload === null ? null : { upload, plan: JSON.parse(upload.asked) as UploadPlan };
+    const begun = await this.begun(uploadId);
+    return begun === null || begun.isGivenUp ? null : begun;
+  }
+
+  /** The same, those that were given up included. */
+  async begun(uploadId: string): Promise<{ upload: Upload; plan: UploadPlan; isGivenUp: boolean } | null> {
+    const found = await findUpload(this.#db, { ...this.#run, upload_id: uploadId });
+    if (found === null) return null;
+    const { isGivenUp, ...upload } = found;
+    return { upload, plan: JSON.parse(upload.asked) as UploadPlan, isGivenUp };
   }
 
   /** Takes in one part; a part that was there before is replaced. */
@@ -158,12 +167,14 @@ export class Uploads {
     await finishUpload(this.#db, upload);
   }
 
-  /** Gives up an upload that is not completed. */
+  /** Gives up an upload that is not completed; one that was given up is so again. */
   async abort(uploadId: string): Promise<ArtifactResult<null>> {
-    const found = await this.find(uploadId);
-    if (found === null) return refused(uploadNotFound);
-    if (found.upload.sha256 !== null) return refused(uploadCompleted);
-    await this.#forget(found.upload);
+    const begun = await this.begun(uploadId);
+    if (begun === null) return refused(uploadNotFound);
+    if (begun.isGivenUp) return { ok: true, value: null };
+    if (begun.upload.sha256 !== null) return refused(uploadCompleted);
+    await giveUpUpload(this.#db, begun.upload);
+    await this.#discard(begun.upload);
     return { ok: true, value: null };
   }
 

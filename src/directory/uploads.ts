@@ -55,14 +55,34 @@ export async function addUpload(
   return meta.changes > 0;
 }
 
-export async function findUpload(db: D1Database, id: UploadId): Promise<Upload | null> {
-  return db
+/** Column `done` of an upload that was given up: it is remembered for whoever asks again. */
+const GIVEN_UP = 2;
+
+/** An upload, given up or not; null when nothing is known of it any more. */
+export async function findUpload(
+  db: D1Database,
+  id: UploadId,
+): Promise<(Upload & { isGivenUp: boolean }) | null> {
+  const row = await db
     .prepare(
-      `SELECT tenant, run_id, upload_id, key, multipart_id, asked, sha256 FROM uploads
+      `SELECT tenant, run_id, upload_id, key, multipart_id, asked, sha256, done FROM uploads
        WHERE tenant = ? AND run_id = ? AND upload_id = ?`,
     )
     .bind(id.tenant, id.run_id, id.upload_id)
-    .first<Upload>();
+    .first<Upload & { done: number }>();
+  if (row === null) return null;
+  const { done, ...upload } = row;
+  return { ...upload, isGivenUp: done === GIVEN_UP };
+}
+
+/** Notes that an upload was given up, and forgets its parts. */
+export async function giveUpUpload(db: D1Database, id: UploadId): Promise<void> {
+  await db.batch([
+    db
+      .prepare(`UPDATE uploads SET done = ${GIVEN_UP} WHERE tenant = ? AND run_id = ? AND upload_id = ?`)
+      .bind(id.tenant, id.run_id, id.upload_id),
+    db.prepare("DELETE FROM upload_parts WHERE upload_id = ?").bind(id.upload_id),
+  ]);
 }
 
 /**
@@ -79,7 +99,7 @@ export async function reservePart(
     .prepare(
       `INSERT INTO upload_parts (upload_id, part, etag, sha256, bytes, tenant)
        SELECT ?3, ?4, '', '', ?5, ?1 FROM uploads
-       WHERE tenant = ?1 AND run_id = ?2 AND upload_id = ?3 AND sha256 IS NULL
+       WHERE tenant = ?1 AND run_id = ?2 AND upload_id = ?3 AND sha256 IS NULL AND done = 0
        ON CONFLICT (upload_id, part) DO UPDATE SET etag = '', bytes = max(bytes, excluded.bytes)`,
     )
     .bind(tenant, run_id, upload_id, part, bytes)

@@ -503,3 +503,24 @@ describe("the age of a replay", () => {
     expect(ageMs).toBeLessThanOrEqual(Date.now() - (expires_at_ms - expires_in_ms));
   });
 });
+
+describe("requests that bring something to where it stays", () => {
+  it("claims: a part, an upload that is given up, an archive, and a deletion are answered as the first time", async () => {
+    const { id, lease } = await sceneOf();
+    const { upload_id } = (await ok(ann, fill(post("/uploads", { path: "big" }), id))).body;
+    const { lease_token } = lease;
+    await ok(ann, fill(post("/tasks/held/transition", { action: "complete", lease_token }), id));
+    for (const request of [
+      text(`/uploads/${upload_id}/parts/1`, "content"),
+      at("DELETE", `/uploads/${upload_id}`),
+      post("/archive"),
+      at("DELETE", ""),
+    ]) {
+      const asked = fill(request, id);
+      const key = crypto.randomUUID();
+      const first = await send(ann, asked, key);
+      expect(first.status, first.text).toBeLessThan(300);
+      expect(lasting(await send(renewed, asked, key))).toEqual(lasting(first));
+    }
+  });
+});

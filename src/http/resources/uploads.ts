@@ -42,7 +42,7 @@ export async function startUpload(call: Call): Promise<HttpAnswer> {
       ? crypto.randomUUID()
       : (await digest(["upload", call.tenantKey, call.id("run_id"), identified.commandId])).slice(0, 32);
   const begun = async (): Promise<HttpAnswer | null> => {
-    const found = identified && (await uploads.find(upload_id));
+    const found = identified && (await uploads.begun(upload_id));
     if (found === null) return null;
     if (found.plan.fingerprint !== identified?.fingerprint) throw new RequestRefused(commandIdConflict);
     return startAnswer(upload_id, { "idempotency-replayed": "true" });
@@ -131,7 +131,7 @@ export async function completeUpload(call: Call): Promise<HttpAnswer> {
   return jsonAnswer(members, init);
 }
 
-/** `DELETE /v1/…/uploads/{upload_id}`: gives up an upload that is not completed. */
+/** `DELETE /v1/…/uploads/{upload_id}`: gives up an upload that is not completed; as long as it is remembered, any number of times. */
 export async function abortUpload(call: Call): Promise<HttpAnswer> {
   const { uploads } = uploadsOf(call);
   unwrapContent(await uploads.abort(call.id("upload_id")));
