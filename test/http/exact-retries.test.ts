@@ -157,6 +157,57 @@ const MUTATIONS: Mutation[] = [
     first: () => at("PUT", "/settings", { grace_ms: 2_000 }),
     other: withBody({ grace_ms: 3_000 }),
   },
+  {
+    route: "POST /tasks/:task_id/cancel",
+    what: "at once",
+    first: () => post("/tasks/free/cancel", { reason: "no need" }),
+    other: withBody({ reason: "another" }),
+  },
+  {
+    route: "POST /tasks/:task_id/cancel",
+    what: "of a holder",
+    first: () => post("/tasks/held/cancel", { reason: "no need", grace_ms: 60_000 }),
+    other: withBody({ grace_ms: 70_000 }),
+  },
+  {
+    route: "POST /tasks/:task_id/dependencies",
+    first: ({ lease }) => post("/tasks/free/dependencies", { add: ["held", "none"], ...lease }),
+    other: withBody({ add: ["held"] }),
+  },
+  {
+    route: "POST /tasks/:task_id/redrive",
+    first: async (scene) => {
+      await deadLetter(scene);
+      return post("/tasks/dead/redrive", {});
+    },
+    other: withBody({ expected_task_rev: 3 }),
+  },
+  {
+    route: "POST /tasks/redrive",
+    first: async (scene) => {
+      await deadLetter(scene);
+      return post("/tasks/redrive", { task_type: "dead" });
+    },
+    other: withBody({ limit: 7 }),
+  },
+  {
+    route: "POST /pause",
+    first: () => post("/pause", { reason: "r", grace_ms: 60_000 }),
+    other: withBody({ reason: "s" }),
+  },
+  {
+    route: "POST /resume",
+    first: async ({ id }) => {
+      await ok(ann, fill(post("/pause", { grace_ms: 60_000 }), id));
+      return post("/resume", { reason: "r" });
+    },
+    other: withBody({ reason: "s" }),
+  },
+  {
+    route: "POST /cancel",
+    first: () => post("/cancel", { reason: "r", grace_ms: 60_000 }),
+    other: withBody({ reason: "s" }),
+  },
   ...["heartbeat", "complete", "fail", "release"].map(
     (action): Mutation => ({
       route: "POST /tasks/:task_id/transition",
@@ -259,6 +310,16 @@ const OF_THEMSELVES = [
   "PUT /uploads/:upload_id/parts/:part",
   "DELETE /uploads/:upload_id",
 ];
+
+/** Leaves a task `dead` behind that failed for good. */
+async function deadLetter({ id }: Scene): Promise<void> {
+  const row = { id: "dead", task_type: "dead", max_attempts: 1 };
+  await ok(ann, fill(post("/tasks", { tasks: [row] }), id));
+  const claimed = await ok(ann, fill(post("/tasks/claim", { agent_id: "a", task_type: "dead" }), id));
+  const { token: lease_token } = claimed.body.lease;
+  const failed = fill(post("/tasks/dead/transition", { action: "fail", lease_token }), id);
+  expect((await ok(ann, failed)).body.task).toMatchObject({ dead_letter: true });
+}
 
 /** A mutation to be recorded. */
 async function mutationOf({ id }: Scene): Promise<object> {
