@@ -246,6 +246,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       task_counts: z.optional(z.unknown()),
       blackboard_revision: z.optional(z.unknown()),
       log_hash: z.optional(z.unknown()),
+      halt: z.optional(z.unknown()),
       command_id: commandId,
     }),
 

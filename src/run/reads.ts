@@ -1,3 +1,4 @@
+import type { Halt } from "../domain/head.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
 import type { RunHeader, TaskCounts, Tenant } from "../protocol/run.ts";
@@ -42,6 +43,8 @@ export interface RunOverview extends RunHeader {
   blackboard_revision: number;
   /** Hash of the newest commit (chain.ts). */
   log_hash: string;
+  /** While it is paused or over by a request of `/v1`. */
+  halt?: Halt;
 }
 
 /** Most tasks that one filtered page looks at, so that a rare status does not cost a scan of the board. */
@@ -197,6 +200,7 @@ export function overview(state: RunState): RunOverview {
     task_counts: state.taskCounts(),
     blackboard_revision: head.blackboard_revision,
     log_hash: state.logHash(),
+    ...(head.halt !== undefined && { halt: head.halt }),
   };
 }
 

@@ -172,6 +172,8 @@ class Boards {
     }
     expect(this.#state.taskCount()).toBe(tasks.length);
     expect(this.#state.isIndexSound()).toBe(true);
+    expect(json(this.#state.head())).toEqual(json(this.#memory.head()));
+    expect(json(this.#awake().head())).toEqual(json(this.#memory.head()));
     const due = (state: RunState) => state.dueTasks(nowMs, tasks.length).map(({ id }) => id);
     const expectedDue = this.#memory.dueTasks(nowMs, tasks.length).map(({ id }) => id);
     expect(due(this.#state)).toEqual(expect.arrayContaining(expectedDue));

@@ -26,7 +26,13 @@ const RUNS_READ_AT_ONCE = 16;
 /** `POST /context/runs` (contract 02 §2.1). */
 export async function createRunContext(call: Call): Promise<HttpAnswer> {
   const { run, rows } = await createRun(call);
-  const { task_counts: _counts, blackboard_revision: _revision, log_hash: _hash, ...header } = run;
+  const {
+    task_counts: _counts,
+    blackboard_revision: _revision,
+    log_hash: _hash,
+    halt: _halt,
+    ...header
+  } = run;
   return jsonAnswer({ ok: true, run: { ...header, tasks: [] } }, { headers: rowHeaders(rows) });
 }
 

@@ -56,6 +56,9 @@ describe("POST /v1/runs/{id}/pause, /resume, /cancel", () => {
         payload: { reason: "lunch", grace_ms: 60_000 },
         halt: { revoke_at_ms, reason: "lunch" },
       });
+      expect(good(await run.get())).toMatchObject({
+        run: { status, halt: { seq: event.seq, revoke_at_ms, reason: "lunch" } },
+      });
       expect(told(await beat(run, lease_token))).toMatchObject({
         run_status: status,
         stop: { reason, detail: "lunch", revoke_at_ms },
@@ -108,6 +111,7 @@ describe("POST /v1/runs/{id}/pause, /resume, /cancel", () => {
     const answer = good(await run.post("/resume", { reason: "back" }));
     expect(answer).toMatchObject({ run_status: "running", revoke_at_ms: null });
     expect(await lastEvent(run)).toMatchObject({ type: "run_resumed", payload: { reason: "back" } });
+    expect(good(await run.get()).run).not.toHaveProperty("halt");
     expect(told(await beat(run, lease_token))).toMatchObject({ run_status: "running", stop: null });
     expect(told(await run.post("/tasks/claim", { agent_id: "other" })).task).not.toBeNull();
   });
