@@ -6,6 +6,7 @@ import type { PathId } from "./call.ts";
 import type { Mutation } from "./command.ts";
 import { patch } from "./resources/blackboard.ts";
 import { append } from "./resources/log.ts";
+import { redrive, redrives } from "./resources/redrive.ts";
 import { mutation as recordedMutation } from "./resources/rollback.ts";
 import { driver, todos } from "./resources/steps.ts";
 import { claim, creation, transition } from "./resources/tasks.ts";
@@ -36,6 +37,8 @@ const BATCHED_OPS: Readonly<Record<string, BatchedOp>> = {
   fail: transitionTo("fail"),
   release: transitionTo("release"),
   retry: transitionTo("retry"),
+  redrive_task: batched(redrive, { path: ["task_id"], needs: "planner" }),
+  redrive_tasks: batched(redrives, { needs: "planner" }),
   append_event: batched(append),
   patch_blackboard: batched(patch, { renamed: { here: "patch_op", inBody: "op" } }),
   sync_todos: batched(todos),

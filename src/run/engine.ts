@@ -12,6 +12,7 @@ import {
   MAX_ECHO_LENGTH,
   MAX_PARKED_CLAIMS,
   MAX_RUN_BYTES,
+  MAX_SETTLED_AT_ONCE,
 } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
@@ -507,8 +508,9 @@ export class Engine {
    * time is up, and no claim a lease that has run out. A claim that will be refused must change nothing (I13).
    */
   #settleBefore(command: Command, context: Context): void {
-    if (command.op === "settle_due") return;
-    if (command.op !== "claim_task") {
+    if (command.op === "settle_due") {
+      this.#recordReported(context);
+    } else if (command.op !== "claim_task") {
       this.#settle(context, 1, "task_id" in command ? command.task_id : undefined);
     } else if (command.agent_id.trim() !== "") {
       this.#makeReady(context);
@@ -524,8 +526,17 @@ export class Engine {
 
   #settle(context: Context, steps: number, task_id?: string): void {
     for (let step = 0; step < steps && this.#state.isSettleDue(context.nowMs); step += 1) {
+      this.#recordReported(context);
       this.#append(decide({ op: "settle_due", task_id }, this.#state, context));
     }
+  }
+
+  /** Clocks are noted by what is recorded: who has reported since then must not be found due again and again. */
+  #recordReported(context: Context): void {
+    const due = () => this.#state.tasks.due(context.nowMs, MAX_SETTLED_AT_ONCE);
+    const reports = this.#state.heartbeats.of(due);
+    if (reports.length === 0) return;
+    this.#append(decide({ op: "record_heartbeats", reports }, this.#state, context));
   }
 
   /** What the group's commands led to is made durable with them: a task that failed, and what was waiting for it. */
@@ -550,7 +561,9 @@ export class Engine {
         const its = batch.dry_run ? { ...context, leaseToken: () => "" } : context;
         for (const command of batch.commands) this.#settleBefore(command, its);
         // The batch's id lies with its first commit alone: the receipt tells of the others.
-        const done = doBatch(this.#state, batch, submission, (command) => decide(command, this.#state, its));
+        const done = doBatch(this.#state, batch, submission, (command) =>
+          this.#decideInBatch(command, submission, its),
+        );
         if (!done.ok || batch.dry_run) throw new Undone(done);
         return done;
       });
@@ -558,6 +571,13 @@ export class Engine {
       if (error instanceof Undone) return error.answer;
       throw error;
     }
+  }
+
+  /** One command of a batch. Its heartbeats come no less often than others, but for those that a repeat asks for. */
+  #decideInBatch(command: Command, { commandId }: Submission, context: Context): Decision {
+    const decision = decide(command, this.#state, context);
+    const held = commandId === undefined ? this.#heldHeartbeat(command, decision, context.nowMs) : null;
+    return held === null ? decision : { ok: true, commits: [], outcome: held };
   }
 
   /** The answer to a heartbeat that comes too soon to be recorded (heartbeats.ts); null for everything else. */

@@ -32,13 +32,24 @@ export interface Report {
  * commit, or at the end of the interval: however often they come, a task costs no more than one heartbeat per interval.
  *
  * H1 What is held is added to the task wherever decisions read it (`onto`), so that no commit leaves it out.
- * H2 Nothing here is undone with a transaction: an entry that no longer fits its task says nothing, and one that is lost was
- *    never promised.
+ * H2 What a transaction has added is taken back with it. What it settled need not be: an entry that no longer fits its task says
+ *    nothing.
  */
 export class Heartbeats {
   /** When a heartbeat of a task was last recorded, under which lease; the one recorded longest ago first. */
   readonly #recorded = new Map<string, { token: string | undefined; atMs: number }>();
-  readonly #held = new Map<string, Held>();
+  /** A value: each change makes another. */
+  #held: ReadonlyMap<string, Held> = new Map();
+
+  savepoint(): ReadonlyMap<string, unknown> {
+    return this.#held;
+  }
+
+  /** @param hasCommitted whether commits were undone: then nobody knows what was recorded when. */
+  restore(savepoint: ReadonlyMap<string, unknown>, hasCommitted: boolean): void {
+    this.#held = savepoint as ReadonlyMap<string, Held>;
+    if (hasCommitted) this.#recorded.clear();
+  }
 
   /** The task with what its holder has reported since it was stored. */
   onto(task: Task): Task {
@@ -81,7 +92,7 @@ export class Heartbeats {
     const isReported = isReport || (before?.progress !== undefined && fits(before, stored));
     if (isLonger || isReported) {
       if (this.#held.size >= MAX_HELD_HEARTBEATS && !this.#held.has(stored.id)) return null;
-      this.#held.set(stored.id, {
+      this.#set(stored.id, {
         taskRev: stored.task_rev,
         token: stored.lease_token,
         progress: isReported ? next.progress : undefined,
@@ -105,9 +116,10 @@ export class Heartbeats {
     );
   }
 
-  /** Those of these tasks. */
-  of(tasks: readonly Task[]): Report[] {
-    return tasks.flatMap((task) => {
+  /** Those of these tasks, told when asked for. */
+  of(tasks: () => readonly Task[]): Report[] {
+    if (this.#held.size === 0) return [];
+    return tasks().flatMap((task) => {
       const held = this.#held.get(task.id);
       if (held === undefined || !fits(held, task)) return [];
       return { task_id: task.id, task_rev: held.taskRev, expires_at_ms: held.expiresAtMs };
@@ -116,17 +128,23 @@ export class Heartbeats {
 
   /** Forgets those that were recorded, or no longer can be. */
   settled(reports: readonly Report[]): void {
+    const held = new Map(this.#held);
     for (const { task_id, task_rev } of reports) {
-      if (this.#held.get(task_id)?.taskRev === task_rev) this.#held.delete(task_id);
+      if (held.get(task_id)?.taskRev === task_rev) held.delete(task_id);
     }
+    this.#held = held;
   }
 
   /** There was no room to record them: they are due again later. */
   postponed(reports: readonly Report[], untilMs: number): void {
     for (const { task_id } of reports) {
       const held = this.#held.get(task_id);
-      if (held !== undefined) this.#held.set(task_id, { ...held, dueAtMs: untilMs });
+      if (held !== undefined) this.#set(task_id, { ...held, dueAtMs: untilMs });
     }
+  }
+
+  #set(taskId: string, held: Held): void {
+    this.#held = new Map(this.#held).set(taskId, held);
   }
 }
 

@@ -49,6 +49,7 @@ interface Savepoint {
   savedSeq: number;
   logHash: string | null;
   revokedSeq: number | null;
+  heartbeats: ReadonlyMap<string, unknown>;
   changes: number;
 }
 
@@ -269,6 +270,7 @@ export class RunState implements View {
       savedSeq: this.#savedSeq,
       logHash: this.#logHash,
       revokedSeq: this.#revokedSeq,
+      heartbeats: this.heartbeats.savepoint(),
       changes: this.#changes(),
     };
   }
@@ -281,8 +283,10 @@ export class RunState implements View {
     this.#logHash = savepoint.logHash;
     this.#gathered = null;
     this.#revokedSeq = savepoint.revokedSeq;
+    const hasChanged = this.#changes() !== savepoint.changes;
+    this.heartbeats.restore(savepoint.heartbeats, hasChanged);
     // The caches are dear to fill again: only what may have reached them makes them wrong.
-    if (this.#changes() === savepoint.changes) return;
+    if (!hasChanged) return;
     this.tasks.forgetCache();
     this.texts.forget();
   }
@@ -402,7 +406,7 @@ export class RunState implements View {
   heldUpTo(fence: number, limit: number): Task[] {
     const held = this.tasks.heldUpTo(fence, limit);
     if (held.length < limit && fence === this.#head.halt?.seq) this.#revokedSeq = fence;
-    return held;
+    return held.map((task) => this.heartbeats.onto(task));
   }
 
   /** Notes anew when the clocks of these tasks run out. A change that no commit tells of. */

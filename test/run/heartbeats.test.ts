@@ -1,6 +1,6 @@
-import { runInDurableObject } from "cloudflare:test";
+import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { describe, expect, it } from "vitest";
-import type { CommandOf } from "../../src/domain/command.ts";
+import type { Command, CommandOf, TaskRow } from "../../src/domain/command.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import type { Answer } from "../../src/run/engine.ts";
 import { submit } from "../../src/run/run-client.ts";
@@ -12,6 +12,7 @@ import {
   eventually,
   evict,
   newTestRun,
+  note,
   objectOf,
   outcomeOf,
   replayOf,
@@ -27,25 +28,21 @@ const INTERVAL_MS = 1_000;
 type Transition = CommandOf<"transition_task">;
 
 /** A run with one task `t` that is held. */
-async function heldRun(lease_ms = 60_000) {
+async function heldRun(lease_ms = 60_000, fields: Partial<TaskRow> = {}) {
   const run = await newTestRun();
-  await accepted(run, creation(row("t")));
+  await accepted(run, creation(row("t", fields)));
   const { token, expiresAtMs } = await claimed(run, { lease_ms });
+  const command: Transition = {
+    op: "transition_task",
+    task_id: "t",
+    action: "heartbeat",
+    lease_token: token,
+    lease_ms,
+    strict: true,
+  };
   const beat = (members: Partial<Transition> = {}, commandId?: string): Promise<Answer> =>
-    submit(run.client, {
-      command: {
-        op: "transition_task",
-        task_id: "t",
-        action: "heartbeat",
-        lease_token: token,
-        lease_ms,
-        strict: true,
-        ...members,
-      },
-      commandId,
-      fingerprint: "f",
-    });
-  return { run, token, expiresAtMs, beat };
+    submit(run.client, { command: { ...command, ...members }, commandId, fingerprint: "f" });
+  return { run, token, expiresAtMs, command, beat };
 }
 
 async function taskOf(run: TestRun): Promise<Task> {
@@ -70,8 +67,8 @@ describe("heartbeats that come sooner than the interval", () => {
       expect(answer.rows.written).toBe(0);
       const { task, lease, patch } = outcomeOf("transition_task", answer);
       expect(task).toEqual({ ...recorded, lease_token: token });
-      const expiresAtMs = first.lease?.expires_at_ms ?? 0;
-      expect(lease).toEqual({ ...first.lease, expires_in_ms: expiresAtMs - clock.nowMs() });
+      const expires_in_ms = (first.lease?.expires_at_ms ?? 0) - clock.nowMs();
+      expect(lease).toEqual({ ...first.lease, expires_in_ms });
       expect(patch).toBeNull();
     }
     expect(await taskOf(run)).toEqual(recorded);
@@ -213,5 +210,54 @@ describe("heartbeats that come sooner than the interval", () => {
     expect(patch).not.toBeNull();
     // All of it, where the test was so slow that it was recorded before.
     expect([undefined, 70]).toContain(task.progress?.percent);
+  });
+
+  it("claims: a report that is held is no silence", async () => {
+    for (const settle of ["a command", "the alarm"]) {
+      const { run, beat } = await heldRun(60_000, { clocks: { silent_within_ms: 1_500 } });
+      await beat({ progress: { percent: 1 } });
+      clock.advance(900);
+      await beat({ progress: { percent: 2 } });
+      clock.advance(700);
+      if (settle === "the alarm") await runDurableObjectAlarm(run.stub);
+      else await accepted(run, note());
+      expect(await taskOf(run)).toMatchObject({ status: "in_progress", progress: { percent: 2 } });
+      clock.advance(800);
+      await accepted(run, note());
+      expect((await taskOf(run)).attempts).toMatchObject([{ outcome: "silent", progress: { percent: 2 } }]);
+      expect((await replayOf(run)).drift.mismatch).toBe(false);
+    }
+  });
+
+  const batchOf = (run: TestRun, commands: Command[], dry_run = false): Promise<Answer> =>
+    submit(run.client, { command: { op: "batch", commands, dry_run } });
+
+  it("claims: in a batch they are no exception", async () => {
+    const { run, command } = await heldRun();
+    const answer = await batchOf(
+      run,
+      Array.from({ length: 50 }, (_, percent) => ({ ...command, progress: { percent } })),
+    );
+    expect(answer.ok).toBe(true);
+    expect(answer.rows.written).toBe(2);
+    await submit(run.client, { command: { ...command, action: "release" } });
+    expect((await taskOf(run)).attempts).toMatchObject([{ progress: { percent: 49 } }]);
+  });
+
+  it("claims: what a batch that is refused, or a dry run, has reported counts for nothing", async () => {
+    for (const dry_run of [false, true]) {
+      const { run, command, beat } = await heldRun();
+      const again: Command = { ...command, action: "complete", task_id: dry_run ? "t" : "none" };
+      const told = await batchOf(
+        run,
+        [{ ...command, progress: { percent: 1 } }, { ...command, progress: { percent: 2 } }, again],
+        dry_run,
+      );
+      expect(told.ok).toBe(dry_run);
+      const { patch, task } = outcomeOf("transition_task", await beat());
+      expect(patch).not.toBeNull();
+      expect(task).not.toHaveProperty("progress");
+      expect(await beatsOf(run)).toBe(1);
+    }
   });
 });

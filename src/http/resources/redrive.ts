@@ -2,7 +2,7 @@ import { MAX_REDRIVEN_AT_ONCE } from "../../protocol/limits.ts";
 import type { Call } from "../call.ts";
 import { type Mutation, mutate } from "../command.ts";
 
-const single: Mutation<"redrive_task", "redriveTask"> = {
+export const redrive: Mutation<"redrive_task", "redriveTask"> = {
   body: "redriveTask",
   bodyMayBeEmpty: true,
   command: ({ expected_task_rev }, call) => ({
@@ -17,9 +17,9 @@ const single: Mutation<"redrive_task", "redriveTask"> = {
 };
 
 /** `POST /v1/…/tasks/{task_id}/redrive`. */
-export const redriveTask = (call: Call) => mutate(single, call);
+export const redriveTask = (call: Call) => mutate(redrive, call);
 
-const many: Mutation<"redrive_tasks", "redriveTasks"> = {
+export const redrives: Mutation<"redrive_tasks", "redriveTasks"> = {
   body: "redriveTasks",
   bodyMayBeEmpty: true,
   command: ({ command_id: _commandId, limit, preview, ...filter }, call) => ({
@@ -37,4 +37,4 @@ const many: Mutation<"redrive_tasks", "redriveTasks"> = {
 };
 
 /** `POST /v1/…/tasks/redrive`: dead letters that a filter finds, or how many there are. */
-export const redriveTasks = (call: Call) => mutate(many, call);
+export const redriveTasks = (call: Call) => mutate(redrives, call);

@@ -179,6 +179,47 @@ describe("dead letters", () => {
   });
 });
 
+describe("retries in a batch", () => {
+  it("claims: a failure is final and redriven in one, and a repeat says so again", async () => {
+    const run = await runWithLetters({ a: "E", b: "E", c: "F" });
+    await addNativeTasks(run, { id: "t", retry: AT_ONCE });
+    const { lease } = await claimNext(run);
+    const commands = [
+      { op: "fail", task_id: "t", lease_token: lease.token, retryable: false, progress: { percent: 9 } },
+      { op: "redrive_task", task_id: "t" },
+      { op: "redrive_tasks", error_code: "E" },
+      { op: "redrive_tasks", error_code: "none" },
+      { op: "redrive_tasks", preview: true },
+      { op: "claim", agent_id: "bob" },
+    ];
+    const key = { "idempotency-key": "k" };
+    const first = await run.post("/commands", { commands }, key);
+    expect((good(first) as unknown as { results: unknown[] }).results).toMatchObject([
+      { op: "fail", task: { dead_letter: true } },
+      { op: "redrive_task", task: { status: "runnable", attempt: 0 } },
+      { op: "redrive_tasks", matched: 2, task_ids: ["a", "b"], remaining: 0 },
+      { op: "redrive_tasks", matched: 0, task_ids: [] },
+      { op: "redrive_tasks", preview: true, matched: 1 },
+      { op: "claim", task: { id: "a" }, handover: { previous_attempts: [{ error_code: "E" }] } },
+    ]);
+    const again = await run.post("/commands", { commands }, key);
+    expect([again.text, again.headers.get("idempotency-replayed")]).toEqual([first.text, "true"]);
+  });
+
+  it("claims: several claims hand over, each its own", async () => {
+    const run = await newNativeRun();
+    await addNativeTasks(run, { id: "a" }, { id: "b" });
+    good(await transition(run, await claimNext(run), { action: "release", progress: { note: "a" } }));
+    const { claims } = good(await run.post("/tasks/claim", { agent_id: "bob", max: 2 })) as unknown as {
+      claims: Claim[];
+    };
+    expect(claims.map(({ task, handover }) => [task.id, handover])).toMatchObject([
+      ["a", { attempt: 0, last_progress: { note: "a" }, previous_attempts: [{ outcome: "released" }] }],
+      ["b", null],
+    ]);
+  });
+});
+
 describe("the history of work", () => {
   it("claims: is in replays, exports and forks as it is in the run", async () => {
     const run = await runWithLetters({ a: "E" });
