@@ -5,11 +5,12 @@ import type { TaskAction } from "../protocol/task.ts";
 import type { PathId } from "./call.ts";
 import type { Mutation } from "./command.ts";
 import { patch } from "./resources/blackboard.ts";
+import { cancel, pause, resume } from "./resources/control.ts";
 import { append } from "./resources/log.ts";
 import { redrive, redrives } from "./resources/redrive.ts";
 import { mutation as recordedMutation } from "./resources/rollback.ts";
 import { driver, todos } from "./resources/steps.ts";
-import { claim, creation, transition } from "./resources/tasks.ts";
+import { cancellation, claim, creation, dependencyChange, transition } from "./resources/tasks.ts";
 
 /** A mutation as a command of `POST /v1/…/commands`: it takes the fields of its route's body, and those that follow. */
 export interface BatchedOp {
@@ -37,8 +38,13 @@ const BATCHED_OPS: Readonly<Record<string, BatchedOp>> = {
   fail: transitionTo("fail"),
   release: transitionTo("release"),
   retry: transitionTo("retry"),
+  change_dependencies: batched(dependencyChange, { path: ["task_id"] }),
+  cancel_task: batched(cancellation, { path: ["task_id"], needs: "planner" }),
   redrive_task: batched(redrive, { path: ["task_id"], needs: "planner" }),
   redrive_tasks: batched(redrives, { needs: "planner" }),
+  pause_run: batched(pause, { needs: "planner" }),
+  resume_run: batched(resume, { needs: "planner" }),
+  cancel_run: batched(cancel, { needs: "planner" }),
   append_event: batched(append),
   patch_blackboard: batched(patch, { renamed: { here: "patch_op", inBody: "op" } }),
   sync_todos: batched(todos),

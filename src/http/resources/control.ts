@@ -25,7 +25,7 @@ const halt = (action: "pause" | "cancel"): Mutation<"control_run", "haltRun"> =>
   ...answers,
 });
 
-const resume: Mutation<"control_run", "resumeRun"> = {
+export const resume: Mutation<"control_run", "resumeRun"> = {
   body: "resumeRun",
   command: ({ reason }, call) => {
     refuseNarrow(call);
@@ -34,8 +34,8 @@ const resume: Mutation<"control_run", "resumeRun"> = {
   ...answers,
 };
 
-const pause = halt("pause");
-const cancel = halt("cancel");
+export const pause = halt("pause");
+export const cancel = halt("cancel");
 
 /** `POST /v1/…/pause`. */
 export const pauseRun = (call: Call) => mutate(pause, call);

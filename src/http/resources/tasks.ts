@@ -146,7 +146,7 @@ export const transition: Mutation<"transition_task", "transitionTask"> = {
 /** `POST …/tasks/{task_id}/transition` (contract 02 §5.6, 04 §6). */
 export const transitionTask = (call: Call) => mutate(transition, call);
 
-const cancellation: Mutation<"cancel_task", "cancelTask"> = {
+export const cancellation: Mutation<"cancel_task", "cancelTask"> = {
   body: "cancelTask",
   bodyMayBeEmpty: true,
   command: ({ command_id: _commandId, ...asked }, call) => ({
@@ -166,7 +166,7 @@ const cancellation: Mutation<"cancel_task", "cancelTask"> = {
 /** `POST /v1/…/tasks/{task_id}/cancel`. */
 export const cancelTask = (call: Call) => mutate(cancellation, call);
 
-const dependencyChange: Mutation<"change_dependencies", "changeDependencies"> = {
+export const dependencyChange: Mutation<"change_dependencies", "changeDependencies"> = {
   body: "changeDependencies",
   command: ({ add, remove, expected_task_rev, task_id, lease_token }, call) => ({
     op: "change_dependencies",

@@ -214,6 +214,34 @@ describe("POST /v1/runs/{id}/commands", () => {
     expect(await everything(at)).toEqual(before);
   });
 
+  it("v1 commands: tasks and runs are stopped in a batch as by their routes, and a repeat is answered the same", async () => {
+    const at = await newNativeRun();
+    const tasks = ["a", "b"].map((id) => ({ id, task_type: "t" }));
+    await run([{ op: "create_tasks", tasks }], at);
+    const commands = [
+      { op: "change_dependencies", task_id: "b", add: ["a", "later"] },
+      { op: "cancel_task", task_id: "a", reason: "not needed" },
+      { op: "pause_run", grace_ms: 1_000 },
+      { op: "claim", agent_id: "me" },
+      { op: "resume_run" },
+      { op: "cancel_run", reason: "over" },
+    ];
+    const key = { "idempotency-key": "stop" };
+    const first = await at.post("/commands", { commands }, key);
+    expect((good(first) as Batched).results).toMatchObject([
+      { task: { depends_on_task_ids: ["a", "later"] }, unknown_dependency_ids: ["later"] },
+      {
+        task: { status: "failed", failure: { cause: "cancelled", reason: "not needed" } },
+        revoke_at_ms: null,
+      },
+      { run_status: "paused" },
+      { task: null, reason: "run_paused" },
+      { run_status: "running" },
+      { run_status: "cancelled" },
+    ]);
+    expect((await at.post("/commands", { commands }, key)).text).toBe(first.text);
+  });
+
   it("v1 commands: the key of a batch and keys of rows do not go together", async () => {
     const at = await newNativeRun();
     const keyed = { op: "create_tasks", tasks: [{ task_type: "t", command_id: "row" }] };
