@@ -266,10 +266,11 @@ function claimedBy(event: EventRecord, context: Pick<Context, "leaseToken" | "ma
   return { task, lease: leaseOf(task, event.ts_ms) };
 }
 
-/** How many tasks a claim was given. */
-export function tasksGiven(outcome: Outcome | null): number {
-  if (outcome?.op !== "claim_task") return 0;
-  return outcome.claims?.length ?? (outcome.task === null ? 0 : 1);
+/** What a claim was given, one or several; nothing where the outcome is none of a claim. */
+export function claimsOf(outcome: Outcome | null): Claimed[] {
+  if (outcome?.op !== "claim_task") return [];
+  const { task, lease, claims } = outcome;
+  return claims ?? (task === null ? [] : [{ task, lease }]);
 }
 
 /** The answer to a claim that takes nothing. */

@@ -1,6 +1,5 @@
 import { claimStop } from "../domain/claim-stop.ts";
-import type { Claimed } from "../domain/outcome.ts";
-import { tasksGiven } from "../domain/outcome.ts";
+import { claimsOf } from "../domain/outcome.ts";
 import { limitExceeded } from "../domain/refusals.ts";
 import { isTerminal } from "../domain/run.ts";
 import { MAX_PARKED_CLAIM_BYTES, parkedBytes } from "../run/claim-line.ts";
@@ -51,22 +50,19 @@ export async function submitOrWait(call: Call, submission: ClaimSubmission, wait
 function isWorthWaiting(answer: Answer): boolean {
   if (!answer.ok || answer.repeat !== null || answer.outcome?.op !== "claim_task") return false;
   const { run_status } = answer.outcome;
-  return tasksGiven(answer.outcome) === 0 && !(isTerminal(run_status) && claimStop(run_status) !== null);
+  return claimsOf(answer.outcome).length === 0 && !(isTerminal(run_status) && claimStop(run_status) !== null);
 }
 
 /** Releases what was claimed for somebody who may not have it. */
 async function giveBack(call: Call, answer: Answer): Promise<void> {
-  if (!answer.ok || answer.outcome?.op !== "claim_task") return;
-  const { task, lease, claims } = answer.outcome;
-  const single: Claimed[] = task === null ? [] : [{ task, lease }];
-  for (const { task: claimed, lease: its } of claims ?? single) {
-    if (its === null) continue;
+  for (const { task, lease } of answer.ok ? claimsOf(answer.outcome) : []) {
     await submit(call.run(), {
       command: {
         op: "transition_task",
-        task_id: claimed.id,
+        task_id: task.id,
         action: "release",
-        lease_token: its.token,
+        lease_token: lease?.token,
+        strict: true,
       },
     });
   }

@@ -4,7 +4,7 @@ import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
-import { emptyClaim, factsOf, type Outcome, recall, tasksGiven } from "../domain/outcome.ts";
+import { claimsOf, emptyClaim, factsOf, type Outcome, recall } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { isTerminal } from "../domain/run.ts";
 import {
@@ -288,7 +288,7 @@ export class Engine {
     try {
       this.#sql.transaction(() => {
         for (const [index, { submission, resolve, reject }] of group.entries()) {
-          const isServed = submission.command.op !== "claim_task" || this.#serveParked(round);
+          const isServed = !givesOutWork(submission.command) || this.#serveParked(round);
           if (!isServed || round.done >= MAX_GROUP || round.held > MAX_ECHO_LENGTH) {
             // The rest form the next group: long answers, with a board or many tasks, are held until the flush.
             this.#queue.putBack(group.splice(index));
@@ -327,7 +327,8 @@ export class Engine {
 
   /** Gives parked claims what there is for them. False when the transaction has no room for more, though there may be more. */
   #serveParked(round: Round): boolean {
-    if (this.#parked.size === 0) return true;
+    // In a run that is full no claim is carried out; that it is so may end while they wait.
+    if (this.#parked.size === 0 || this.#storedBytes > MAX_RUN_BYTES) return true;
     const { status } = this.#state.head().run;
     if (claimStop(status) !== null) {
       // A pause may end while they wait.
@@ -370,7 +371,7 @@ export class Engine {
   /** A parked claim has its turn. False when there was nothing for it after all. */
   #serve(claim: ParkedClaim, round: Round): boolean {
     const { answer } = this.#attempt(claim.submission);
-    const given = answer?.ok ? tasksGiven(answer.outcome) : 0;
+    const given = answer?.ok ? claimsOf(answer.outcome).length : 0;
     if (answer?.ok && answer.repeat === null && given === 0) return false;
     this.#parked.remove(claim);
     round.served.push(claim);
@@ -666,10 +667,16 @@ class Undone extends Error {
   }
 }
 
+/** Whether a command may be given what a parked claim waits for. */
+function givesOutWork(command: AnyCommand): boolean {
+  if (command.op !== "batch") return command.op === "claim_task";
+  return command.commands.some(({ op }) => op === "claim_task");
+}
+
 /** How much of a transaction's room a command takes. */
 function costOf(command: AnyCommand, answer: Answer | undefined): number {
   const asked = command.op === "batch" ? command.commands.length : 1;
-  return answer?.ok ? Math.max(asked, tasksGiven(answer.outcome)) : asked;
+  return answer?.ok ? Math.max(asked, claimsOf(answer.outcome).length) : asked;
 }
 
 /** What an answer that may be long holds in memory until the flush, in UTF-16 units. */

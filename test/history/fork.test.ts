@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { forkOf } from "../../src/domain/fork.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { claimsOf } from "../../src/domain/outcome.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
 import { MAX_RUN_HEADER_BYTES } from "../../src/protocol/limits.ts";
 import type { RunHeader } from "../../src/protocol/run.ts";
@@ -61,9 +62,9 @@ class Twins {
     const commandId = command.op === "create_tasks" ? undefined : step.commandId;
     const answer = await submit(this.run.client, { command, commandId, fingerprint: "f" });
     if (answer.ok && answer.outcome?.op === "claim_task" && answer.repeat === null) {
-      const { task, lease } = answer.outcome;
-      if (task !== null) this.#tokens.set(task.id, lease?.token ?? "");
-      if (task === null) expect(this.memory.nextClaimable(command as never, Date.now())).toBeNull();
+      const claims = claimsOf(answer.outcome);
+      for (const { task, lease } of claims) this.#tokens.set(task.id, lease?.token ?? "");
+      if (claims.length === 0) expect(this.memory.nextClaimable(command as never, Date.now())).toBeNull();
     }
     for (const commit of await commitsOf(this.run, this.#seq)) {
       this.memory.apply(commit);

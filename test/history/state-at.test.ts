@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { diff, type Moment, momentOf } from "../../src/domain/diff.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { claimsOf } from "../../src/domain/outcome.ts";
 import { memoryStateLines } from "../../src/domain/state-lines.ts";
 import type { Checkpoint } from "../../src/protocol/checkpoint.ts";
 import { submit } from "../../src/run/run-client.ts";
@@ -90,8 +91,8 @@ describe("the state at a seq", () => {
                 commandId: command.op === "create_tasks" ? undefined : step.commandId,
                 fingerprint: "f",
               });
-              if (answer.ok && answer.outcome?.op === "claim_task" && answer.outcome.task !== null) {
-                tokens.set(answer.outcome.task.id, answer.outcome.lease?.token ?? "");
+              for (const { task, lease } of answer.ok ? claimsOf(answer.outcome) : []) {
+                tokens.set(task.id, lease?.token ?? "");
               }
               for (const commit of await commitsOf(run, past.length - 1)) {
                 memory.apply(commit);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import type { TaskFilter } from "../../src/domain/command.ts";
+import type { Command, TaskFilter } from "../../src/domain/command.ts";
+import type { OutcomeOf } from "../../src/domain/outcome.ts";
 import { MAX_PARKED_CLAIMS } from "../../src/protocol/limits.ts";
 import { type ParkedClaim, ParkedClaims } from "../../src/run/parked-claims.ts";
 import { RunState } from "../../src/run/run-state.ts";
@@ -205,6 +206,43 @@ describe("parked claims in the engine", () => {
         expect(givenTo(waiter)).toEqual([dependent === null ? "first" : "second"]);
       }),
   );
+
+  it("claims: nor does a claim within a batch; but what a batch makes and takes itself, nobody sees between", () =>
+    withParking(async (parking) => {
+      const waiter = parking.park();
+      await parking.settled();
+      const claim = { op: "claim_task", agent_id: "quick" } as const;
+      const batch = (...commands: Command[]) =>
+        parking.engine.submit({ command: { op: "batch", commands, dry_run: false } });
+      const answers = await Promise.all([parking.submit(tasks("t")), batch(claim)]);
+      expect(givenTo(waiter)).toEqual(["t"]);
+      expect(answers[1]).toMatchObject({ ok: true, outcome: { outcomes: [{ task: null }] } });
+      const second = parking.park();
+      expect(await batch(tasks("u", "v"), claim)).toMatchObject({
+        outcome: { outcomes: [{ op: "create_tasks" }, { task: { id: "u" } }] },
+      });
+      expect(givenTo(second)).toEqual(["v"]);
+    }));
+
+  it("claims: what a concurrency key holds back is theirs when a place is free, or another is allowed", () =>
+    withParking(async (parking) => {
+      await parking.submit(creation(...["a", "b", "c"].map((id) => row(id, { concurrency_key: "k" }))));
+      const waiters = [parking.park(), parking.park({ max: 2 }), parking.park()];
+      await parking.settled();
+      expect(given(waiters)).toEqual([["a"], null, null]);
+      const { told } = waiters[0] as Waiter;
+      if (told === undefined || told === "failed" || !told.ok) throw new Error("it was given a task");
+      const { lease } = told.outcome as OutcomeOf<"claim_task">;
+      await parking.submit({
+        op: "transition_task",
+        task_id: "a",
+        action: "complete",
+        lease_token: lease?.token,
+      });
+      expect(given(waiters)).toEqual([["a"], ["b"], null]);
+      await parking.submit({ op: "put_settings", settings: { concurrency_limits: { k: 2 } } });
+      expect(given(waiters)).toEqual([["a"], ["b"], ["c"]]);
+    }));
 
   it("claims: while the run is paused they wait; what was added meanwhile is theirs when it goes on", () =>
     withParking(async (parking) => {

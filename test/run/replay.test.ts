@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { Drift } from "../../src/domain/drift.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { claimsOf } from "../../src/domain/outcome.ts";
 import { submit } from "../../src/run/run-client.ts";
 import { commandOf, histories } from "./support/commands.ts";
 import {
@@ -91,8 +92,8 @@ describe("I14: replay and drift", () => {
               const command = structuredClone(commandOf(step.plan, memory, tokens, Date.now()));
               const { commandId } = step;
               const answer = await submit(run.client, { command, commandId, fingerprint: "f" });
-              if (answer.ok && answer.outcome?.op === "claim_task" && answer.outcome.task !== null) {
-                tokens.set(answer.outcome.task.id, answer.outcome.lease?.token ?? "");
+              for (const { task, lease } of answer.ok ? claimsOf(answer.outcome) : []) {
+                tokens.set(task.id, lease?.token ?? "");
               }
               const commits = await commitsOf(run, seq);
               for (const commit of commits) memory.apply(commit);

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { claimsOf } from "../../src/domain/outcome.ts";
 import { segmentPrefix } from "../../src/identity/tenant.ts";
 import type { LogRow } from "../../src/run/chain.ts";
 import { submit } from "../../src/run/run-client.ts";
@@ -158,8 +159,8 @@ describe("a log whose old commits are sealed", () => {
                 commandId: step.commandId,
                 fingerprint: "f",
               });
-              if (answer.ok && answer.outcome?.op === "claim_task" && answer.outcome.task !== null) {
-                tokens.set(answer.outcome.task.id, answer.outcome.lease?.token ?? "");
+              for (const { task, lease } of answer.ok ? claimsOf(answer.outcome) : []) {
+                tokens.set(task.id, lease?.token ?? "");
               }
               const { rows } = await commitsAfter(run, seq);
               for (const { event, patch } of rows) {

@@ -8,6 +8,7 @@ import type { Decision } from "../../src/domain/decision.ts";
 import type { Context } from "../../src/domain/draft.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import { claimsOf } from "../../src/domain/outcome.ts";
 import { newRun } from "../../src/domain/run.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 import type { TaskCounts } from "../../src/protocol/run.ts";
@@ -178,13 +179,13 @@ class Twins {
   #execute(command: Command, commandId: string | undefined): void {
     const decision = this.#decide(command, commandId);
     if (!decision.ok) return;
-    const receipt = commandId === undefined ? null : { op: command.op, fingerprint: null, commits: 1 };
+    const { commits } = decision;
+    const receipt =
+      commandId === undefined ? null : { op: command.op, fingerprint: null, commits: commits.length };
     this.#state.append(decision.commits, commandId ?? null, receipt);
     for (const commit of decision.commits) this.#memory.apply(commit);
     const { outcome } = decision;
-    if (outcome.op === "claim_task" && outcome.lease !== null && outcome.task !== null) {
-      this.#tokens.set(outcome.task.id, outcome.lease.token);
-    }
+    for (const { task, lease } of claimsOf(outcome)) this.#tokens.set(task.id, lease?.token ?? "");
   }
 
   #undo(plan: CommandPlan): void {
@@ -292,14 +293,10 @@ class Follower {
       const requeued = commits.splice(0, stale.length);
       expect(requeued.map((commit) => commit.event.task_id)).toEqual(stale);
       for (const commit of requeued) this.#memory.apply(commit);
-      const expected = this.#memory.nextClaimable(command, nowMs)?.id ?? null;
-      expect(answer.outcome).toMatchObject({
-        op: "claim_task",
-        task: expected === null ? null : { id: expected },
-      });
-      if (answer.outcome?.op === "claim_task" && expected !== null) {
-        this.#tokens.set(expected, answer.outcome.lease?.token ?? "");
-      }
+      const claimable = this.#memory.claimables(command, nowMs).slice(0, command.max ?? 1);
+      const claims = claimsOf(answer.outcome);
+      expect(claims.map(({ task }) => task.id)).toEqual(claimable.map(({ id }) => id));
+      for (const { task, lease } of claims) this.#tokens.set(task.id, lease?.token ?? "");
     }
     for (const commit of commits) this.#memory.apply(commit);
   }

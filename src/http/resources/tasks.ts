@@ -99,9 +99,10 @@ export const claim: Mutation<"claim_task", "claimTask"> = {
     checkBound(call.principal, "task_types", task_type);
     // Before the run is looked up (contract 02 §5.5).
     if (agent_id.trim() === "") throw new RequestRefused(agentBlank);
-    const strict = call.door === "native" ? (true as const) : undefined;
-    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max, strict };
+    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max };
   },
+  // Who comes back after a while waits less long, and asks for the same.
+  asked: ({ command_id: _commandId, wait_ms: _waitMs, ...asked }) => asked,
   submit: (submission, { wait_ms }, call) => submitOrWait(call, submission, wait_ms ?? 0),
   echo: "blackboard",
   context: ({ outcome, echo }) => ({ ok: true, deduped: false, task: outcome.task, ...echo }),

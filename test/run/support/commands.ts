@@ -76,6 +76,7 @@ const taskRow: fc.Arbitrary<TaskRow> = fc.record({
 const claim: fc.Arbitrary<Command> = fc.record({
   op: fc.constant("claim_task" as const),
   agent_id: one(["ann", "bob"]),
+  max: fc.option(one([1, 2, 9]), { nil: undefined, freq: 3 }),
   lease_ms: maybe(one([5_000, 60_000])),
   task_type: maybe(one(TASK_TYPES)),
   workflow_id: maybe(one(WORKFLOWS)),
