@@ -82,6 +82,8 @@ export function verdictOn(state: State, op: Op, nowMs: number): Verdict {
     }
     case "change_dependencies":
       return onDependencies(state, op, nowMs);
+    case "resume_run":
+      return state.run.status === "running" ? refuse("RUN_TRANSITION_INVALID") : ACCEPT;
     case "acquire_lock":
       return conflicts(state, op.resources as Lock["resources"], nowMs).length > 0
         ? refuse("LOCK_HELD")
@@ -154,7 +156,7 @@ function onProof(state: State, { op, task_id, lease_token }: Op, nowMs: number):
   if (!FEATURES.fencing) {
     // A lease is good until somebody notices that it ran out.
     if (lease === null) return ACCEPT;
-    if (op === "retry" && lease.expiresMs <= nowMs) return ACCEPT;
+    if (lease.expiresMs <= nowMs) return lease_token === lease.token ? either(...STALE) : refuse(...STALE);
     if (lease_token === undefined) return refuse("TASK_LEASE_REQUIRED");
     return lease_token === lease.token ? ACCEPT : refuse("TASK_LEASE_INVALID");
   }
@@ -174,11 +176,17 @@ function onDependencies(state: State, { task_id, add, remove }: Op, nowMs: numbe
   const task = taskOf(state, task_id ?? "");
   if (task === undefined) return refuse("TASK_NOT_FOUND");
   if (task.status === "in_progress" || isOver(task)) {
-    const codes = ["TASK_TRANSITION_INVALID", "TASK_LEASE_REQUIRED", "TASK_DEPENDENCY_CYCLE"];
+    const codes = ["TASK_TRANSITION_INVALID", "FIELD_INVALID"];
     return isDue(state, task, nowMs) ? either(...codes) : refuse(...codes);
   }
+  const [added, removed] = [add as string[], remove as string[]];
+  const isKnown = (id: string): boolean => task.dependsOn.includes(id);
+  // What is asked for must be a change, each edge of it.
+  if (added.length + removed.length === 0 || added.some(isKnown) || !removed.every(isKnown)) {
+    return refuse("FIELD_INVALID", "TASK_TRANSITION_INVALID");
+  }
   const edges = new Map(state.tasks.map(({ id, dependsOn }) => [id, dependsOn]));
-  edges.set(task.id, edgesAfter(task, add as string[], remove as string[]));
+  edges.set(task.id, edgesAfter(task, added, removed));
   if (isInCycle(task.id, edges)) return refuse("TASK_DEPENDENCY_CYCLE");
   return isDue(state, task, nowMs) ? either("TASK_TRANSITION_INVALID") : ACCEPT;
 }
@@ -234,6 +242,11 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
     case "append_event":
     case "patch_blackboard":
       if (members !== null && op.task_id !== undefined) judgeUnder(state, op, members);
+      // An event declares the run's status, whoever sends it and however late.
+      if (op.op === "append_event" && op.status !== state.run.status) {
+        if (op.status === "paused") pause(state, undefined, nowMs);
+        else state.run = { status: String(op.status), halt: null };
+      }
       return;
     case "redrive_task":
       while (!present(task).isDeadLetter && settleOne(state, present(task), nowMs));
@@ -250,7 +263,7 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
       present(task).dependsOn = edgesAfter(present(task), op.add as string[], op.remove as string[]);
       return;
     case "pause_run":
-      pause(state, op, nowMs);
+      pause(state, op.grace_ms, nowMs);
       return;
     case "resume_run":
       state.run = { status: "running", halt: null };
@@ -505,23 +518,26 @@ function cancelTask(
   members: Record<string, unknown> | null,
   nowMs: number,
 ): void {
-  const told = (members?.task as { status?: string } | undefined)?.status;
-  // The server may have noticed first that the lease ran out, or not.
+  const told = members?.task as { attempts?: { outcome: string }[] } | undefined;
   const { lease } = task;
-  if (told === "failed" && lease !== null && lease.expiresMs <= nowMs) settleOne(state, task, nowMs);
-  if (task.lease === null) {
-    if (!isOver(task)) endAttempt(state, task, { outcome: "cancelled" }, nowMs);
-    return;
-  }
+  const isOut = lease !== null && lease.expiresMs > nowMs;
+  // The server may have noticed first that the lease ran out, or not.
+  if (lease !== null && !isOut && told?.attempts?.at(-1)?.outcome !== "cancelled")
+    settleOne(state, task, nowMs);
   const revokeMs = nowMs + ((op.grace_ms as number | undefined) ?? state.graceMs);
-  task.revokeMs = Math.min(task.revokeMs ?? revokeMs, revokeMs);
+  const firstMs = Math.min(task.revokeMs ?? revokeMs, revokeMs);
+  if (isOut && firstMs > nowMs) task.revokeMs = firstMs;
+  else if (!isOver(task)) endAttempt(state, task, { outcome: "cancelled" }, nowMs);
 }
 
-function pause(state: State, op: Op, nowMs: number): void {
+function pause(state: State, graceMs: unknown, nowMs: number): void {
   const { run } = state;
   run.status = "paused";
   const fences = state.tasks.flatMap(({ lease }) => (lease === null ? [] : [lease.fence]));
-  run.halt ??= { revokeMs: nowMs + ((op.grace_ms as number | undefined) ?? state.graceMs), fences };
+  const wantedMs = nowMs + ((graceMs as number | undefined) ?? state.graceMs);
+  // To ask again may make a grace that runs shorter, never longer.
+  const isRunning = run.halt !== null && run.halt.revokeMs > nowMs;
+  run.halt = { revokeMs: isRunning ? Math.min(run.halt?.revokeMs ?? wantedMs, wantedMs) : wantedMs, fences };
 }
 
 /** Names that some path has both of, the names themselves aside. */
