@@ -71,6 +71,7 @@ const EVENT_TYPES = [
 ];
 
 const often = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined, freq: 3 });
+const sometimes = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: undefined, freq: 2 });
 const seldom = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: value });
 
@@ -104,8 +105,8 @@ const taskRow: fc.Arbitrary<TaskRow> = fc.record({
   decision_ids: fc.constant([]),
   artifact_ids: fc.constant([]),
   priority: seldom(fc.integer({ min: -2, max: 2 })),
-  max_attempts: seldom(fc.integer({ min: 1, max: 3 })),
-  retry: seldom(
+  max_attempts: sometimes(fc.integer({ min: 1, max: 3 })),
+  retry: sometimes(
     fc.constant({ base_ms: 5_000, factor: 2, max_ms: 20_000, jitter: 0, non_retryable: ["FINAL"] }),
   ),
 });

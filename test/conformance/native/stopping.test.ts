@@ -66,6 +66,7 @@ describe("POST /v1/runs/{id}/pause, /resume, /cancel", () => {
       expect(good(await run.post("/tasks/claim", { agent_id: "other" }))).toEqual({
         task: null,
         lease: null,
+        handover: null,
         reason,
         run_status: status,
       });
