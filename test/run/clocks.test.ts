@@ -152,6 +152,48 @@ describe("claims: clocks fire whoever comes first", () => {
   });
 });
 
+describe("claims: a report of progress that is not recorded yet breaks the silence", () => {
+  async function reported() {
+    const run = await runWith(row("a", { clocks: { silent_within_ms: 1_000 } }));
+    const { token } = await claimed(run, { lease_ms: 60_000 });
+    const report = (percent: number) =>
+      accepted(run, {
+        op: "transition_task",
+        task_id: "a",
+        action: "heartbeat",
+        lease_token: token,
+        progress: { percent },
+        strict: true,
+      });
+    await report(10);
+    clock.advance(999);
+    expect((await report(20)).patch).toBeNull();
+    return { run, reportedMs: clock.nowMs() };
+  }
+
+  it.each<[string, (run: TestRun) => Promise<unknown>]>([
+    ["the alarm", (run) => runDurableObjectAlarm(run.stub)],
+    ["any command", (run) => accepted(run, note())],
+  ])("%s records it, and waits from then on", async (_, come) => {
+    const { run, reportedMs } = await reported();
+    clock.advance(1);
+    await come(run);
+    expect(await taskIn(run, "a")).toMatchObject({
+      status: "in_progress",
+      progress: { percent: 20, at_ms: reportedMs },
+    });
+    clock.advance(998);
+    await come(run);
+    expect((await taskIn(run, "a"))?.status).toBe("in_progress");
+    clock.advance(1);
+    await come(run);
+    expect(await taskIn(run, "a")).toMatchObject({
+      failure: { cause: "silence_limit" },
+      attempts: [{ progress: { percent: 20 } }],
+    });
+  });
+});
+
 describe("claims: what a failure leads to is committed with it", () => {
   it("tasks that mind it fail or are skipped in the same group, and what they held up is ready", async () => {
     const on = (...depends_on_task_ids: string[]) => ({ depends_on_task_ids });
