@@ -354,6 +354,25 @@ describe("parked claims in the engine", () => {
       expect(Math.max(...rest)).toBeLessThanOrEqual(128);
     }));
 
+  it("budget: who waits costs those that commit no row, and when its turn comes what a claim with a key costs", () =>
+    withParking(async (parking) => {
+      await parking.submit(
+        creation(...Array.from({ length: 50 }, (_, n) => row(`r${n}`, { workflow_id: `w${n}` }))),
+      );
+      const { rows: alone } = await parking.submit(note());
+      const direct = await parking.submit({ op: "claim_task", agent_id: "quick", workflow_id: "w1" }, "key");
+      for (let n = 0; n < 1_000; n += 1) parking.park({ task_type: `none-${n % 100}` });
+      await parking.settled();
+      const { rows: beside } = await parking.submit(note());
+      expect(beside).toEqual(alone);
+      const waiter = parking.park({ task_type: "x" }, { commandId: "waits" });
+      await parking.submit(creation(row("t", { task_type: "x" })));
+      expect(givenTo(waiter)).toEqual(["t"]);
+      if (waiter.told === undefined || waiter.told === "failed") throw new Error("it was told");
+      expect(waiter.told.rows.written).toBe(direct.rows.written);
+      expect(waiter.told.rows.read).toBeLessThanOrEqual(20);
+    }));
+
   it("claims: claims that come in great number cannot keep those that wait from their turn", () =>
     withParking(async (parking) => {
       const waiters = Array.from({ length: 300 }, () => parking.park());

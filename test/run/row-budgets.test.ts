@@ -19,6 +19,7 @@ const BUDGETS = {
   "claim by workflow": { written: 5, read: 20 },
   "claim by task type and workflow": { written: 5, read: 20 },
   "claim of what there is none of": { written: 5, read: 20 },
+  "claim of several, per task": { written: 3, read: 5 },
   heartbeat: { written: 3, read: 10 },
   "heartbeat with progress": { written: 2, read: 2 },
   "heartbeat that comes too soon": { written: 0, read: 2 },
@@ -146,6 +147,13 @@ async function measureTask(meter: Meter, withKey: boolean, job: string): Promise
     });
   }
   await meter.submit("claim of what there is none of", withKey, { ...claim, task_type: "none" });
+  const many = Array.from({ length: BATCH }, (_, index) =>
+    row(`${job}-${index}`, { task_type: `many-${job}` }),
+  );
+  await meter.unmeasured(creation(...many));
+  const several = { ...claim, task_type: `many-${job}`, max: BATCH };
+  const { claims } = await meter.submit("claim of several, per task", withKey, several, BATCH);
+  expect(claims).toHaveLength(BATCH);
   await meter.unmeasured(creation(row(job, { priority: 9, task_type: "k1", workflow_id: "w1" })));
   const { task, lease } = await meter.submit("claim", withKey, claim);
   expect(task?.id).toBe(job);
