@@ -1,4 +1,5 @@
 import type { PatchOp } from "../protocol/blackboard.ts";
+import type { LockedResource } from "../protocol/lock.ts";
 import type { Run } from "../protocol/run.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 import type {
@@ -62,11 +63,18 @@ export interface FileCondition {
   version?: number;
 }
 
-/** The lease that a write is made under, as its sender says (lease-proof.ts). */
+/** The lease that a write is made under, as its sender says: that of a task, or a lock (lease-proof.ts). */
 export interface LeaseProof {
   /** The task that the writer works on. */
   task_id?: string | undefined;
+  lock_id?: string | undefined;
   lease_token?: string | undefined;
+}
+
+/** A lock, with its proof. */
+interface LockProof {
+  lock_id: string;
+  lease_token: string;
 }
 
 /** A write to one path of the artifact space. */
@@ -120,6 +128,8 @@ type Asked =
       lease_ms?: number | undefined;
       /** Of a claim of several tasks: how many at most. */
       max?: number | undefined;
+      /** Resources to be locked as long as the task's lease lasts; without them the claim takes nothing. */
+      locks?: LockedResource[] | undefined;
     } & TaskFilter)
   | {
       op: "transition_task";
@@ -205,6 +215,9 @@ type Asked =
       files: { path: string; before_version: number | null; after_version: number | null }[];
     } & LeaseProof)
   | { op: "requeue_stale" }
+  | { op: "acquire_lock"; agent_id: string; resources: LockedResource[]; lease_ms?: number | undefined }
+  | ({ op: "heartbeat_lock"; lease_ms?: number | undefined } & LockProof)
+  | ({ op: "release_lock" } & LockProof)
   /** What clocks, cancellations and failed dependencies have come to by now. `task_id`: this one before all others. */
   | { op: "settle_due"; task_id?: string | undefined }
   /** Records heartbeats that were answered before; those of tasks that have moved on since then are left out. */

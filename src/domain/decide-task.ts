@@ -7,11 +7,13 @@ import {
   MAX_TASKS_PER_BATCH,
   MAX_TASKS_PER_RUN,
 } from "../protocol/limits.ts";
+import type { Lock } from "../protocol/lock.ts";
 import { type Stop, TASK_ACTIONS, type Task, type TaskAction } from "../protocol/task.ts";
 import { claimStop } from "./claim-stop.ts";
 import { isOverdue } from "./clocks.ts";
 import type { CommandOf, TaskRow } from "./command.ts";
 import { applyPayloadContract } from "./contract.ts";
+import { releasedEvent } from "./decide-lock.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
 import type { Decision } from "./decision.ts";
 import { duplicateDependency, unknownDependencies } from "./dependencies.ts";
@@ -20,6 +22,7 @@ import { findCycle, type Graph, type SearchAllowance, SearchExhausted } from "./
 import { jsonTooLarge } from "./json-size.ts";
 import { isStale, leaseMs, needsToken } from "./lease.ts";
 import { underLease, unprovenLease, unprovenLeaseOf } from "./lease-proof.ts";
+import { expiredLocks, obstacleTo } from "./locks.ts";
 import { createTask, normaliseDependencies, requestedId } from "./new-task.ts";
 import { claimedOutcome, createdOutcome, emptyClaim, transitionedOutcome } from "./outcome.ts";
 import { payloadWithArtifact } from "./payload-artifact.ts";
@@ -117,6 +120,12 @@ export function decideClaim(
   if (tasks.length === 0) {
     return { ok: true, commits: [], outcome: emptyClaim(command, stop ?? "nothing_claimable", status) };
   }
+  const { locks: resources = [] } = command;
+  const { conflicts, refusal } = obstacleTo(resources, view.head().locks, context.nowMs);
+  if (refusal !== null) return { ok: false, refusal };
+  if (conflicts.length > 0) {
+    return { ok: true, commits: [], outcome: emptyClaim(command, "locks_held", status, conflicts) };
+  }
   const draft = new Draft(view.head(), context);
   for (const [index, task] of tasks.entries()) {
     const eventId = `evt-${context.newId()}`;
@@ -128,7 +137,14 @@ export function decideClaim(
       expiresAtMs: context.nowMs + leaseMs(command.lease_ms),
     };
     // The first commit bears the command's id for all of them.
-    draft.task(claim(task, lease), { eventId, commandId: index === 0 ? commandId : undefined });
+    const change = claim(task, lease);
+    if (resources.length > 0) {
+      const lock_id = `lock-${context.newId()}`;
+      const { fence, expiresAtMs: expires_at_ms } = lease;
+      const lock: Lock = { lock_id, agent_id: agentId, fence, resources, task_id: task.id, expires_at_ms };
+      change.eventPayload.lock = lock;
+    }
+    draft.task(change, { eventId, commandId: index === 0 ? commandId : undefined });
   }
   const events = draft.commits.map(({ event }) => event);
   return { ok: true, commits: draft.commits, outcome: claimedOutcome(command, events, context) };
@@ -211,6 +227,9 @@ export function decideRequeue(view: View, context: Context): Decision {
   const draft = new Draft(view.head(), context);
   const stale = view.staleLeases(context.nowMs);
   for (const task of stale) draft.task(requeueStale(task, context));
+  const { locks, run } = draft.head();
+  const expired = expiredLocks(locks, context.nowMs).map(({ lock_id }) => lock_id);
+  if (expired.length > 0) draft.event({ ...releasedEvent(expired, "expired"), status: run.status });
   return { ok: true, commits: draft.commits, outcome: { op: "requeue_stale", requeued: stale.length } };
 }
 

@@ -4,6 +4,7 @@ import { decideBoard } from "./decide-board.ts";
 import { decideCancel } from "./decide-cancel.ts";
 import { decideControl } from "./decide-control.ts";
 import { decideDependencies } from "./decide-dependencies.ts";
+import { decideAcquire, decideLockHeartbeat, decideLockRelease } from "./decide-lock.ts";
 import { decideMutation } from "./decide-mutation.ts";
 import { decideRedrive, decideRedrives } from "./decide-redrive.ts";
 import { decideReplace } from "./decide-replace.ts";
@@ -69,6 +70,12 @@ export function decide(command: Command, view: View, moment: Context, commandId?
       return decideSettle(command, view, context);
     case "record_heartbeats":
       return decideHeartbeats(command, view, context);
+    case "acquire_lock":
+      return decideAcquire(command, view, context, commandId);
+    case "heartbeat_lock":
+      return decideLockHeartbeat(command, view, context, commandId);
+    case "release_lock":
+      return decideLockRelease(command, view, context, commandId);
     case "put_artifact":
       return decidePutArtifact(command, view, context, commandId);
     case "remove_artifact":

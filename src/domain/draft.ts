@@ -54,14 +54,21 @@ export class Draft {
     this.#under = under;
   }
 
+  /** The head as the commits so far leave it. */
+  head(): RunHead {
+    return this.#head;
+  }
+
   /** Seq of the next commit. */
   nextSeq(): number {
     return this.#head.run.last_event_seq + 1;
   }
 
   /** A run event or snapshot commit: no patch (contract 01 §5). */
-  event(draft: EventDraft): EventRecord {
-    return this.#commit(this.#record(draft), null, draft.stop).event;
+  event(draft: EventDraft, eventId?: string): EventRecord {
+    const record = this.#record(draft);
+    if (eventId !== undefined) record.event_id = eventId;
+    return this.#commit(record, null, draft.stop).event;
   }
 
   /** An event that follows from the command's own commits: without the command id, which the first of them bears. */

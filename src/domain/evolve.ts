@@ -10,6 +10,7 @@ import { readPatch } from "./blackboard.ts";
 import type { Commit } from "./commit.ts";
 import { versionsOf } from "./files.ts";
 import type { Halt, RunHead } from "./head.ts";
+import { locksAfter } from "./locks.ts";
 import { isHalted, isTerminal, withSettings, withStatus } from "./run.ts";
 import { applyRunEvent } from "./transition.ts";
 import { normalisePath } from "./workspace.ts";
@@ -60,6 +61,7 @@ export function evolve(head: RunHead, commit: Commit): Evolution {
       workspace_since_seq: isMoved(head.run, run) ? event.seq - 1 : head.workspace_since_seq,
       audit,
       ...haltAfter(head.halt, event, run.status),
+      ...locksAfter(head.locks, event, changes),
     },
     changes: more.length === 0 ? changes : [...changes, ...more],
   };
@@ -90,6 +92,8 @@ function meaningOf(head: RunHead, commit: Commit): Meaning {
     const task = member<Task>(event, "task");
     return task === undefined ? nothing : { ...nothing, changes: [{ kind: "put_task", task }] };
   }
+  // What it did is in the head.
+  if (event.type.startsWith("context.lock.")) return nothing;
   switch (event.type) {
     case "context.blackboard.patched":
     case "context.artifact.added":

@@ -1,4 +1,5 @@
 import type { EventRecord } from "../protocol/event.ts";
+import type { Lock } from "../protocol/lock.ts";
 import type { Task } from "../protocol/task.ts";
 import type { LeaseProof, Manner } from "./command.ts";
 import type { Context } from "./draft.ts";
@@ -17,10 +18,16 @@ type Bench = Pick<Context, "nowMs" | "maskToken">;
  */
 export function unprovenLease(
   command: LeaseProof & Manner,
-  view: Pick<View, "task">,
+  view: Pick<View, "task" | "head">,
   bench: Bench,
 ): Refusal | null {
-  const { task_id, lease_token } = command;
+  const { task_id, lock_id, lease_token } = command;
+  if (lock_id !== undefined) {
+    if (task_id !== undefined) return fieldInvalid("lock_id", "one_lease", "cannot be given beside task_id");
+    if (lease_token === undefined) return fieldInvalid("lease_token", "required", "must prove the lock");
+    const proof = unprovenLock({ lock_id, lease_token }, view, bench);
+    return proof.ok ? null : proof.refusal;
+  }
   if (task_id === undefined) {
     return lease_token === undefined
       ? null
@@ -47,10 +54,49 @@ export function unprovenLeaseOf(
   return null;
 }
 
+/** The lock that a proof is of, or why it proves none. One that was taken with a task has the task's lease for its proof. */
+export function unprovenLock(
+  { lock_id, lease_token }: { lock_id: string; lease_token: string },
+  view: Pick<View, "task" | "head">,
+  bench: Bench,
+): { ok: true; lock: Lock } | { ok: false; refusal: Refusal } {
+  const lock = lockOf(view, lock_id);
+  if (lock === undefined) return { ok: false, refusal: lockLost(lock_id, null, "there is no such lock") };
+  const token = lock.task_id === undefined ? lock.lease_token : view.task(lock.task_id)?.lease_token;
+  if (token === undefined || bench.maskToken(lease_token) !== token) {
+    return { ok: false, refusal: lockLost(lock_id, lock, "invalid lease token") };
+  }
+  if (lock.expires_at_ms <= bench.nowMs) {
+    return { ok: false, refusal: lockLost(lock_id, lock, "the lock has expired") };
+  }
+  return { ok: true, lock };
+}
+
+function lockOf(view: Pick<View, "head">, lockId: string): Lock | undefined {
+  return view.head().locks?.find(({ lock_id }) => lock_id === lockId);
+}
+
+function lockLost(lock_id: string, lock: Lock | null, error: string): Refusal {
+  return {
+    code: "LOCK_LOST",
+    error,
+    lock_id,
+    agent_id: lock?.agent_id ?? null,
+    fence: lock?.fence ?? null,
+    expires_at_ms: lock?.expires_at_ms ?? null,
+  };
+}
+
 /** The lease that a write, not refused by the above, was proven to be made under. */
-export function underLease(command: LeaseProof & Manner, view: Pick<View, "task">): Under | undefined {
-  const { task_id, lease_token, strict } = command;
-  if (strict !== true || task_id === undefined || lease_token === undefined) return undefined;
+export function underLease(
+  command: LeaseProof & Manner,
+  view: Pick<View, "task" | "head">,
+): Under | undefined {
+  const { task_id, lock_id, lease_token, strict } = command;
+  if (strict !== true || lease_token === undefined) return undefined;
+  const lock = lock_id === undefined ? undefined : lockOf(view, lock_id);
+  if (lock !== undefined) return { lock_id: lock.lock_id, agent_id: lock.agent_id, fence: lock.fence };
+  if (task_id === undefined) return undefined;
   const task = view.task(task_id);
   if (task?.lease_token === undefined) return undefined;
   return { task_id, agent_id: task.lease_owner ?? "", fence: task.fence ?? null };

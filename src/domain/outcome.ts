@@ -1,6 +1,7 @@
 import type { PatchRecord } from "../protocol/blackboard.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
+import type { Lock, LockConflict } from "../protocol/lock.ts";
 import type { RunStatus } from "../protocol/status.ts";
 import type { EmptyClaimReason, Lease, Stop, Task } from "../protocol/task.ts";
 import type { RunSettings } from "../protocol/task-life.ts";
@@ -14,6 +15,15 @@ export interface Claimed {
   task: Task;
   /** Null where the run came from elsewhere, and its token cannot be told. */
   lease: Lease | null;
+}
+
+/** A lock, as its holder gets it. */
+export interface LockGiven {
+  lock: Lock;
+  /** Null where the run came from elsewhere. */
+  token: string | null;
+  /** When it was taken, or renewed. */
+  at_ms: number;
 }
 
 /** What an accepted command did. Both doors write their answers from it. */
@@ -55,8 +65,12 @@ export type Outcome =
       lease: Lease | null;
       /** Of a claim of several: what it took, in order. */
       claims?: Claimed[];
+      /** What was locked with the task. */
+      lock?: Lock;
       /** Why nothing was claimed; null when something was. */
       reason: EmptyClaimReason | null;
+      /** The locks of others that kept it from being claimed. */
+      conflicts?: LockConflict[];
       run_status: RunStatus;
     }
   | {
@@ -78,6 +92,9 @@ export type Outcome =
   | { op: "execute_rollback"; event: EventRecord }
   | { op: "record_mutation"; event: EventRecord }
   | { op: "requeue_stale"; requeued: number }
+  | ({ op: "acquire_lock" } & LockGiven)
+  | ({ op: "heartbeat_lock" } & LockGiven)
+  | { op: "release_lock"; lock_id: string }
   /** `early`: tasks whose clock was noted before its time; to be noted anew. */
   | { op: "settle_due"; settled: number; early: string[] }
   | { op: "record_heartbeats"; recorded: number }
@@ -172,6 +189,12 @@ export function recall(
       return { op: "settle_due", settled: commits.length, early: [] };
     case "record_heartbeats":
       return { op: "record_heartbeats", recorded: commits.length };
+    case "acquire_lock":
+      return acquiredOutcome(event, context);
+    case "heartbeat_lock":
+      return renewedOutcome(command, event, context);
+    case "release_lock":
+      return { op: "release_lock", lock_id: command.lock_id };
     case "put_artifact":
       return patch === null ? null : { op: "put_artifact", event, patch, file: fileRecorded(event) };
     case "remove_artifact":
@@ -254,7 +277,8 @@ export function claimedOutcome(
   const run_status = events[0]?.run_status;
   if (first === undefined || run_status === undefined)
     throw new Error("a claim that took nothing is no commit");
-  const told = { op: "claim_task", reason: null, run_status } as const;
+  const { lock } = (events[0]?.payload ?? {}) as { lock?: Lock };
+  const told = { op: "claim_task", reason: null, run_status, ...(lock !== undefined && { lock }) } as const;
   return max === undefined ? { ...told, ...first } : { ...told, task: null, lease: null, claims };
 }
 
@@ -278,9 +302,35 @@ export function emptyClaim(
   { max }: CommandOf<"claim_task">,
   reason: EmptyClaimReason,
   run_status: RunStatus,
+  conflicts?: LockConflict[],
 ): OutcomeOf<"claim_task"> {
-  const told = { op: "claim_task", task: null, lease: null, reason, run_status } as const;
+  const empty = { op: "claim_task", task: null, lease: null, reason, run_status } as const;
+  const told = { ...empty, ...(conflicts !== undefined && { conflicts }) };
   return max === undefined ? told : { ...told, claims: [] };
+}
+
+/** The lock that a commit gave, with its token in clear. */
+export function acquiredOutcome(
+  event: EventRecord,
+  context: Pick<Context, "leaseToken" | "maskToken">,
+): OutcomeOf<"acquire_lock"> {
+  const token = context.leaseToken(event.event_id);
+  return { op: "acquire_lock", ...lockGiven(event, token, context) };
+}
+
+/** The lock that a commit renewed, with the token that its holder has proven. */
+export function renewedOutcome(
+  { lease_token }: CommandOf<"heartbeat_lock">,
+  event: EventRecord,
+  context: Pick<Context, "maskToken">,
+): OutcomeOf<"heartbeat_lock"> {
+  return { op: "heartbeat_lock", ...lockGiven(event, lease_token, context) };
+}
+
+function lockGiven(event: EventRecord, token: string, context: Pick<Context, "maskToken">): LockGiven {
+  const { lock } = event.payload as { lock: Lock };
+  const isIts = lock.lease_token === context.maskToken(token);
+  return { lock, token: isIts ? token : null, at_ms: event.ts_ms };
 }
 
 /** The changed task; a caller that proved the lease gets its own token back while the lease lasts. */

@@ -1,6 +1,7 @@
 import type { EventRecord } from "../protocol/event.ts";
 import type { Issue } from "../protocol/issue.ts";
 import { MAX_COMMIT_BYTES, OVERLOADED_RETRY_MS } from "../protocol/limits.ts";
+import type { LockConflict } from "../protocol/lock.ts";
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
 
 /** `row`: which of the tasks to be created, and `command`: which of a batch's, counted from 0, where the refusal is about one. */
@@ -57,6 +58,16 @@ type Reason =
       conflicting_paths?: string[];
       run_status: RunStatus;
       event: EventRecord;
+    }
+  | { code: "LOCK_HELD"; error: string; conflicts: LockConflict[] }
+  /** Of a lock that is no more, nothing is known. */
+  | {
+      code: "LOCK_LOST";
+      error: string;
+      lock_id: string;
+      agent_id: string | null;
+      fence: number | null;
+      expires_at_ms: number | null;
     }
   | { code: "COMMAND_ID_CONFLICT"; error: string }
   /** Commits of these seqs cannot be read as they were written. */

@@ -4,6 +4,8 @@ export interface Wakeups {
   leaseDueAtMs: number | null;
   /** No later than when something becomes ready by itself that a parked claim may wait for. */
   parkedDueAtMs: number | null;
+  /** When a lock runs out. */
+  lockDueAtMs: number | null;
   /** No later than when a clock of a task runs out. */
   clockDueAtMs: number | null;
   /** When a halted run takes back what is out. */

@@ -1,7 +1,7 @@
 import type { RunStatus, WorkStatus } from "../protocol/status.ts";
-import type { EmptyClaimReason, Task } from "../protocol/task.ts";
+import type { Task } from "../protocol/task.ts";
 import type { Failure } from "../protocol/task-life.ts";
-import { claimStop } from "./claim-stop.ts";
+import { claimStop, type RunStop } from "./claim-stop.ts";
 
 /** Who has a task; times are epoch ms, null where a lease was not given by a claim. */
 export interface Holder {
@@ -22,7 +22,7 @@ export type Wait =
   | { kind: "dependency"; task_id: string; status: WorkStatus | null }
   | { kind: "retry_at"; at_ms: number }
   | { kind: "concurrency_limit"; key: string; limit: number; holders: Holder[] }
-  | { kind: Exclude<EmptyClaimReason, "nothing_claimable">; run_status: RunStatus };
+  | { kind: RunStop; run_status: RunStatus };
 
 /** What surrounds a task. */
 export interface Surroundings {

@@ -6,9 +6,11 @@ import type { PathId } from "./call.ts";
 import type { Mutation } from "./command.ts";
 import { patch } from "./resources/blackboard.ts";
 import { cancel, pause, resume } from "./resources/control.ts";
+import { acquisition, lockHeartbeat, lockRelease } from "./resources/locks.ts";
 import { append } from "./resources/log.ts";
 import { redrive, redrives } from "./resources/redrive.ts";
 import { mutation as recordedMutation } from "./resources/rollback.ts";
+import { setting } from "./resources/settings.ts";
 import { driver, todos } from "./resources/steps.ts";
 import { cancellation, claim, creation, dependencyChange, transition } from "./resources/tasks.ts";
 
@@ -50,6 +52,10 @@ const BATCHED_OPS: Readonly<Record<string, BatchedOp>> = {
   sync_todos: batched(todos),
   select_next_step: batched(driver),
   record_mutation: batched(recordedMutation),
+  acquire_lock: batched(acquisition),
+  heartbeat_lock: batched(lockHeartbeat, { path: ["lock_id"] }),
+  release_lock: batched(lockRelease, { path: ["lock_id"] }),
+  put_settings: batched(setting, { needs: "planner" }),
 };
 
 export const BATCHED_OP_NAMES: readonly string[] = Object.keys(BATCHED_OPS);

@@ -32,7 +32,7 @@ export function checkBound(principal: Principal, bound: Bound, value: string | u
 
 /** What a body that leaves it open says of the agent and the task type, where the token is bound to just one. */
 export function completed(name: BodyName, body: unknown, principal: Principal): unknown {
-  if (name !== "claimTask" && name !== "transitionTask") return body;
+  if (name !== "claimTask" && name !== "transitionTask" && name !== "acquireLock") return body;
   if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
   const { agent_id, task_types } = principal;
   const given = body as { agent_id?: unknown; task_type?: unknown };

@@ -18,6 +18,7 @@ import { targetOf } from "./target.ts";
 export type PathId =
   | "run_id"
   | "task_id"
+  | "lock_id"
   | "upload_id"
   | "part"
   | "checkpoint"

@@ -35,6 +35,7 @@ type Cause =
   | { code: "CONTENT_TYPE_UNSUPPORTED" | "BODY_MALFORMED" | "CURSOR_INVALID"; error: string }
   | { code: "CONTENT_LENGTH_REQUIRED"; error: string }
   | { code: "HOOK_NOT_FOUND" | "HOOK_DISABLED" | "SIGNATURE_INVALID" | "SECRET_NOT_FOUND"; error: string }
+  | { code: "LOCK_NOT_FOUND"; error: string }
   | { code: "DELIVERY_NOT_FOUND" | "DELIVERY_BUSY"; error: string }
   | { code: "SUBSCRIPTION_NOT_FOUND" | "DEAD_LETTER_NOT_FOUND"; error: string }
   | { code: "RANGE_NOT_SATISFIABLE"; error: string; bytes: number }

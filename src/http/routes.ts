@@ -44,6 +44,7 @@ import {
   putHook,
   removeHookSecret,
 } from "./resources/hooks.ts";
+import { acquireLock, getLock, heartbeatLock, listLocks, releaseLock } from "./resources/locks.ts";
 import {
   appendEvent,
   listEventsContext,
@@ -152,6 +153,11 @@ const RUN_ROUTES: readonly [Method, string, Scope, Handler | null, Handler | nul
   ["POST", "/resume", "planner", null, resumeRun],
   ["POST", "/cancel", "planner", null, cancelRun],
   ["POST", "/wait", "viewer", null, waitFor],
+  ["POST", "/locks", "agent", null, acquireLock],
+  ["GET", "/locks", "viewer", null, listLocks],
+  ["GET", "/locks/:lock_id", "viewer", null, getLock],
+  ["POST", "/locks/:lock_id/heartbeat", "agent", null, heartbeatLock],
+  ["POST", "/locks/:lock_id/release", "agent", null, releaseLock],
   ["POST", "/checkpoints", "agent", createCheckpointContext, createCheckpointNative],
   ["GET", "/checkpoints", "viewer", null, listCheckpoints],
   ["GET", "/checkpoints/latest", "viewer", latestCheckpointContext, latestCheckpointNative],

@@ -13,6 +13,7 @@ import {
   MAX_ERROR_LENGTH,
   MAX_GRACE_MS,
   MAX_LABEL_LENGTH,
+  MAX_LOCKED_RESOURCES,
   MAX_MCP_SERVERS,
   MAX_MUTATED_FILES,
   MAX_PARTS,
@@ -26,6 +27,8 @@ import {
   MAX_TYPES_AWAITED,
   MAX_WAIT_MS,
 } from "./limits.ts";
+import { LOCK_MODES } from "./lock.ts";
+import { faultOfResourceName } from "./resource-name.ts";
 import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 import { FAILURE_CAUSES } from "./task-life.ts";
@@ -129,12 +132,23 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
   );
 
   const payloadArtifact = own(object({ path: artifactPath(), version: optional(uint) }));
-  /** The lease that a write is made under. */
+  /** The lease that a write is made under: a task's, or a lock's. */
   const underLease = {
     task_id: own(mapped(idOrBlank, (taskId) => taskId || undefined)),
+    lock_id: own(mapped(idOrBlank, (lockId) => lockId || undefined)),
     lease_token: own(mapped(label, (token) => (token.trim() === "" ? undefined : token.trim()))),
   };
   const grace = uint.check(z.maximum(MAX_GRACE_MS));
+  const resourceName = mapped(z.string(), (name, context) => {
+    const normal = name.normalize("NFC");
+    const fault = faultOfResourceName(normal);
+    if (fault !== null) {
+      const { message, ...params } = fault;
+      context.issues.push({ code: "custom", input: name, message, params });
+    }
+    return normal;
+  });
+  const resources = listOf(object({ name: resourceName, mode: z.enum(LOCK_MODES) }), MAX_LOCKED_RESOURCES);
   const workspace = object({ workspace_id: label, canonical_path: path, lease_epoch: uint });
   const step = object({ step_id: z.string(), title: z.string(), status: workStatus });
   const dependencies = z._default(
@@ -329,6 +343,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       workflow_id: optionalLabel,
       lease_ms: optional(uint),
       max: own(uint.check(z.minimum(1), z.maximum(MAX_CLAIMS))),
+      locks: own(resources),
       wait_ms: own(uint.check(z.maximum(MAX_WAIT_MS))),
     }),
 
@@ -366,6 +381,11 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       error_code: own(life.errorCode),
       progress: own(life.report),
     }),
+
+    /** `/v1` only, and the next two. */
+    acquireLock: object({ agent_id: label, resources, lease_ms: optional(uint), command_id: commandId }),
+    heartbeatLock: object({ lease_token: label, lease_ms: optional(uint), command_id: commandId }),
+    releaseLock: object({ lease_token: label, command_id: commandId }),
 
     /** `/v1` only. */
     redriveTask: object({ expected_task_rev: optional(uint), command_id: commandId }),
@@ -477,6 +497,7 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       source_event_id: optionalLabel,
       expected_version: optional(uint),
       task_id: optionalLabel,
+      lock_id: optionalLabel,
       lease_token: optionalLabel,
       command_id: commandId,
     }),

@@ -137,6 +137,14 @@ export const CODES = {
     "Lease lost",
     "Stop working on this task; another agent may hold it. Claim again.",
   ),
+  LOCK_HELD: info(
+    409,
+    "Resources are locked",
+    "Wait until `expires_at_ms` of the `conflicts`, or until they are released; name less, or share.",
+    true,
+  ),
+  LOCK_NOT_FOUND: info(404, "No such lock", "See `GET …/locks` for those that are out."),
+  LOCK_LOST: info(409, "Lock lost", "Stop what the lock was for; another agent may hold it. Take it anew."),
   TASK_TRANSITION_INVALID: info(
     409,
     "Action not allowed now",

@@ -20,7 +20,7 @@ export interface EventRecord {
   task_id?: string;
   command_id?: string;
   /** The lease that the write was made under, when the writer proved one on `/v1`. */
-  under?: { task_id: string; agent_id: string; fence: number | null };
+  under?: { task_id?: string; lock_id?: string; agent_id: string; fence: number | null };
   /** Of an event of `/v1` that pauses or ends the run: when what is out is taken back. */
   halt?: { revoke_at_ms: number; reason?: string };
   /** Present on client-appended events of an engine-owned type, which are reports and not the engine's word. */

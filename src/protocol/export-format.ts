@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { PATCH_OPS } from "./blackboard.ts";
 import { artifactPath } from "./bodies.ts";
 import { lazy } from "./lazy.ts";
+import { LOCK_MODES } from "./lock.ts";
 import type { RunHeader } from "./run.ts";
 import { someText, uint } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
@@ -182,9 +183,18 @@ export const exportShapes = lazy(() => {
     ),
   });
 
+  const storedLock = z.looseObject({
+    lock_id: z.string(),
+    agent_id: z.string(),
+    fence: uint,
+    resources: z.array(z.looseObject({ name: z.string(), mode: z.enum(LOCK_MODES) })),
+    expires_at_ms: uint,
+  });
+
   /** What the payload of an engine-written event holds that gives it its meaning (domain/evolve.ts). */
   const payloads = {
-    task: z.looseObject({ task: storedTask }),
+    task: z.looseObject({ task: storedTask, lock: z.optional(storedLock) }),
+    lock: z.looseObject({ lock: z.optional(storedLock), lock_ids: z.optional(z.array(z.string())) }),
     run: z.looseObject({ run: z.extend(storedRunHeader, { tasks: z.array(storedTask) }) }),
     steps: z.looseObject({ steps: z.optional(z.array(step)), why_next_step: z.nullish(z.string()) }),
     settings: z.looseObject({ settings: storedLifeShapes().settings }),

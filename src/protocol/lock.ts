@@ -7,6 +7,20 @@ export interface LockedResource {
   mode: LockMode;
 }
 
+/** Why resources cannot be locked: what of another lock overlaps with what was asked for. */
+export interface LockConflict {
+  lock_id: string;
+  agent_id: string;
+  fence: number;
+  task_id?: string;
+  /** As the other lock names it, and has it. */
+  resource: string;
+  mode: LockMode;
+  /** As it was asked for. */
+  wanted: string;
+  expires_at_ms: number;
+}
+
 /** Resources that an agent has to itself, or with others, for a while. Times are epoch ms. */
 export interface Lock {
   lock_id: string;

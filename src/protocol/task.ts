@@ -45,7 +45,13 @@ export interface Lease {
 }
 
 /** Why a claim took nothing. */
-export const EMPTY_CLAIM_REASONS = ["nothing_claimable", "run_paused", "run_cancelled", "run_ended"] as const;
+export const EMPTY_CLAIM_REASONS = [
+  "nothing_claimable",
+  "locks_held",
+  "run_paused",
+  "run_cancelled",
+  "run_ended",
+] as const;
 export type EmptyClaimReason = (typeof EMPTY_CLAIM_REASONS)[number];
 
 /** What a heartbeat tells a holder who is to stop. */

@@ -91,6 +91,7 @@ export function checkRecords(
 export function payloadShapeOf({ type, origin }: Commit["event"]): StoredPayload | null {
   if (origin === "client") return null;
   if (type.startsWith("context.task.")) return "task";
+  if (type.startsWith("context.lock.")) return "lock";
   switch (type) {
     case "context.run.replaced":
     case "context.run.imported":

@@ -39,6 +39,7 @@ export type RunClient = Pick<
   | "resumeFeeds"
   | "readTasks"
   | "readTask"
+  | "readLocks"
   | "readWhy"
   | "readByReadiness"
   | "createCheckpoint"

@@ -2,6 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import { artifactStore } from "../artifacts/store.ts";
 import { isListedAnew } from "../directory/runs.ts";
 import { type AuditMembers, auditMembers } from "../domain/audit.ts";
+import { heldLocks } from "../domain/locks.ts";
 import { commandIdConflict, type Refusal } from "../domain/refusals.ts";
 import type { PlannedStep } from "../domain/rollback-plan.ts";
 import { newRun, type RunDraft } from "../domain/run.ts";
@@ -10,6 +11,7 @@ import type { Env } from "../env.ts";
 import { segmentPrefix, tenantKey } from "../identity/tenant.ts";
 import type { CheckpointHead } from "../protocol/checkpoint.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
+import type { Lock } from "../protocol/lock.ts";
 import type { RunHeader, Tenant } from "../protocol/run.ts";
 import { AlarmClock } from "./alarm-clock.ts";
 import { type ArrivalRequest, type Arrived, arrive, arrivedBefore } from "./arrival.ts";
@@ -470,6 +472,11 @@ export class RunObject extends DurableObject<Env> {
     return this.#read(({ state }) => readTask(state, id, Date.now()));
   }
 
+  /** The locks that are out. */
+  async readLocks(): Promise<Result<Lock[]>> {
+    return this.#read(({ state }) => [...heldLocks(state.head().locks, Date.now())]);
+  }
+
   /** What a task waits for; null when the run has none of that id. */
   async readWhy(id: string): Promise<Result<Why | null>> {
     return this.#read(({ state }) => readWhy(state, id, Date.now()));
@@ -543,8 +550,8 @@ export class RunObject extends DurableObject<Env> {
     const { state, engine, outbox, publisher } = loaded;
     publisher.pushDue(Date.now());
     await this.#settleDue(loaded);
-    const dueAtMs = Math.min(state.leaseDueAtMs() ?? Infinity, engine.parkedDueAtMs() ?? Infinity);
-    if (dueAtMs <= Date.now()) await this.#requeueStale(loaded);
+    const dues = [state.leaseDueAtMs(), state.lockDueAtMs(), engine.parkedDueAtMs()];
+    if (dues.some((atMs) => atMs !== null && atMs <= Date.now())) await this.#requeueStale(loaded);
     if (outbox.isDue(Date.now())) await outbox.flush(Date.now());
     await this.#keepHistory(loaded);
     this.#arm();
@@ -701,6 +708,7 @@ export class RunObject extends DurableObject<Env> {
       earliestWakeup({
         leaseDueAtMs: state.leaseDueAtMs(),
         parkedDueAtMs: engine.parkedDueAtMs(),
+        lockDueAtMs: state.lockDueAtMs(),
         clockDueAtMs: state.clockDueAtMs(),
         haltDueAtMs: state.haltDueAtMs(),
         directoryDueAtMs: outbox.dueAtMs(),

@@ -9,6 +9,7 @@ import type { View } from "../domain/view.ts";
 import type { EventRecord } from "../protocol/event.ts";
 import type { FileVersion } from "../protocol/file-version.ts";
 import { MAX_PAGE_LENGTH } from "../protocol/limits.ts";
+import type { Lock } from "../protocol/lock.ts";
 import type { RunHeader, TaskCounts } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { commitHash, initialHash, type LogRow } from "./chain.ts";
@@ -92,6 +93,8 @@ export class RunState implements View {
   #logHash: string | null = null;
   /** Null but between `gather` and `storeGathered`. */
   #gathered: Gathered | null = null;
+  /** When the first of these locks runs out, once it was looked for. */
+  #lockDue: { locks: readonly Lock[]; atMs: number } | null = null;
   /** Seq of the halt whose leases are all back; null when that is not known of the present one. */
   #revokedSeq: number | null = null;
 
@@ -324,6 +327,17 @@ export class RunState implements View {
 
   leaseDueAtMs(): number | null {
     return this.#leaseDueAtMs;
+  }
+
+  /** When a lock runs out next. */
+  lockDueAtMs(): number | null {
+    const { locks } = this.#head;
+    if (locks === undefined) return null;
+    // They are many at most, and asked about with every commit.
+    if (this.#lockDue?.locks !== locks) {
+      this.#lockDue = { locks, atMs: Math.min(...locks.map((lock) => lock.expires_at_ms)) };
+    }
+    return this.#lockDue.atMs;
   }
 
   /** When a clock of a task runs out next. */

@@ -34,12 +34,20 @@ async function newWorld(): Promise<World> {
     run_id,
     task_id: "t1",
     upload_id: body.upload_id,
+    lock_id: await newLock(operator, run_id),
     token_id,
     part: "1",
     ...(await newHook(operator)),
     ...(await newSubscription(operator)),
   };
   return { operator, tokens, ids };
+}
+
+/** A lock that lasts longer than these tests. */
+async function newLock(credential: string, runId: string): Promise<string> {
+  const resources = [{ name: "held", mode: "exclusive" }];
+  const asked = { agent_id: "a", resources, lease_ms: 300_000 };
+  return (await callAs(credential, "POST", `/v1/runs/${runId}/locks`, asked)).body.lock.lock_id;
 }
 
 /** A subscription that nothing has been sent for. */

@@ -64,6 +64,12 @@ const LEAST: Record<BodyName, [Record<string, unknown>, Record<string, unknown>]
   transitionTask: [{ action: "" }, { action: "" }],
   redriveTask: [{}, {}],
   redriveTasks: [{}, {}],
+  acquireLock: [
+    { agent_id: "", resources: [] },
+    { agent_id: "", resources: [] },
+  ],
+  heartbeatLock: [{ lease_token: "" }, { lease_token: "" }],
+  releaseLock: [{ lease_token: "" }, { lease_token: "" }],
   putSettings: [{}, { settings: {} }],
   commands: [{ commands: [] }, { commands: [] }],
   executeRollback: [{ confirm: "" }, { confirm: "", event_ids: [] }],

@@ -44,6 +44,7 @@ async function put(call: Call): Promise<HttpAnswer> {
     source_event_id: "string",
     expected_version: "uint",
     task_id: "string",
+    lock_id: "string",
     lease_token: "string",
   });
   checkLabels(query);
@@ -58,6 +59,7 @@ async function put(call: Call): Promise<HttpAnswer> {
     },
     expected: conditionOf(call, query.expected_version),
     task_id: nonBlank(query.task_id),
+    lock_id: nonBlank(query.lock_id),
     lease_token: leaseTokenOf(call, query.lease_token),
   };
   const expected = {
@@ -74,8 +76,9 @@ async function put(call: Call): Promise<HttpAnswer> {
   const holder = runHolder(call.id("run_id"));
   const content = unwrapContent(await receive(store, holder, request.body, expected));
   // Not the conditions of its headers: a repeat is to find what it has made.
-  const { content_type, artifact, task_id, lease_token } = plan;
-  const asked = [content.sha256, content_type, artifact, query.expected_version, task_id, lease_token];
+  const { content_type, artifact, task_id, lock_id, lease_token } = plan;
+  const proof = { task_id, lock_id, lease_token };
+  const asked = [content.sha256, content_type, artifact, query.expected_version, proof];
   const identified = commandId === null ? null : { commandId, fingerprint: await fingerprintOf(call, asked) };
   const { members, ...init } = putAnswer(call, await commitContent(call, store, plan, content, identified));
   return jsonAnswer(members, init);
@@ -106,6 +109,7 @@ export async function appendArtifact(call: Call): Promise<HttpAnswer> {
     },
     expected: conditionOf(call, expected_version),
     task_id: nonBlank(body.task_id),
+    lock_id: nonBlank(body.lock_id),
     lease_token,
   };
   await admit(call, plan, identified?.commandId);
@@ -168,10 +172,19 @@ function hasCopy(ifNoneMatch: string | null, sha256: string): boolean {
 
 /** `DELETE /v1/…/artifacts/{path}`: the path holds nothing from then on; its versions stay. */
 export async function deleteArtifact(call: Call): Promise<HttpAnswer> {
-  const query = call.query({ expected_version: "uint", task_id: "string", lease_token: "string" });
+  const query = call.query({
+    expected_version: "uint",
+    task_id: "string",
+    lock_id: "string",
+    lease_token: "string",
+  });
   checkLabels(query);
   const path = call.artifactPath();
-  const proof = { task_id: nonBlank(query.task_id), lease_token: leaseTokenOf(call, query.lease_token) };
+  const proof = {
+    task_id: nonBlank(query.task_id),
+    lock_id: nonBlank(query.lock_id),
+    lease_token: leaseTokenOf(call, query.lease_token),
+  };
   const identified = await identify(call, undefined, [query.expected_version, proof]);
   const { outcome, headers } = await commitFile(
     call,

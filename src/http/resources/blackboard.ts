@@ -15,11 +15,12 @@ export async function getBlackboardNative(call: Call): Promise<HttpAnswer> {
 
 export const patch: Mutation<"patch_blackboard", "patchBlackboard"> = {
   body: "patchBlackboard",
-  command: ({ op, payload, task_id, lease_token }) => ({
+  command: ({ op, payload, task_id, lock_id, lease_token }) => ({
     op: "patch_blackboard",
     patch_op: op,
     payload,
     task_id,
+    lock_id,
     lease_token,
   }),
   echo: "blackboard",

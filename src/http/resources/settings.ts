@@ -11,7 +11,7 @@ export async function getSettings(call: Call): Promise<HttpAnswer> {
   return jsonAnswer({ settings }, { headers: { etag: `"${revision}"` } });
 }
 
-const setting: Mutation<"put_settings", "putSettings"> = {
+export const setting: Mutation<"put_settings", "putSettings"> = {
   body: "putSettings",
   command: ({ settings }, call) => {
     // They are about tasks of any type and agent.

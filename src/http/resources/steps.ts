@@ -10,6 +10,7 @@ export const todos: Mutation<"sync_todos", "syncTodos"> = {
     source_session_id: body.source_session_id ?? null,
     source_run_id: body.source_run_id ?? null,
     task_id: body.task_id,
+    lock_id: body.lock_id,
     lease_token: body.lease_token,
   }),
   echo: "run",

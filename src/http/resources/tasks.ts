@@ -1,5 +1,5 @@
 import { handoverOf } from "../../domain/handover.ts";
-import { agentBlank } from "../../domain/refusals.ts";
+import { agentBlank, fieldInvalid } from "../../domain/refusals.ts";
 import { WORK_STATUSES } from "../../protocol/status.ts";
 import type { Lease, Task } from "../../protocol/task.ts";
 import { checkBound } from "../bounds.ts";
@@ -10,6 +10,7 @@ import { jsonAnswer, RawJson } from "../json.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
 import { submitOrWait } from "../waiting-claim.ts";
+import { lockMembers } from "./locks.ts";
 import { listByReadiness } from "./why.ts";
 
 /** `GET /v1/…/tasks`: pages in list order. */
@@ -48,7 +49,7 @@ export async function getTask(call: Call): Promise<HttpAnswer> {
 
 export const creation: Mutation<"create_tasks", "createTasks"> = {
   body: "createTasks",
-  command: ({ tasks, task_id, lease_token }, call) => {
+  command: ({ tasks, task_id, lock_id, lease_token }, call) => {
     refuseTwoKeys(tasks, call);
     const replace_existing = call.door === "context";
     return {
@@ -57,6 +58,7 @@ export const creation: Mutation<"create_tasks", "createTasks"> = {
       replace_existing,
       task_types: typesOf(call),
       task_id,
+      lock_id,
       lease_token,
     };
   },
@@ -94,12 +96,15 @@ function refuseTwoKeys(rows: { command_id?: string | undefined }[], call: Call):
 
 export const claim: Mutation<"claim_task", "claimTask"> = {
   body: "claimTask",
-  command: ({ agent_id, task_type, workflow_id, lease_ms, max }, call) => {
+  command: ({ agent_id, task_type, workflow_id, lease_ms, max, locks }, call) => {
     checkBound(call.principal, "agent_id", agent_id.trim());
     checkBound(call.principal, "task_types", task_type);
     // Before the run is looked up (contract 02 §5.5).
     if (agent_id.trim() === "") throw new RequestRefused(agentBlank);
-    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max };
+    if (max !== undefined && locks !== undefined) {
+      throw new RequestRefused(fieldInvalid("locks", "one_task", "cannot be taken with several tasks"));
+    }
+    return { op: "claim_task", agent_id, task_type, workflow_id, lease_ms, max, locks };
   },
   // Who comes back after a while waits less long, and asks for the same.
   asked: ({ command_id: _commandId, wait_ms: _waitMs, ...asked }) => asked,
@@ -112,10 +117,11 @@ export const claim: Mutation<"claim_task", "claimTask"> = {
     return { ok: true, deduped: true, task: null, deduped_task, ...echo };
   },
   native: ({ outcome }) => {
-    const { task, lease, claims, reason, run_status } = outcome;
+    const { task, lease, claims, lock, reason, run_status, conflicts } = outcome;
     const claimed =
       claims === undefined ? claimMembers({ task, lease }) : { claims: claims.map(claimMembers) };
-    return { members: { ...claimed, reason, run_status } };
+    const locked = lock === undefined ? undefined : lockMembers(lock);
+    return { members: { ...claimed, lock: locked, reason, run_status, conflicts } };
   },
   represents: ["run", "blackboard"],
 };
