@@ -36,5 +36,5 @@ export const FEATURES: Features = {
   waiting: false,
   batches: false,
   keys: false,
-  locks: true,
+  locks: false,
 };
