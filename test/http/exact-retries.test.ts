@@ -137,7 +137,8 @@ const MUTATIONS: Mutation[] = [
     route: "POST /tasks/claim",
     what: "that may wait",
     first: () => post("/tasks/claim", { agent_id: "me", wait_ms: 10_000 }),
-    other: withBody({ wait_ms: 20_000 }),
+    // It may be for another while that a retry waits.
+    other: withBody({ lease_ms: 60_000 }),
   },
   {
     route: "POST /commands",
