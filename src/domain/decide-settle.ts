@@ -5,7 +5,9 @@ import type { CommandOf } from "./command.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
+import { isStale } from "./lease.ts";
 import { revoked, settled } from "./settle.ts";
+import { requeueStale, type TaskChange } from "./task-actions.ts";
 import type { View } from "./view.ts";
 
 /** A task whose clock has run out. */
@@ -37,12 +39,7 @@ export function decideSettle(command: CommandOf<"settle_due">, view: View, conte
   const ended = new Set(overdue.map(({ task }) => task.id));
   for (const task of haltedTasks(view, nowMs)) {
     if (ended.has(task.id)) continue;
-    const { status } = view.head().run;
-    endRequestedRollback(
-      draft,
-      view,
-      draft.task(revoked(task, `lease was revoked: the run is ${status}`, context)),
-    );
+    endRequestedRollback(draft, view, draft.task(afterHalt(task, view, context)));
   }
   return {
     ok: true,
@@ -55,6 +52,13 @@ function candidates({ task_id }: CommandOf<"settle_due">, view: View, nowMs: num
   const due = view.dueTasks(nowMs, MAX_SETTLED_AT_ONCE);
   const named = task_id === undefined ? null : view.task(task_id);
   return named === null || due.some(({ id }) => id === named.id) ? due : [named, ...due];
+}
+
+/** What becomes of a task whose grace is over; here, too, what came first counts (settle.ts, S1). */
+function afterHalt(task: Task, view: View, context: Context): TaskChange {
+  const { run, halt } = view.head();
+  if (halt !== undefined && isStale(task, halt.revoke_at_ms)) return requeueStale(task, context);
+  return revoked(task, `lease was revoked: the run is ${run.status}`, context);
 }
 
 /** Those that still hold what was given out before the run was halted, when its grace is over. */

@@ -462,6 +462,13 @@ describe("claims: a halted run takes back what it gave out before", () => {
     expect(run.task("a")).toMatchObject({ status: "runnable", attempt: 2 });
   });
 
+  it("a lease that ran out before the grace did ends as leases do, and counts", () => {
+    const run = halted(lease("a", 9, { retry: POLICY, attempt: 0, lease_expires_at_ms: NOW - 1 }));
+    const [commit] = settle(run, NOW + 5_000);
+    expect(commit?.event.type).toBe("context.task.stale_requeued");
+    expect(run.task("a")).toMatchObject({ attempt: 1, attempts: [{ outcome: "lease_expired" }] });
+  });
+
   it("a task that is to be cancelled is", () => {
     const cancellation = { requested_at_ms: NOW, revoke_at_ms: NOW + 9 };
     const run = halted(lease("a", 9, { cancellation }));

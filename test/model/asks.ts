@@ -258,6 +258,8 @@ export function opOf(ask: Ask, state: State, unique: string): Op {
         payload: { id: unique, ts_ms: 1, text: unique },
         ...(ask.proof === "none" ? {} : proven(ask, "task", state)),
       };
+    case "resume_run":
+      return { op };
     case "heartbeat_lock":
     case "release_lock":
       return { op, ...fields, ...proven(ask, "lock", state) };

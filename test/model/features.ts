@@ -26,15 +26,15 @@ export interface Features {
 
 /** The one place that says what is in force. */
 export const FEATURES: Features = {
-  fencing: false,
-  retries: false,
-  progress: false,
-  clocks: false,
-  dependencies: false,
-  stops: false,
-  several: false,
+  fencing: true,
+  retries: true,
+  progress: true,
+  clocks: true,
+  dependencies: true,
+  stops: true,
+  several: true,
   waiting: false,
-  batches: false,
-  keys: false,
+  batches: true,
+  keys: true,
   locks: false,
 };

@@ -1,6 +1,6 @@
 import { KEPT_ATTEMPTS } from "./judge.ts";
 import { isOver, type State, type Task } from "./state.ts";
-import { settleOne } from "./time.ts";
+import { settleNext } from "./time.ts";
 
 /** A task as the server lists it. */
 export interface Listed {
@@ -34,7 +34,8 @@ export function compareBoards(state: State, listed: readonly Listed[], nowMs: nu
     const task = state.tasks[index] as Task;
     let differing = differences(task, shown, nowMs);
     // Late is allowed, so that any part of what is due may have been done.
-    while (differing.length > 0 && settleOne(state, task, nowMs)) differing = differences(task, shown, nowMs);
+    while (differing.length > 0 && settleNext(state, task, nowMs))
+      differing = differences(task, shown, nowMs);
     found.push(...differing.map((line) => `${task.id}: ${line}`));
     if (differing.length === 0) takeIn(task, shown);
   }

@@ -77,6 +77,24 @@ export function settleOne(state: State, task: Task, nowMs: number): boolean {
   return true;
 }
 
+/** Does the first thing that is due for a task, or for one that it may end with. Returns false when nothing is. */
+export function settleNext(state: State, task: Task, nowMs: number): boolean {
+  return settleOne(state, task, nowMs) || fated(state, task).some((other) => settleOne(state, other, nowMs));
+}
+
+/** Whether time has brought a task something that the server may have done, or may not. */
+export function isDue(state: State, task: Task, nowMs: number): boolean {
+  return [task, ...fated(state, task)].some((one) => dueOf(state, one, nowMs).length > 0);
+}
+
+/** The tasks whose failure ends this one. */
+function fated(state: State, task: Task, seen = new Set<Task>()): Task[] {
+  if (task.onFailure === "wait" || seen.has(task)) return [];
+  seen.add(task);
+  const dependencies = task.dependsOn.flatMap((id) => taskOf(state, id) ?? []);
+  return dependencies.flatMap((one) => [one, ...fated(state, one, seen)]);
+}
+
 /** Does everything that is due, for all tasks, until nothing is. */
 export function settleAll(state: State, nowMs: number): void {
   for (let isChanged = true; isChanged; ) {

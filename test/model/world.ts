@@ -63,6 +63,7 @@ export class World {
         await this.#together(step.asks.map((ask) => this.#opOf(ask)));
         break;
       case "batch":
+        if (step.asks.every(({ op }) => op === "put_settings")) break;
         await this.#ask(this.#batchOf(step.asks, step.isDry), step.isDry ? "plain" : step.delivery);
         break;
       case "repeat":
@@ -105,7 +106,9 @@ export class World {
   }
 
   #batchOf(asks: readonly Ask[], isDry: boolean): Op {
-    return { op: "batch", commands: asks.map((ask) => this.#opOf(ask)), ...(isDry && { dry_run: true }) };
+    // Settings are put by a route of their own.
+    const batched = asks.filter(({ op }) => op !== "put_settings");
+    return { op: "batch", commands: batched.map((ask) => this.#opOf(ask)), ...(isDry && { dry_run: true }) };
   }
 
   async #ask(op: Op, delivery: Delivery): Promise<void> {
@@ -165,7 +168,7 @@ export class World {
       return;
     }
     // It was refused, or changed nothing, or has no key: it is a request like any other, only late.
-    expect(answered.isReplay, "a request that is none says it is a repeat").toBe(false);
+    expect(answered.isReplay, `a new ${op.op} says it is a repeat`).toBe(false);
     this.#judge(this.#state, op, answered);
     if (text !== answered.text) this.#sent.push({ ...sent, reply: answered, text: answered.text });
     if (key !== null) Object.assign(sent, { reply: answered, text: answered.text });
@@ -326,7 +329,7 @@ function isRemembered({ op, preview, dry_run }: Op, { members }: Pick<Reply, "me
     case "claim":
       return members.claims === undefined ? members.task !== null : (members.claims as []).length > 0;
     case "redrive_tasks":
-      return preview !== true && ((members.tasks as [] | undefined) ?? []).length > 0;
+      return preview !== true && (members.task_ids as []).length > 0;
     case "batch": {
       const results = members.results as ({ op: string } & Record<string, unknown>)[];
       return dry_run !== true && results.some((one) => isRemembered(one, { members: one }));
