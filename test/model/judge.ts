@@ -179,7 +179,7 @@ function onDependencies(state: State, { task_id, add, remove }: Op, nowMs: numbe
   if (task === undefined) return refuse("TASK_NOT_FOUND");
   if (task.status === "in_progress" || isOver(task)) {
     const codes = ["TASK_TRANSITION_INVALID", "FIELD_INVALID"];
-    return isDue(state, task, nowMs) ? either(...codes) : refuse(...codes);
+    return isDue(state, task, nowMs) ? either(...codes, "TASK_DEPENDENCY_CYCLE") : refuse(...codes);
   }
   const [added, removed] = [add as string[], remove as string[]];
   const isKnown = (id: string): boolean => task.dependsOn.includes(id);
