@@ -65,6 +65,7 @@ const text = (path: string, body: string) => at("PUT", path, body, { "content-ty
 
 const NOTE = { type: "note", status: "running", payload: { n: 1 } };
 const MUTATION = { session_id: "s", message_id: "m", tool: "edit", outcome: "succeeded" };
+const LOCKED = [{ name: "src/**", mode: "exclusive" }];
 const ROLLBACK = "/checkpoints/mutations/rollback-execute";
 const ACK = { confirm: "rollback", policy_ack: "allow_rollback_execution" };
 
@@ -209,6 +210,29 @@ const MUTATIONS: Mutation[] = [
     first: () => post("/cancel", { reason: "r", grace_ms: 60_000 }),
     other: withBody({ reason: "s" }),
   },
+  {
+    route: "POST /tasks/claim",
+    what: "with locks",
+    first: () => post("/tasks/claim", { agent_id: "me", locks: LOCKED }),
+    other: withBody({ locks: [] }),
+  },
+  {
+    route: "POST /locks",
+    first: () => post("/locks", { agent_id: "me", resources: LOCKED }),
+    other: withBody({ lease_ms: 60_000 }),
+    status: 201,
+  },
+  ...["heartbeat", "release"].map(
+    (action): Mutation => ({
+      route: `POST /locks/:lock_id/${action}`,
+      first: async ({ id }) => {
+        const taken = await ok(ann, fill(post("/locks", { agent_id: "me", resources: LOCKED }), id));
+        const { lock_id, token } = taken.body.lock;
+        return post(`/locks/${lock_id}/${action}`, { lease_token: token });
+      },
+      other: withBody({ lease_token: "lease" }),
+    }),
+  ),
   ...["heartbeat", "complete", "fail", "release"].map(
     (action): Mutation => ({
       route: "POST /tasks/:task_id/transition",
