@@ -23,10 +23,13 @@ export function doBatch(
   state.gather();
   const outcomes: Outcome[] = [];
   const parts: BatchPart[] = [];
+  let untold = 0;
   for (const [index, command] of commands.entries()) {
     const decision = decide(command);
     if (!decision.ok) return { ok: false, refusal: { ...decision.refusal, command: index } };
-    const refusal = taken(state, decision.commits);
+    // What comes of a command without a commit is answered, too: a heartbeat that is held tells of its whole task.
+    if (decision.commits.length === 0) untold += JSON.stringify(decision.outcome).length;
+    const refusal = taken(state, decision.commits, untold);
     if (refusal !== null) return { ok: false, refusal: { ...refusal, command: index } };
     outcomes.push(decision.outcome);
     parts.push(batchPart(decision.outcome, decision.commits.length));
@@ -38,14 +41,15 @@ export function doBatch(
   return { ok: true, outcome: { op: "batch", outcomes, revision, dry_run }, repeat: null };
 }
 
-/** Takes in the commits of one command. @returns why that cannot be, or null. */
-function taken(state: RunState, commits: Commit[]): Refusal | null {
+/**
+ * Takes in the commits of one command.
+ * @param untold length of what is answered and no commit tells, in UTF-16 units. @returns why that cannot be, or null.
+ */
+function taken(state: RunState, commits: Commit[], untold: number): Refusal | null {
   try {
-    for (const commit of commits) {
-      const length = state.take(commit);
-      if (length > MAX_BATCH_LENGTH) return limitExceeded("batch_length", MAX_BATCH_LENGTH, length);
-    }
-    return null;
+    for (const commit of commits) state.take(commit);
+    const length = state.gatheredLength() + untold;
+    return length > MAX_BATCH_LENGTH ? limitExceeded("batch_length", MAX_BATCH_LENGTH, length) : null;
   } catch (error) {
     if (error instanceof CommitTooLarge) return commitTooLarge(error.bytes);
     throw error;

@@ -676,15 +676,18 @@ function givesOutWork(command: AnyCommand): boolean {
 /** How much of a transaction's room a command takes. */
 function costOf(command: AnyCommand, answer: Answer | undefined): number {
   const asked = command.op === "batch" ? command.commands.length : 1;
-  return answer?.ok ? Math.max(asked, claimsOf(answer.outcome).length) : asked;
+  if (!answer?.ok) return asked;
+  const { outcome } = answer;
+  const given = outcome?.op === "batch" ? outcome.outcomes.flatMap(claimsOf) : claimsOf(outcome);
+  return Math.max(asked, given.length);
 }
 
 /** What an answer that may be long holds in memory until the flush, in UTF-16 units. */
 function lengthOf(answer: Answer): number {
   if (!answer.ok) return 0;
   const { echo, outcome } = answer;
-  const claims = outcome?.op === "claim_task" ? outcome.claims : undefined;
-  return (echo?.length ?? 0) + (claims === undefined ? 0 : JSON.stringify(claims).length);
+  const isLong = outcome?.op === "batch" || (outcome?.op === "claim_task" && outcome.claims !== undefined);
+  return (echo?.length ?? 0) + (isLong ? JSON.stringify(outcome).length : 0);
 }
 
 /** Nobody is asked about what parked claims wait for: a fault there would go unseen. */

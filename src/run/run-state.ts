@@ -179,8 +179,8 @@ export class RunState implements View {
     this.#gathered = { commits: [], commandIds: new Set(), length: 0 };
   }
 
-  /** @returns the length of all that was gathered, in UTF-16 units. @throws CommitTooLarge */
-  take(commit: Commit): number {
+  /** @throws CommitTooLarge */
+  take(commit: Commit): void {
     const gathered = this.#gathered;
     if (gathered === null) throw new Error("nothing is being gathered");
     const texts = textsOf(commit);
@@ -188,7 +188,11 @@ export class RunState implements View {
     gathered.length += texts.event.length + (texts.patch?.length ?? 0);
     if (commit.event.command_id !== undefined) gathered.commandIds.add(commit.event.command_id);
     this.#evolve(commit);
-    return gathered.length;
+  }
+
+  /** Of all that was taken in and is not stored yet, in UTF-16 units. */
+  gatheredLength(): number {
+    return this.#gathered?.length ?? 0;
   }
 
   /** Stores what was gathered, the first commit with the command's receipt. */

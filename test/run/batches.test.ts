@@ -86,6 +86,29 @@ async function refused(run: TestRun, submission: Submission): Promise<unknown> {
   return answer.ok ? null : answer.refusal;
 }
 
+/** How many commits each transaction made, of those that made some. */
+async function commitsPerFlush(work: () => Promise<unknown>): Promise<number[]> {
+  const transactions: number[] = [];
+  const transaction = Sql.prototype.transaction;
+  const append = CommitTable.prototype.append;
+  let depth = 0;
+  vi.spyOn(Sql.prototype, "transaction").mockImplementation(function <T>(this: Sql, body: () => T): T {
+    if (depth === 0) transactions.push(0);
+    depth += 1;
+    try {
+      return transaction.call(this, body) as T;
+    } finally {
+      depth -= 1;
+    }
+  });
+  vi.spyOn(CommitTable.prototype, "append").mockImplementation(function (this: CommitTable, ...args) {
+    transactions.push((transactions.pop() ?? 0) + 1);
+    return append.apply(this, args);
+  });
+  await work();
+  return transactions.filter((count) => count > 0);
+}
+
 afterEach(() => {
   vi.restoreAllMocks();
 });
@@ -144,28 +167,57 @@ describe("a batch does what its commands do", () => {
 
   it("G1: batches that arrive together are taken a few at a time, alone when they are long", async () => {
     const run = await newTestRun();
-    const transactions: number[] = [];
-    const transaction = Sql.prototype.transaction;
-    const append = CommitTable.prototype.append;
-    let depth = 0;
-    vi.spyOn(Sql.prototype, "transaction").mockImplementation(function <T>(this: Sql, body: () => T): T {
-      if (depth === 0) transactions.push(0);
-      depth += 1;
-      try {
-        return transaction.call(this, body) as T;
-      } finally {
-        depth -= 1;
-      }
-    });
-    vi.spyOn(CommitTable.prototype, "append").mockImplementation(function (this: CommitTable, ...args) {
-      transactions.push((transactions.pop() ?? 0) + 1);
-      return append.apply(this, args);
-    });
     const of = (count: number) => batch(Array.from({ length: count }, () => note()));
-    await inObject(run, (object) =>
-      Promise.all([200, 100, 100, 100, 1].map((count) => submit(object, { command: of(count) }))),
+    const commits = await commitsPerFlush(() =>
+      inObject(run, (object) =>
+        Promise.all([200, 100, 100, 100, 1].map((count) => submit(object, { command: of(count) }))),
+      ),
     );
-    expect(transactions.filter((count) => count > 0)).toEqual([200, 200, 101]);
+    expect(commits).toEqual([200, 200, 101]);
+  });
+});
+
+describe("what a batch may hold", () => {
+  useTestClock();
+
+  const large = (id: string) => row(id, { payload: { text: "x".repeat(200_000) } });
+
+  it("claims: answers that no commit tells count, too: heartbeats that are held tell of their whole task", async () => {
+    const run = await newTestRun();
+    await accepted(run, creation(large("a")));
+    const { token: lease_token } = await claimed(run);
+    const beat: Command = {
+      op: "transition_task",
+      task_id: "a",
+      action: "heartbeat",
+      lease_token,
+      strict: true,
+    };
+    const beats = (count: number) => batch(Array.from({ length: count }, () => beat));
+    const tooMany = Math.ceil(MAX_BATCH_LENGTH / 200_000) + 1;
+    expect(await refused(run, { command: beats(tooMany) })).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "batch_length",
+      command: expect.any(Number),
+    });
+    expect(done(await submit(run.client, { command: beats(10) })).outcomes).toHaveLength(10);
+  });
+
+  it("G1: batches that claim much do not hold more than claims until they are flushed", async () => {
+    const run = await newTestRun();
+    const [tasks, each] = [90, 9];
+    for (let index = 0; index < tasks; index += each) {
+      await accepted(run, creation(...Array.from({ length: each }, (_, at) => large(`${index + at}`))));
+    }
+    const commits = await commitsPerFlush(() =>
+      inObject(run, async (object) => {
+        const claims = Array.from({ length: tasks / each }, () => batch([{ ...CLAIM, max: each }]));
+        const answers = await Promise.all(claims.map((command) => submit(object, { command })));
+        for (const answer of answers) done(answer);
+      }),
+    );
+    expect(commits.length).toBeGreaterThan(1);
+    expect(commits.reduce((sum, count) => sum + count)).toBe(tasks);
   });
 });
 
