@@ -218,8 +218,8 @@ type Asked =
   | { op: "acquire_lock"; agent_id: string; resources: LockedResource[]; lease_ms?: number | undefined }
   | ({ op: "heartbeat_lock"; lease_ms?: number | undefined } & LockProof)
   | ({ op: "release_lock" } & LockProof)
-  /** What clocks, cancellations and failed dependencies have come to by now. `task_id`: this one before all others. */
-  | { op: "settle_due"; task_id?: string | undefined }
+  /** What clocks, cancellations, failed dependencies and a halt have come to by now. `task_ids`: these before all others. */
+  | { op: "settle_due"; task_ids?: string[] }
   /** Records heartbeats that were answered before; those of tasks that have moved on since then are left out. */
   | { op: "record_heartbeats"; reports: { task_id: string; task_rev: number; expires_at_ms: number }[] }
   | ({

@@ -5,7 +5,8 @@ import type { CommandOf } from "./command.ts";
 import { endRequestedRollback } from "./decide-rollback.ts";
 import type { Decision } from "./decision.ts";
 import { type Context, Draft } from "./draft.ts";
-import { isStale } from "./lease.ts";
+import type { RunHead } from "./head.ts";
+import { isHeldUpTo, isStale } from "./lease.ts";
 import { revoked, settled } from "./settle.ts";
 import { requeueStale, type TaskChange } from "./task-actions.ts";
 import type { View } from "./view.ts";
@@ -24,22 +25,24 @@ interface Overdue {
 export function decideSettle(command: CommandOf<"settle_due">, view: View, context: Context): Decision {
   const { nowMs } = context;
   const draft = new Draft(view.head(), context);
+  const named = (command.task_ids ?? []).flatMap((id) => view.task(id) ?? []);
+  const found = view.dueTasks(nowMs, MAX_SETTLED_AT_ONCE);
   const early: string[] = [];
   const overdue: Overdue[] = [];
-  for (const task of candidates(command, view, nowMs)) {
+  for (const task of together(named, found)) {
     const failedDependencyId = failedDependency(task, view);
     const due = nextDue(task, failedDependencyId !== null, nowMs);
     if (due !== null && due.at_ms <= nowMs) overdue.push({ task, due, failedDependencyId });
-    else if (task.id !== command.task_id) early.push(task.id);
+    else if (found.some(({ id }) => id === task.id)) early.push(task.id);
   }
   overdue.sort((a, b) => a.due.at_ms - b.due.at_ms || (a.task.id < b.task.id ? -1 : 1));
   for (const { task, due, failedDependencyId } of overdue) {
     endRequestedRollback(draft, view, draft.task(settled(task, due, failedDependencyId, context)));
   }
   const ended = new Set(overdue.map(({ task }) => task.id));
-  for (const task of haltedTasks(view, nowMs)) {
+  for (const task of haltedTasks(named, view, nowMs)) {
     if (ended.has(task.id)) continue;
-    endRequestedRollback(draft, view, draft.task(afterHalt(task, view, context)));
+    endRequestedRollback(draft, view, draft.task(takenBack(task, view.head(), context)));
   }
   return {
     ok: true,
@@ -48,21 +51,21 @@ export function decideSettle(command: CommandOf<"settle_due">, view: View, conte
   };
 }
 
-function candidates({ task_id }: CommandOf<"settle_due">, view: View, nowMs: number): Task[] {
-  const due = view.dueTasks(nowMs, MAX_SETTLED_AT_ONCE);
-  const named = task_id === undefined ? null : view.task(task_id);
-  return named === null || due.some(({ id }) => id === named.id) ? due : [named, ...due];
-}
-
-/** What becomes of a task whose grace is over; here, too, what came first counts (settle.ts, S1). */
-function afterHalt(task: Task, view: View, context: Context): TaskChange {
-  const { run, halt } = view.head();
-  if (halt !== undefined && isStale(task, halt.revoke_at_ms)) return requeueStale(task, context);
-  return revoked(task, `lease was revoked: the run is ${run.status}`, context);
+/** The named ones first, each once. */
+function together(named: Task[], found: Task[]): Task[] {
+  return [...named, ...found.filter(({ id }) => !named.some((task) => task.id === id))];
 }
 
 /** Those that still hold what was given out before the run was halted, when its grace is over. */
-function haltedTasks(view: View, nowMs: number): Task[] {
+function haltedTasks(named: Task[], view: View, nowMs: number): Task[] {
   const { halt } = view.head();
-  return halt === undefined || halt.revoke_at_ms > nowMs ? [] : view.heldUpTo(halt.seq, MAX_SETTLED_AT_ONCE);
+  if (halt === undefined || halt.revoke_at_ms > nowMs) return [];
+  const held = named.filter((task) => isHeldUpTo(task, halt.seq));
+  return together(held, view.heldUpTo(halt.seq, MAX_SETTLED_AT_ONCE));
+}
+
+/** Such a task without its lease. One that had run out before has ended as leases do. */
+function takenBack(task: Task, { run, halt }: RunHead, context: Context): TaskChange {
+  if (halt !== undefined && isStale(task, halt.revoke_at_ms)) return requeueStale(task, context);
+  return revoked(task, `lease was revoked: the run is ${run.status}`, context);
 }

@@ -512,7 +512,7 @@ export class Engine {
     if (command.op === "settle_due") {
       this.#recordReported(context);
     } else if (command.op !== "claim_task") {
-      this.#settle(context, 1, "task_id" in command ? command.task_id : undefined);
+      this.#settle(context, 1, namedBy(command));
     } else if (command.agent_id.trim() !== "") {
       this.#makeReady(context);
     }
@@ -525,10 +525,10 @@ export class Engine {
     this.#settle(context, MAX_SETTLE_STEPS);
   }
 
-  #settle(context: Context, steps: number, task_id?: string): void {
+  #settle(context: Context, steps: number, task_ids: string[] = []): void {
     for (let step = 0; step < steps && this.#state.isSettleDue(context.nowMs); step += 1) {
       this.#recordReported(context);
-      this.#append(decide({ op: "settle_due", task_id }, this.#state, context));
+      this.#append(decide({ op: "settle_due", task_ids }, this.#state, context));
     }
   }
 
@@ -665,6 +665,15 @@ class Undone extends Error {
     super("undone");
     this.answer = answer;
   }
+}
+
+/** The tasks that a command is about, or that it proves a lease of: it must find them as they are by now. */
+function namedBy(command: Command): string[] {
+  const named = [
+    "task_id" in command ? command.task_id : undefined,
+    "proof" in command ? command.proof?.task_id : undefined,
+  ];
+  return [...new Set(named.filter((id) => id !== undefined))];
 }
 
 /** Whether a command may be given what a parked claim waits for. */

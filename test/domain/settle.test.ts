@@ -252,7 +252,7 @@ describe("claims: each clock fires at its time, with its own reason", () => {
     expect(ids).toEqual(["c", "a", "b"]);
     const many = Array.from({ length: 150 }, (_, index) => late(`t${index}`, 1));
     const full = memoryRun({}, [...many, late("named", 2)]);
-    const decision = decide({ op: "settle_due", task_id: "named" }, full, aContext());
+    const decision = decide({ op: "settle_due", task_ids: ["named"] }, full, aContext());
     const settled = decision.ok ? decision.commits.map(({ event }) => event.task_id) : [];
     expect(settled).toHaveLength(101);
     expect(settled).toContain("named");
@@ -486,6 +486,24 @@ describe("claims: a halted run takes back what it gave out before", () => {
     const run = halted(...Array.from({ length: 130 }, (_, index) => lease(`t${index}`, 1)));
     expect(settle(run)).toHaveLength(100);
     expect(settle(run)).toHaveLength(30);
+  });
+
+  it("the named task whatever else is out, and nothing that was given out later", () => {
+    const run = halted(
+      ...Array.from({ length: 130 }, (_, index) => lease(`t${index}`, 1)),
+      lease("named", 9),
+      lease("later", 11),
+    );
+    const commits = committed({ op: "settle_due", task_ids: ["named", "later"] }, run);
+    expect(commits).toHaveLength(101);
+    expect(run.task("named")).toMatchObject({ attempts: [{ outcome: "revoked" }] });
+    expect(run.task("later")?.status).toBe("in_progress");
+  });
+
+  it("a lease that ran out before has ended as leases do, and counts", () => {
+    const run = halted(lease("a", 9, { retry: POLICY, lease_expires_at_ms: NOW - 1 }));
+    settle(run);
+    expect(run.task("a")).toMatchObject({ attempt: 1, attempts: [{ outcome: "lease_expired" }] });
   });
 });
 

@@ -151,6 +151,37 @@ describe("claims: a halted run takes back what it gave out, whoever comes first"
     });
   });
 
+  const late: Record<string, (proof: { task_id: string; lease_token: string | undefined }) => Command> = {
+    "who finishes": (proof) => ({ op: "transition_task", action: "complete", ...proof, strict: true }),
+    "who writes": (proof) => ({ ...note(null, "paused"), ...proof, strict: true }),
+    "who proves the lease to change another task": (proof) => ({
+      op: "change_dependencies",
+      task_id: "free",
+      add: ["x"],
+      remove: [],
+      proof,
+      strict: true,
+    }),
+  };
+
+  it.each(Object.entries(late))("and among hundreds of holders, too: %s", async (_, commandOf) => {
+    const run = await newTestRun();
+    const rows = Array.from({ length: 200 }, (_, index) => row(`t${index}`));
+    await accepted(run, creation(...rows, row("free", { priority: -1 })));
+    const claim = { op: "claim_task", agent_id: "ann", max: 100, lease_ms: 300_000 } as const;
+    await accepted(run, claim);
+    const { claims = [] } = await accepted(run, claim);
+    const { task, lease } = claims.at(-1) ?? {};
+    expect(task?.id).toBe("t199");
+    await accepted(run, pause);
+    clock.advance(GRACE_MS);
+    const command = commandOf({ task_id: "t199", lease_token: lease?.token });
+    expect(await submit(run.client, { command })).toMatchObject({
+      ok: false,
+      refusal: { code: "TASK_LEASE_INVALID" },
+    });
+  });
+
   it("a PUT that brings the leases along does not keep it from that", async () => {
     const { run } = await heldRun(2);
     const before = await wholeRun(run);
