@@ -153,6 +153,7 @@ export const exportShapes = lazy(() => {
     task_id: optionalText,
     command_id: optionalText,
     origin: z.optional(z.literal("client")),
+    halt: storedLifeShapes().halt,
     payload: z.unknown(),
   });
 

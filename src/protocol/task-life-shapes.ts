@@ -138,14 +138,15 @@ export function taskLifeShapes(object: ObjectMaker) {
  * anything. They check and never change a value.
  */
 export const storedLifeShapes = lazy(() => {
+  const duration = uint.check(z.maximum(MAX_CLOCK_MS));
   const policy = z.looseObject({
-    base_ms: z.number(),
-    factor: z.number(),
-    max_ms: z.number(),
-    jitter: z.number(),
+    base_ms: duration,
+    factor: z.number().check(z.minimum(1), z.maximum(MAX_FACTOR)),
+    max_ms: duration,
+    jitter: z.number().check(z.minimum(0), z.maximum(1)),
     non_retryable: z.array(z.string()),
   });
-  const clock = z.optional(z.number());
+  const clock = z.optional(duration);
   const clocks = z.looseObject({
     start_within_ms: clock,
     run_within_ms: clock,
@@ -171,7 +172,9 @@ export const storedLifeShapes = lazy(() => {
       dead_letter: z.optional(z.literal(true)),
       failure: z.optional(z.looseObject({ cause: z.string(), at_ms: uint })),
       skipped: z.optional(z.literal(true)),
-      cancellation: z.optional(z.looseObject({ requested_at_ms: uint, revoke_at_ms: uint })),
+      cancellation: z.optional(
+        z.looseObject({ requested_at_ms: uint, revoke_at_ms: uint, reason: z.optional(z.string()) }),
+      ),
     },
     settings: z.looseObject({
       task_defaults: z.optional(
@@ -182,8 +185,9 @@ export const storedLifeShapes = lazy(() => {
           on_dependency_failure: onDependencyFailure,
         }),
       ),
-      concurrency_limits: z.optional(z.record(z.string(), z.number())),
-      grace_ms: z.optional(z.number()),
+      concurrency_limits: z.optional(z.record(z.string(), uint)),
+      grace_ms: z.optional(uint.check(z.maximum(MAX_GRACE_MS))),
     }),
+    halt: z.optional(z.looseObject({ revoke_at_ms: uint, reason: z.optional(z.string()) })),
   };
 });

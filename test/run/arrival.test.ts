@@ -462,6 +462,29 @@ describe("an export that was forged, with sums that fit", () => {
       }),
     ),
   );
+  const policy = { base_ms: 1, factor: 2, max_ms: 5, jitter: 0, non_retryable: [] };
+  const lives: [string, object, string][] = [
+    ["no whole number of ms", { clocks: { finish_within_ms: 0.5 } }, "int"],
+    ["a time that no column holds", { clocks: { start_within_ms: 1e300 } }, "too_big"],
+    ["a wait without end", { retry: { ...policy, base_ms: 1e300, max_ms: 1e300 } }, "too_big"],
+    ["a wait that ends before it begins", { retry: { ...policy, jitter: 1e9 } }, "too_big"],
+  ];
+  for (const [name, life, broken] of lives) {
+    rule(`a clock or policy computes ${name}`, broken, () =>
+      forged(
+        edit(0, (commit) => {
+          Object.assign((commit.event.payload as { task: object }).task, life);
+        }),
+      ),
+    );
+  }
+  rule("a halt has no time", "number", () =>
+    forged(
+      edit(-1, (commit) => {
+        Object.assign(commit.event, { halt: { revoke_at_ms: "soon" } });
+      }),
+    ),
+  );
   rule("a receipt tells of commits that are not there", "receipts", () =>
     forged(
       edit(-1, (commit) => {
