@@ -4,6 +4,7 @@ import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
+import { heldLocks } from "../domain/locks.ts";
 import { claimsOf, emptyClaim, factsOf, type Outcome, recall } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { isTerminal } from "../domain/run.ts";
@@ -14,6 +15,7 @@ import {
   MAX_RUN_BYTES,
   MAX_SETTLED_AT_ONCE,
 } from "../protocol/limits.ts";
+import type { Lock } from "../protocol/lock.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
 import { CommandQueue } from "./command-queue.ts";
@@ -145,6 +147,8 @@ export class Engine {
   #isRecordingLater = false;
   readonly #crowd = new Crowd();
   readonly #parked = new ParkedClaims();
+  /** Of parked claims that found their resources locked: the lock. As long as that is out, they need not look again. */
+  readonly #lockedOutBy = new WeakMap<ParkedClaim, string>();
   /** Whether parked claims may have something to be given though no command waits. */
   #isServeDue = false;
   #nowMs = 0;
@@ -337,7 +341,11 @@ export class Engine {
     }
     const context = this.#context();
     if (!this.#hasRequeued(context)) return true;
-    const passed = new Set<ParkedClaim>();
+    const unserved = new Set<ParkedClaim>();
+    const locks = new HeldLocks(context.nowMs);
+    const isLockedOut = (claim: ParkedClaim) =>
+      locks.has(this.#lockedOutBy.get(claim), this.#state.head().locks);
+    const passed = { has: (claim: ParkedClaim) => unserved.has(claim) || isLockedOut(claim) };
     for (;;) {
       const claim = this.#parked.first(this.#state.readyLanes(context.nowMs), passed);
       if (claim === null) return true;
@@ -350,7 +358,7 @@ export class Engine {
         return false;
       }
       if (this.#serve(claim, round)) this.#serveTwins(claim.submission, round);
-      else passed.add(claim);
+      else unserved.add(claim);
     }
   }
 
@@ -372,7 +380,10 @@ export class Engine {
   #serve(claim: ParkedClaim, round: Round): boolean {
     const { answer } = this.#attempt(claim.submission);
     const given = answer?.ok ? claimsOf(answer.outcome).length : 0;
-    if (answer?.ok && answer.repeat === null && given === 0) return false;
+    if (answer?.ok && answer.repeat === null && given === 0) {
+      this.#noteLock(claim, answer.outcome);
+      return false;
+    }
     this.#parked.remove(claim);
     round.served.push(claim);
     round.room -= Math.max(1, given);
@@ -380,6 +391,12 @@ export class Engine {
     round.held += packed?.length ?? 0;
     round.settle.push(() => (packed === undefined ? claim.fail() : claim.answer(packed)));
     return true;
+  }
+
+  #noteLock(claim: ParkedClaim, outcome: Outcome | null): void {
+    const [conflict] = (outcome?.op === "claim_task" && outcome.conflicts) || [];
+    if (conflict === undefined) this.#lockedOutBy.delete(claim);
+    else this.#lockedOutBy.set(claim, conflict.lock_id);
   }
 
   /** Answers those that wait under the id of a command that was just done. */
@@ -674,6 +691,24 @@ function namedBy(command: Command): string[] {
     "proof" in command ? command.proof?.task_id : undefined,
   ];
   return [...new Set(named.filter((id) => id !== undefined))];
+}
+
+/** The ids of the locks that are out at one moment, told apart anew only when the locks change. */
+class HeldLocks {
+  readonly #nowMs: number;
+  #of: readonly Lock[] | undefined;
+  #ids: ReadonlySet<string> = new Set();
+
+  constructor(nowMs: number) {
+    this.#nowMs = nowMs;
+  }
+
+  has(id: string | undefined, locks: readonly Lock[] | undefined): boolean {
+    if (id === undefined || locks === undefined) return false;
+    if (this.#of !== locks) this.#ids = new Set(heldLocks(locks, this.#nowMs).map(({ lock_id }) => lock_id));
+    this.#of = locks;
+    return this.#ids.has(id);
+  }
 }
 
 /** Whether a command may be given what a parked claim waits for. */

@@ -94,7 +94,7 @@ export class ParkedClaims {
    * The first of those whose filter fits one of these lanes. @param passed those that cannot be given anything all the same:
    * who waits behind them for the like is left out with them.
    */
-  first(lanes: Iterable<Lane>, passed: ReadonlySet<ParkedClaim>): ParkedClaim | null {
+  first(lanes: Iterable<Lane>, passed: Pick<ReadonlySet<ParkedClaim>, "has">): ParkedClaim | null {
     let first: ParkedClaim | null = null;
     for (const { task_type, workflow_id } of lanes) {
       for (const byWorkflow of [this.#queues.get(task_type), this.#queues.get(null)]) {

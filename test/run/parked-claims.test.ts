@@ -244,6 +244,49 @@ describe("parked claims in the engine", () => {
       expect(given(waiters)).toEqual([["a"], ["b"], ["c"]]);
     }));
 
+  const exclusive = (name: string) => [{ name, mode: "exclusive" as const }];
+
+  it.each(["is released", "runs out"])(
+    "claims: what locks hold back is theirs when the lock %s, and whoever waits for other resources goes before",
+    (end) =>
+      withParking(async (parking) => {
+        const held = await parking.submit({
+          op: "acquire_lock",
+          agent_id: "x",
+          resources: exclusive("a/**"),
+          lease_ms: 10_000,
+        });
+        if (!held.ok || held.outcome?.op !== "acquire_lock") throw new Error("it is locked");
+        const { lock, token } = held.outcome;
+        await parking.submit(tasks("t", "u"));
+        const waiters = [parking.park({ locks: exclusive("a/1") }), parking.park({ locks: exclusive("b") })];
+        await parking.settled();
+        expect(given(waiters)).toEqual([null, ["t"]]);
+        if (end === "runs out") {
+          clock.advance(lock.expires_at_ms - clock.nowMs() - 1);
+          await parking.settled();
+          expect(givenTo(waiters[0] as Waiter)).toBeNull();
+          clock.advance(1);
+          await parking.settled();
+        } else {
+          await parking.submit({ op: "release_lock", lock_id: lock.lock_id, lease_token: token ?? "" });
+        }
+        expect(given(waiters)).toEqual([["u"], ["t"]]);
+      }),
+  );
+
+  it("claims: what is committed while their resources are locked does not look for work for each of them again", () =>
+    withParking(async (parking) => {
+      await parking.submit({ op: "acquire_lock", agent_id: "x", resources: exclusive("a/**") });
+      await parking.submit(tasks("t"));
+      for (let index = 0; index < 50; index += 1) parking.park({ locks: exclusive(`a/${index}`) });
+      await parking.settled();
+      const looks = vi.spyOn(RunState.prototype, "nextClaimable");
+      await parking.submit(note("x"));
+      await parking.submit({ op: "acquire_lock", agent_id: "y", resources: exclusive("other") });
+      expect(looks).not.toHaveBeenCalled();
+    }));
+
   it("claims: while the run is paused they wait; what was added meanwhile is theirs when it goes on", () =>
     withParking(async (parking) => {
       const waiter = parking.park();
