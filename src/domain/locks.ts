@@ -126,8 +126,11 @@ function underTheirTasks(locks: Lock[], changes: readonly Change[], atMs: number
 }
 
 function underTask(lock: Lock, task: Task | undefined, atMs: number): Lock[] {
-  const { fence, lease_expires_at_ms } = task ?? {};
-  if (fence !== lock.fence || lease_expires_at_ms === undefined || lock.expires_at_ms <= atMs) return [];
+  const { fence, lease_expires_at_ms, status } = task ?? {};
+  // A copy that is put back may have the members of a lease on work that is not under way.
+  const isUnderway = status === "in_progress" || status === "blocked";
+  const isHeld = isUnderway && fence === lock.fence;
+  if (!isHeld || lease_expires_at_ms === undefined || lock.expires_at_ms <= atMs) return [];
   return [
     lock.expires_at_ms === lease_expires_at_ms ? lock : { ...lock, expires_at_ms: lease_expires_at_ms },
   ];

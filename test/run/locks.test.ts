@@ -393,6 +393,22 @@ describe("a claim with locks", () => {
       },
     ],
     [
+      "a PUT that puts the task back on the board, and leaves it the members of its lease",
+      async (run) => {
+        const { tasks, ...whole } = await wholeRun(run);
+        const body = { ...whole, tasks: tasks.map((task) => ({ ...task, status: "runnable" })) };
+        await http("PUT", `/context/runs/${run.id}`, { body });
+      },
+    ],
+    [
+      "a PUT that says that the task is done",
+      async (run) => {
+        const { tasks, ...whole } = await wholeRun(run);
+        const body = { ...whole, tasks: tasks.map((task) => ({ ...task, status: "done" })) };
+        await http("PUT", `/v1/runs/${run.id}`, { body });
+      },
+    ],
+    [
       "a PUT without the task",
       async (run) => {
         const body = { ...(await wholeRun(run)), tasks: [] };
