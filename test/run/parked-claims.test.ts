@@ -154,6 +154,46 @@ describe("parked claims in the engine", () => {
       expect(given(waiters)).toEqual([["a", "b", "c"], ["d"]]);
     }));
 
+  const lockOf = async (parking: ParkingEngine) => {
+    const answer = await parking.submit({
+      op: "acquire_lock",
+      agent_id: "holder",
+      resources: [{ name: "db", mode: "exclusive" }],
+    });
+    if (!answer.ok || answer.outcome?.op !== "acquire_lock") throw new Error("no lock was given");
+    return { lock_id: answer.outcome.lock.lock_id, lease_token: answer.outcome.token ?? "" };
+  };
+  const endings: [
+    string,
+    (parking: ParkingEngine, proof: Awaited<ReturnType<typeof lockOf>>) => Promise<unknown>,
+  ][] = [
+    ["is released", (parking, proof) => parking.submit({ op: "release_lock", ...proof })],
+    [
+      "runs out",
+      async (parking) => {
+        clock.advance((parking.state.lockDueAtMs() ?? Infinity) - clock.nowMs());
+        await parking.submit({ op: "requeue_stale" });
+      },
+    ],
+  ];
+  it.each(endings)(
+    "claims: who wants locks is served when what was in the way %s, and holds up nobody",
+    (_title, end) =>
+      withParking(async (parking) => {
+        const proof = await lockOf(parking);
+        const locks = [{ name: "d*", mode: "shared" as const }];
+        const waiters = [
+          parking.park({ locks }),
+          parking.park({ lease_ms: 60_000 }),
+          parking.park({ locks }),
+        ];
+        await parking.submit(tasks("a", "b", "c"));
+        expect(given(waiters)).toEqual([null, ["a"], null]);
+        await end(parking, proof);
+        expect(given(waiters)).toEqual([["b"], ["a"], ["c"]]);
+      }),
+  );
+
   it("claims: what is there when a claim is parked is given to it at once", () =>
     withParking(async (parking) => {
       await parking.submit(tasks("t"));
