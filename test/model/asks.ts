@@ -43,7 +43,7 @@ const proof = one<Proof>(["held", "held", "held", "held", "old", "old", "wrong",
 const nth = fc.nat({ max: 40 });
 
 const retryPolicy = fc.record({
-  base_ms: one([1, 2_000]),
+  base_ms: one([40, 2_000]),
   factor: one([1, 3]),
   max_ms: one([2_500, 60_000]),
   jitter: one([0, 0.5]),
