@@ -262,7 +262,10 @@ export function opOf(ask: Ask, state: State, unique: string): Op {
       return { op };
     case "heartbeat_lock":
     case "release_lock":
-      return { op, ...fields, ...proven(ask, "lock", state) };
+      return { op, lease_token: "lease-of-nobody", ...fields, ...proven(ask, "lock", state) };
+    case "claim":
+      // Locks are taken with one task.
+      return fields.locks === undefined ? { op, ...fields } : { op, ...fields, max: undefined };
     default:
       return { op, ...fields };
   }

@@ -36,5 +36,5 @@ export const FEATURES: Features = {
   waiting: false,
   batches: true,
   keys: true,
-  locks: false,
+  locks: true,
 };

@@ -94,9 +94,7 @@ export function verdictOn(state: State, op: Op, nowMs: number): Verdict {
     case "release_lock": {
       const lock = state.locks.find(({ id }) => id === op.lock_id);
       const isHeld = lock !== undefined && lock.expiresMs > nowMs && lock.token === op.lease_token;
-      return isHeld
-        ? ACCEPT
-        : refuse("LOCK_NOT_FOUND", "LOCK_LEASE_INVALID", "LOCK_LEASE_REQUIRED", ...STALE);
+      return isHeld ? ACCEPT : refuse("LOCK_LOST");
     }
     default:
       return ACCEPT;
@@ -375,7 +373,9 @@ function claim(state: State, op: Op, members: Record<string, unknown> | null, no
   if (stop === null) settleAll(state, nowMs);
   const max = op.max as number | undefined;
   const wanted = (op.locks as Lock["resources"] | undefined) ?? [];
-  const isLocked = conflicts(state, wanted, nowMs).length > 0;
+  const isLocked =
+    conflicts(state, wanted, nowMs).length > 0 &&
+    nextOf(state, (op.task_type as string) ?? null, nowMs) !== null;
   const told =
     members === null
       ? null
@@ -464,14 +464,13 @@ function heartbeat(
     return;
   }
   if (members !== null) expect(told, "the lease's new end").toBe(expiresMs);
+  lease.expiresMs = expiresMs;
+  for (const lock of state.locks) if (lock.task === task.id) lock.expiresMs = expiresMs;
   if (isEarly) {
     if (percent !== undefined) progress.later.push(percent);
-    lease.expiresMs = expiresMs;
     return;
   }
-  lease.expiresMs = expiresMs;
   task.beatMs = nowMs;
-  for (const lock of state.locks) if (lock.task === task.id) lock.expiresMs = expiresMs;
   if (percent !== undefined) task.progress = { percent, later: [], sinceMs: nowMs };
 }
 

@@ -1,5 +1,5 @@
 import { KEPT_ATTEMPTS } from "./judge.ts";
-import { isOver, type State, type Task } from "./state.ts";
+import { isOver, type Lock, type State, type Task } from "./state.ts";
 import { settleNext } from "./time.ts";
 
 /** A task as the server lists it. */
@@ -78,6 +78,38 @@ function differences(task: Task, shown: Listed, nowMs: number): string[] {
     }
   }
   return found;
+}
+
+/** A lock as the server lists it. */
+export interface ListedLock {
+  agent_id: string;
+  fence: number;
+  resources: { name: string; mode: string }[];
+  task_id?: string;
+  expires_at_ms: number;
+}
+
+/** Holds the locks that are out against the model; those that have run out count for nothing, on either side. */
+export function compareLocks({ locks }: State, listed: readonly ListedLock[], nowMs: number): string[] {
+  const known = locks
+    .filter(({ expiresMs }) => expiresMs > nowMs)
+    .map(({ agent, fence, resources, task, expiresMs }) =>
+      lockText({ agent, fence, resources, task, expiresMs }),
+    );
+  const told = listed
+    .filter(({ expires_at_ms }) => expires_at_ms > nowMs)
+    .map(({ agent_id, fence, resources, task_id, expires_at_ms }) =>
+      lockText({ agent: agent_id, fence, resources, task: task_id ?? null, expiresMs: expires_at_ms }),
+    );
+  const differing = known.join("; ") !== told.join("; ");
+  return differing ? [`the locks that are out are ${told.join("; ")}, not ${known.join("; ")}`] : [];
+}
+
+function lockText(
+  lock: Pick<Lock, "agent" | "fence" | "task" | "expiresMs"> & Pick<ListedLock, "resources">,
+) {
+  const names = lock.resources.map(({ name, mode }) => `${mode} ${name}`).join(", ");
+  return `${lock.fence} ${lock.agent} until ${lock.expiresMs} for ${lock.task ?? "itself"}: ${names}`;
 }
 
 /** What the model could not know. */

@@ -5,7 +5,7 @@ import { evict, newTestRun, objectOf, type TestClock } from "../run/support/test
 import { type Ask, type Delivery, type Op, opOf, type Step, TYPES } from "./asks.ts";
 import { FEATURES } from "./features.ts";
 import { apply, judge, type Reply, verdictOn } from "./judge.ts";
-import { compareBoards, type Listed } from "./observe.ts";
+import { compareBoards, compareLocks, type Listed, type ListedLock } from "./observe.ts";
 import { emptyState, type State } from "./state.ts";
 import { settleAll } from "./time.ts";
 
@@ -262,6 +262,10 @@ export class World {
 
   async #compare(): Promise<void> {
     sameBoards(this.#state, await this.#list(), this.#clock.nowMs());
+    if (!FEATURES.locks) return;
+    const { locks } = await this.#get<{ locks: ListedLock[] }>("/locks");
+    const differing = compareLocks(this.#state, locks, this.#clock.nowMs());
+    if (differing.length > 0) throw new Error(differing.join("\n"));
   }
 
   async #list(): Promise<Listed[]> {
