@@ -54,12 +54,12 @@ export function fingerprintOf({ principal, request, runId }: Call, asked: unknow
 
 /**
  * Who asks, as far as that outlasts a credential: one that is renewed is still the same asker. Those that are bound to an actor or an
- * agent are that; of others, what their tokens were first minted from.
+ * agent are that; of others, what their tokens were first minted from, or whom another issuer says that they are of.
  */
-function actorOf({ tenant, agent_id, ancestors, token_id }: Principal): unknown {
+function actorOf({ tenant, agent_id, ancestors, subject, token_id }: Principal): unknown {
   const { actor_id = null } = tenant;
   if (actor_id !== null || agent_id !== null) return { actor_id, agent_id };
-  return ancestors[0] ?? token_id;
+  return ancestors[0] ?? subject ?? token_id;
 }
 
 /** SHA-256 of a value's JSON, hex. */

@@ -142,6 +142,9 @@ export class ExternalIssuer {
       tenant: tenantOf(org_id, workspace_id, actor ?? null),
       scopes: scopesOf(scopes, claims),
       token_id: await externalId(this.#config.issuer, claims.jti ?? text),
+      ...(typeof claims.sub === "string" && {
+        subject: await externalId(this.#config.issuer, { sub: claims.sub }),
+      }),
       ancestors: [],
       run_id: null,
       agent_id: null,
@@ -180,7 +183,7 @@ function claimAt(claims: Record<string, unknown>, path: string | readonly string
   return at;
 }
 
-/** The id of another's token here: it tells tokens apart in logs, and nothing of the token. */
+/** The id of another's token, or of whom it is of, here: it tells them apart in logs, and nothing of the token. */
 async function externalId(issuer: string, unique: unknown): Promise<string> {
   const bytes = new TextEncoder().encode(JSON.stringify([issuer, unique]));
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));

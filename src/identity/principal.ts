@@ -9,6 +9,8 @@ export interface Principal {
   scopes: readonly Scope[];
   /** The token's id; `root` for the root credential. Shown in logs and audit events: it is no secret. */
   token_id: string;
+  /** Of another issuer's token: whom it is of, told apart from those of other issuers. The next token has the same. */
+  subject?: string;
   /** Ids of the tokens that it was minted from, the first one first: it is revoked with each of them. */
   ancestors: readonly string[];
   /** What the token is bound to; null where it is bound to nothing. */

@@ -270,6 +270,36 @@ describe("tokens of a trusted issuer", () => {
   });
 });
 
+describe("idempotency keys of who is known by another issuer's tokens", () => {
+  it("claims: whose token is renewed may repeat; another, or the same name at another issuer, may not", async () => {
+    const other = "https://other-issuer.test";
+    const issuers = JSON.stringify(
+      [config(), config({ issuer: other })].map((each) => ({ ...each, actor_claim: undefined })),
+    );
+    const post = async (path: string, body: object, claims: object, key: string) => {
+      const token = await sign(rsa, { groups: ["admins"], jti: crypto.randomUUID(), ...claims });
+      const headers = { ...bearer(token), "content-type": "application/json", "idempotency-key": key };
+      const request = new Request(`http://host${path}`, {
+        method: "POST",
+        headers,
+        body: JSON.stringify(body),
+      });
+      return answered(await serve(request, { ...env, BATON_ISSUERS: issuers }));
+    };
+    const made = await post("/v1/runs", { objective: "o" }, { sub: "ann" }, "run");
+    const again = await post("/v1/runs", { objective: "o" }, { sub: "ann" }, "run");
+    expect([made.status, again.status, again.body]).toEqual([201, 201, made.body]);
+    const path = `/v1/runs/${made.body.run.run_id}/events`;
+    const note = (claims: object) => post(path, { type: "note", status: "running" }, claims, "note");
+    const first = await note({ sub: "ann" });
+    expect(first.status).toBe(201);
+    expect((await note({ sub: "ann" })).body).toEqual(first.body);
+    for (const claims of [{ sub: "bob" }, { sub: "ann", iss: other }, {}]) {
+      expect((await note(claims)).body.code).toBe("COMMAND_ID_CONFLICT");
+    }
+  });
+});
+
 describe("an issuer's own header", () => {
   const header = "cf-access-jwt-assertion";
 
