@@ -37,7 +37,7 @@ export interface Report {
  */
 export class Heartbeats {
   /** When a heartbeat of a task was last recorded, under which lease; the one recorded longest ago first. */
-  readonly #recorded = new Map<string, { token: string | undefined; atMs: number }>();
+  readonly #recorded = new Map<string, { token: string | undefined; atMs: number; seq: number }>();
   /** A value: each change makes another. */
   #held: ReadonlyMap<string, Held> = new Map();
 
@@ -45,10 +45,10 @@ export class Heartbeats {
     return this.#held;
   }
 
-  /** @param hasCommitted whether commits were undone: then nobody knows what was recorded when. */
-  restore(savepoint: ReadonlyMap<string, unknown>, hasCommitted: boolean): void {
+  /** @param lastSeq of the commits that stay: of what later ones recorded, nobody knows what was recorded before. */
+  restore(savepoint: ReadonlyMap<string, unknown>, lastSeq: number): void {
     this.#held = savepoint as ReadonlyMap<string, Held>;
-    if (hasCommitted) this.#recorded.clear();
+    for (const [id, { seq }] of this.#recorded) if (seq > lastSeq) this.#recorded.delete(id);
   }
 
   /** The task with what its holder has reported since it was stored. */
@@ -59,11 +59,11 @@ export class Heartbeats {
   }
 
   /** Takes note of what was committed. */
-  committed({ type, task_id, ts_ms, payload }: EventRecord): void {
+  committed({ type, task_id, ts_ms, seq, payload }: EventRecord): void {
     if (type !== HEARTBEAT || task_id === undefined) return;
     const { task } = payload as { task: Task };
     this.#recorded.delete(task_id);
-    this.#recorded.set(task_id, { token: task.lease_token, atMs: ts_ms });
+    this.#recorded.set(task_id, { token: task.lease_token, atMs: ts_ms, seq });
     for (const [id, { atMs }] of this.#recorded) {
       if (ts_ms - atMs < HEARTBEAT_INTERVAL_MS) break;
       this.#recorded.delete(id);

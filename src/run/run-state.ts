@@ -291,7 +291,7 @@ export class RunState implements View {
     this.#gathered = null;
     this.#revokedSeq = savepoint.revokedSeq;
     const hasChanged = this.#changes() !== savepoint.changes;
-    this.heartbeats.restore(savepoint.heartbeats, hasChanged);
+    this.heartbeats.restore(savepoint.heartbeats, savepoint.head.run.last_event_seq);
     // The caches are dear to fill again: only what may have reached them makes them wrong.
     if (!hasChanged) return;
     this.tasks.forgetCache();

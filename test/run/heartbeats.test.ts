@@ -244,6 +244,23 @@ describe("heartbeats that come sooner than the interval", () => {
     expect((await taskOf(run)).attempts).toMatchObject([{ progress: { percent: 49 } }]);
   });
 
+  it("claims: however many batches are undone meanwhile, a task costs one heartbeat per interval", async () => {
+    const { run, beat } = await heldRun();
+    await beat();
+    const undone: Command[] = [
+      creation(row("n")),
+      { op: "transition_task", task_id: "none", action: "complete" },
+    ];
+    for (const dry_run of [true, false]) {
+      clock.advance(100);
+      await submit(run.client, {
+        command: { op: "batch", commands: dry_run ? undone.slice(0, 1) : undone, dry_run },
+      });
+      expect((await beat()).rows.written).toBe(0);
+    }
+    expect(await beatsOf(run)).toBe(1);
+  });
+
   it("claims: what a batch that is refused, or a dry run, has reported counts for nothing", async () => {
     for (const dry_run of [false, true]) {
       const { run, command, beat } = await heldRun();
