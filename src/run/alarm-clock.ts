@@ -1,3 +1,6 @@
+/** The platform knows no alarm later than 2189; what a client's copy of a run says may be due after that. */
+const LATEST_MS = Date.UTC(2189, 0);
+
 /** Arms an object's one physical alarm, and remembers for when, because arming costs a row. */
 export class AlarmClock {
   readonly #storage: DurableObjectStorage;
@@ -23,7 +26,7 @@ export class AlarmClock {
    */
   armFor(momentMs: number | null): void {
     if (momentMs === null || (this.#armedAtMs !== null && this.#armedAtMs <= momentMs)) return;
-    this.#armedAtMs = momentMs;
-    void this.#storage.setAlarm(momentMs);
+    this.#armedAtMs = Math.min(momentMs, LATEST_MS);
+    void this.#storage.setAlarm(this.#armedAtMs);
   }
 }

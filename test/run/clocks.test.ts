@@ -112,6 +112,20 @@ describe("claims: clocks fire whoever comes first", () => {
     expect((await taskIn(run, "a"))?.status).toBe("done");
   });
 
+  it("one beyond what alarms can be set for keeps none from being set", async () => {
+    const run = await runWith(row("a", { clocks: { finish_within_ms: 5_000 } }));
+    const whole = await wholeRun(run);
+    const tasks = whole.tasks.map((task) => ({ ...task, redriven_at_ms: Number.MAX_SAFE_INTEGER }));
+    await accepted(run, { op: "replace_run", run: { ...whole, tasks } });
+    clock.advance(10_000);
+    await runDurableObjectAlarm(run.stub);
+    expect(await alarmOf(run)).toBeGreaterThan(clock.nowMs());
+    await accepted(run, creation(row("b", { clocks: { start_within_ms: 5_000 } })));
+    clock.advance(5_000);
+    await runDurableObjectAlarm(run.stub);
+    expect(await statusesIn(run)).toEqual({ a: "pending", b: "failed" });
+  });
+
   it("the directory knows when a clock runs out, for the cron net", async () => {
     const run = await runWith(row("a", { clocks: { start_within_ms: 50_000 } }));
     expect((await listed(run))?.lease_due_at_ms).toBe(clock.nowMs() - 1_000 + 50_000);
