@@ -142,7 +142,7 @@ function inStatus(task: Task, requested: WorkStatus, input: ActionInput, moment:
     return afterAttempt(task, { ...input, outcome, retryable: false }, moment);
   }
   const ended = withAttempt(task, { ...input, outcome }, moment.nowMs);
-  return { ...(requested === "failed" ? ended : unfailed(ended)), status: requested };
+  return { ...(requested === "failed" ? ended : revived(ended, moment.nowMs)), status: requested };
 }
 
 function complete(task: Task, input: ActionInput): ActionResult {
@@ -179,7 +179,7 @@ function retry(task: Task, input: ActionInput, moment: Moment): ActionResult {
   }
   if (task.cancellation !== undefined) return release(task, input, moment);
   const released = withAttempt(revised(task, {}), { outcome: "released" }, nowMs);
-  const { last_error: _error, ...rest } = unfailed(released);
+  const { last_error: _error, ...rest } = revived(released, nowMs);
   const next: Task = { ...rest, status: "runnable", attempt: task.attempt + 1, next_retry_at_ms: nowMs };
   return changed(next, input, { ...ended(next), error: null, next_retry_at_ms: nowMs });
 }
@@ -298,6 +298,12 @@ function reported(task: Task, { progress }: ActionInput, nowMs: number): Task {
 /** The task without what says how it failed for good. */
 function unfailed({ dead_letter: _letter, failure: _failure, ...task }: Task): Task {
   return task;
+}
+
+/** The task, given another chance where it had failed: with clocks that have run out it would fail again at once. */
+function revived(task: Task, nowMs: number): Task {
+  const isLate = task.status === "failed" && task.clocks !== undefined;
+  return { ...unfailed(task), ...(isLate && { redriven_at_ms: nowMs }) };
 }
 
 /** The task without a request to stop: it came to its end before. */

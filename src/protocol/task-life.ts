@@ -25,13 +25,13 @@ export const DEFAULT_RETRY: RetryPolicy = {
 
 /** How long a task may take, each from its own beginning; what is absent has no end. */
 export interface Clocks {
-  /** From creation, or redrive, to the first claim. */
+  /** From creation, redrive or retry, to the first claim. */
   start_within_ms?: number;
   /** From each claim to the end of that attempt. */
   run_within_ms?: number;
   /** From each claim, or report of progress, to the next report. */
   silent_within_ms?: number;
-  /** From creation, or redrive, to the end of the task. */
+  /** From creation, redrive or retry, to the end of the task. */
   finish_within_ms?: number;
 }
 
@@ -112,7 +112,7 @@ export interface TaskLife {
   on_dependency_failure?: OnDependencyFailure;
   /** Of tasks with the same key no more are given out at once than the run's settings allow, 1 by default. */
   concurrency_key?: string;
-  /** Where the clocks start, when the task was redriven. */
+  /** Where the clocks start, when the task was put back after it had failed. */
   redriven_at_ms?: number;
   /** While leased: seq of the claim. It only grows, whatever becomes of the task. */
   fence?: number;

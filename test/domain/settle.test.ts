@@ -229,6 +229,26 @@ describe("claims: each clock fires at its time, with its own reason", () => {
     expect(run.task("t")).toMatchObject({ failure: { cause: "start_deadline" } });
   });
 
+  const ways = [{ action: "retry" }, { action: "status", status: "runnable" }] as const;
+
+  it.each(ways)("and with $action, which would else be in vain", (way) => {
+    const clocks = { start_within_ms: NOW - CREATED, finish_within_ms: NOW - CREATED + 5 };
+    const run = memoryRun({}, [aTask({ clocks })]);
+    settle(run);
+    committed({ op: "transition_task", task_id: "t", ...way }, run, aContext(NOW + 100));
+    expect(run.task("t")).toMatchObject({ status: "runnable", redriven_at_ms: NOW + 100 });
+    expect(settle(run, NOW + 99 + NOW - CREATED)).toEqual([]);
+    settle(run, NOW + 100 + NOW - CREATED);
+    expect(run.task("t")).toMatchObject({ failure: { cause: "start_deadline" } });
+  });
+
+  it("what is blocked has failed nothing: its clocks go on when it is tried again", () => {
+    const run = memoryRun({}, [aTask({ status: "blocked", clocks: { finish_within_ms: NOW - CREATED } })]);
+    committed({ op: "transition_task", task_id: "t", action: "retry" }, run, aContext(NOW - 1));
+    settle(run);
+    expect(run.task("t")).toMatchObject({ failure: { cause: "total_deadline" } });
+  });
+
   it("of two clocks that have run out, the first is the reason", () => {
     const clocks = { run_within_ms: WITHIN - 1, silent_within_ms: WITHIN, finish_within_ms: NOW - CREATED };
     const run = memoryRun({}, [aTask(held({ clocks }))]);

@@ -227,6 +227,9 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
       endAttempt(state, present(task), { outcome: "released" }, nowMs);
       return;
     case "retry":
+      while (settleNext(state, present(task), nowMs));
+      if (present(task).status === "failed")
+        Object.assign(present(task), { clockMs: nowMs, wasClaimed: false });
       Object.assign(present(task), {
         status: "runnable",
         attempt: present(task).attempt + 1,
