@@ -61,14 +61,21 @@ export class Claimers {
     const word = readClaimerWord(text);
     if (word === "leave") return this.#leave(socket, engine);
     const place = word.place ?? this.#nextPlace();
-    // It has come back, and what is left of it does not wait beside it.
     const left = this.#claims.get(place);
-    if (left !== undefined) engine.unpark(left);
+    if (left !== undefined) this.#forget(left, engine);
     const claim = this.#claimAt(socket, place, word.park);
     socket.serializeAttachment({ place, submission: parkedBytes(word.park) } satisfies Attachment);
     socket.send(writeObjectWord({ place }));
     const refusal = engine.park(claim);
     if (refusal !== null) this.#refuse(claim, refusal);
+  }
+
+  /** Its claimer has come back by another socket: what is left of it does not wait beside that, nor after a sleep. */
+  #forget(left: ParkedClaim, engine: Engine): void {
+    engine.unpark(left);
+    for (const socket of this.#ctx.getWebSockets(CLAIMER)) {
+      if (attachmentOf(socket)?.place === left.place) socket.serializeAttachment(null);
+    }
   }
 
   /** Closes all sockets: who comes back learns what has become of the object. */

@@ -393,6 +393,44 @@ describe("credentials of claims that wait", () => {
   });
 });
 
+describe("a line that broke at one end only", () => {
+  it("claims: who has come back by another has one place, also when the object has slept; the old one is served no more", async () => {
+    const run = await newTestRun();
+    const command = { op: "claim_task", agent_id: "agent", strict: true };
+    const park = async (place: number | null) => {
+      const { webSocket: line } = await (run.stub as unknown as Fetcher).fetch("https://object/claim", {
+        headers: { upgrade: "websocket" },
+      });
+      if (line === null) throw new Error("a claimer is taken in");
+      line.accept();
+      const heard: string[] = [];
+      line.addEventListener("message", ({ data }) => heard.push(String(data)));
+      line.send(JSON.stringify({ park: { command, commandId: "key", fingerprint: "f" }, place }));
+      await eventually(async () => heard.length, Boolean, PATIENCE_MS);
+      return { line, heard, place: Number(heard[0]?.slice(1)) };
+    };
+    const old = await park(null);
+    const anew = await park(old.place);
+    expect(await parked(run)).toBe(1);
+    await evict(run);
+    expect(await parked(run)).toBe(1);
+    // It is the other's place now.
+    old.line.send("leave");
+    await accepted(run, note());
+    expect(await parked(run)).toBe(1);
+    await accepted(run, tasks("a", "b"));
+    await eventually(
+      async () => anew.heard.length,
+      (count) => count === 2,
+      PATIENCE_MS,
+    );
+    expect(anew.heard[1]).toContain('"id":"a"');
+    expect(old.heard).toHaveLength(1);
+    await accepted(run, note());
+    expect((await eventsOf(run)).filter(({ type }) => type === "context.task.claimed")).toHaveLength(1);
+  });
+});
+
 describe("a client that leaves", () => {
   it("claims: a claim whose line was closed without a word is not served", async () => {
     const run = await newTestRun();
