@@ -50,11 +50,17 @@ export function readByReadiness(
   return { items: toText(jsonArray(items)), nextPos: mayGoOn ? pos : null };
 }
 
+/** Of this moment. Many tasks of a page may share a key, whose holders' documents may be long: they are read once. */
 function surroundings(state: RunState): Surroundings {
+  const holders = new Map<string, Task[]>();
   return {
     runStatus: state.head().run.status,
     openDependencies: (task) => state.tasks.openDependencies(task, MAX_WAITS_TOLD),
     placesOf: (key) => ({ limit: state.limitOf(key), busy: state.tasks.busy(key) }),
-    holdersOf: (key) => state.tasks.holders(key, MAX_WAITS_TOLD),
+    holdersOf: (key) => {
+      const read = holders.get(key) ?? state.tasks.holders(key, MAX_WAITS_TOLD);
+      holders.set(key, read);
+      return read;
+    },
   };
 }

@@ -2,12 +2,15 @@ import { describe, expect, it } from "vitest";
 import type { Command } from "../../src/domain/command.ts";
 import type { Wait } from "../../src/domain/why.ts";
 import type { Task } from "../../src/protocol/task.ts";
-import type { Why } from "../../src/run/why.ts";
+import { RunState } from "../../src/run/run-state.ts";
+import { Sql } from "../../src/run/storage/sql.ts";
+import { readByReadiness, type Why } from "../../src/run/why.ts";
 import {
   accepted,
   claimed,
   creation,
   http,
+  inStorage,
   newTestRun,
   note,
   row,
@@ -178,9 +181,25 @@ describe("the list of tasks that are ready, or not", () => {
     );
   });
 
+  it("budget: holders of a key are read once for a page, however many wait for its places", async () => {
+    const settings = { concurrency_limits: { k: 50 } };
+    const rows = Array.from({ length: 250 }, (_, index) => row(`t${index}`, { concurrency_key: "k" }));
+    const run = await runWith({ op: "put_settings", settings }, creation(...rows));
+    await accepted(run, { op: "claim_task", agent_id: "ann", max: 50 });
+    const read = await inStorage(run, (_sql, storage) => {
+      const sql = new Sql(storage);
+      const state = RunState.existing(sql);
+      const before = sql.counts().read;
+      readByReadiness(state, { ready: false, afterPos: 0, limit: 500 }, Date.now());
+      return sql.counts().read - before;
+    });
+    expect(read).toBeLessThan(1_000);
+  });
+
   it("claims: takes no other filter beside it", async () => {
     const run = await newTestRun();
     await http("GET", `/v1/runs/${run.id}/tasks?ready=true&status=done`, { status: 400 });
+    await http("GET", `/v1/runs/${run.id}/tasks?ready=false&dead_letter=true`, { status: 400 });
     await http("GET", `/v1/runs/${run.id}/tasks?ready=perhaps`, { status: 400 });
   });
 });

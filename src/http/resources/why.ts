@@ -15,10 +15,16 @@ export async function getWhy(call: Call): Promise<HttpAnswer> {
 /** `GET /v1/…/tasks?ready=…`: those that a claim can take, or those that none can, each with what it waits for. */
 export async function listByReadiness(call: Call, ready: boolean): Promise<HttpAnswer> {
   const run = call.run();
-  const { status, limit, cursor } = call.query({ status: "string", limit: "uint", cursor: "string" });
-  if (status !== undefined) {
+  const { limit, cursor, ...filters } = call.query({
+    status: "string",
+    dead_letter: "bool",
+    limit: "uint",
+    cursor: "string",
+  });
+  for (const [field, value] of Object.entries(filters)) {
+    if (value === undefined) continue;
     const message = "cannot be combined with ready";
-    refuseIssues("QUERY_INVALID", [{ field: "status", rule: "one_filter", message }]);
+    refuseIssues("QUERY_INVALID", [{ field, rule: "one_filter", message }]);
   }
   const afterPos = readCursor(cursor, isWholeNumber) ?? 0;
   const page = unwrap(await run.readByReadiness({ ready, afterPos, limit: pageLimit(limit) }));
