@@ -232,6 +232,11 @@ export class Engine {
     return this.#parked.remove(claim);
   }
 
+  /** Whether the run takes nothing more until there is room. */
+  isFull(): boolean {
+    return this.#storedBytes > MAX_RUN_BYTES;
+  }
+
   /** When something becomes ready by itself that a parked claim may wait for, epoch ms, or earlier; null when nothing does. */
   parkedDueAtMs(): number | null {
     if (this.#parked.size === 0 || claimStop(this.#state.head().run.status) !== null) return null;
@@ -332,7 +337,7 @@ export class Engine {
   /** Gives parked claims what there is for them. False when the transaction has no room for more, though there may be more. */
   #serveParked(round: Round): boolean {
     // In a run that is full no claim is carried out; that it is so may end while they wait.
-    if (this.#parked.size === 0 || this.#storedBytes > MAX_RUN_BYTES) return true;
+    if (this.#parked.size === 0 || this.isFull()) return true;
     const { status } = this.#state.head().run;
     if (claimStop(status) !== null) {
       // A pause may end while they wait.

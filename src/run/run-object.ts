@@ -107,6 +107,9 @@ const MAX_ARRIVAL_MS = 3_600_000;
 /** An alarm that is at work cannot fire: leases, the directory and feeds do not wait longer than this for R2. */
 const MAX_HISTORY_WAIT_MS = 1_000;
 
+/** A run that is full looks so often whether what is due can be done. */
+const FULL_PAUSE_MS = 30_000;
+
 /** A result, or why there is none. Expected refusals are values: an exception would lose its type on the way. */
 export type Result<T> = { ok: true; value: T } | { ok: false; refusal: Refusal };
 
@@ -704,13 +707,16 @@ export class RunObject extends DurableObject<Env> {
   #arm(): void {
     if (this.#loaded === null) return;
     const { state, engine, outbox, publisher, checkpoints, sealer } = this.#loaded;
+    // What is due in a run that is full cannot be done: the alarm would fire again and again.
+    const notBeforeMs = engine.isFull() ? Date.now() + FULL_PAUSE_MS : 0;
+    const onceThereIsRoom = (atMs: number | null) => atMs && Math.max(atMs, notBeforeMs);
     this.#alarm.armFor(
       earliestWakeup({
-        leaseDueAtMs: state.leaseDueAtMs(),
-        parkedDueAtMs: engine.parkedDueAtMs(),
-        lockDueAtMs: state.lockDueAtMs(),
-        clockDueAtMs: state.clockDueAtMs(),
-        haltDueAtMs: state.haltDueAtMs(),
+        leaseDueAtMs: onceThereIsRoom(state.leaseDueAtMs()),
+        parkedDueAtMs: onceThereIsRoom(engine.parkedDueAtMs()),
+        lockDueAtMs: onceThereIsRoom(state.lockDueAtMs()),
+        clockDueAtMs: onceThereIsRoom(state.clockDueAtMs()),
+        haltDueAtMs: onceThereIsRoom(state.haltDueAtMs()),
         directoryDueAtMs: outbox.dueAtMs(),
         feedsDueAtMs: publisher.dueAtMs(),
         sealDueAtMs: sealer.dueAtMs(Date.now()),

@@ -2,6 +2,7 @@ import { runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
+import { MAX_RUN_BYTES } from "../../src/protocol/limits.ts";
 import {
   accepted,
   claimed,
@@ -56,6 +57,26 @@ function failDirectory(): { writes: () => number; mend(): void } {
     },
   };
 }
+
+describe("a run that is full", () => {
+  const clock = useTestClock();
+
+  it("does not fire its alarm again and again for a lease that cannot be taken back before there is room", async () => {
+    const { run, lease } = await leasedRun(clock, 20_000);
+    const size = await inStorage(run, (sql) =>
+      vi.spyOn(Object.getPrototypeOf(sql) as SqlStorage, "databaseSize", "get"),
+    );
+    size.mockReturnValue(MAX_RUN_BYTES + 1);
+    await evict(run);
+    clock.advance(lease.expiresAtMs - clock.nowMs());
+    expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+    expect(await alarmOf(run)).toBeGreaterThan(clock.nowMs() + 10_000);
+    size.mockRestore();
+    clock.advance(60_000);
+    expect(await runDurableObjectAlarm(run.stub)).toBe(true);
+    expect((await eventsOf(run)).at(-1)?.type).toBe("context.task.stale_requeued");
+  });
+});
 
 describe("design: one alarm per object", () => {
   const clock = useTestClock();
