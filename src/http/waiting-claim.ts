@@ -55,7 +55,9 @@ function isWorthWaiting(answer: Answer): boolean {
 
 /** Releases what was claimed for somebody who may not have it. */
 async function giveBack(call: Call, answer: Answer): Promise<void> {
-  for (const { task, lease } of answer.ok ? claimsOf(answer.outcome) : []) {
+  // Under its key another may have claimed.
+  const isTheirs = answer.ok && answer.repeat?.same !== false;
+  for (const { task, lease } of isTheirs ? claimsOf(answer.outcome) : []) {
     await submit(call.run(), {
       command: {
         op: "transition_task",

@@ -385,6 +385,31 @@ describe("credentials of claims that wait", () => {
     expect(left.lease_owner).toBeUndefined();
   });
 
+  it("claims: one that was revoked gives nothing back that another has claimed under the same key", async () => {
+    const { token: operator } = await mint({ scopes: ["operator"], tenant: newTenant() });
+    const post = (path: string, sent?: unknown, headers?: Record<string, string>, as = operator) =>
+      callAs(as, "POST", path, sent, headers);
+    const { body } = await post("/v1/runs", { objective: "o" });
+    const path = `/v1/runs/${body.run.run_id}/tasks`;
+    const { token, token_id } = await mint({ scopes: ["agent"] }, operator);
+    const key = { "idempotency-key": crypto.randomUUID() };
+    const claim = post(
+      `${path}/claim`,
+      { agent_id: "a", task_type: "other", wait_ms: PATIENCE_MS },
+      key,
+      token,
+    );
+    await scheduler.wait(300);
+    await post(`/v1/tokens/${token_id}/revoke`);
+    await post(path, { tasks: [{ id: "t", task_type: "x" }] });
+    const held = await post(`${path}/claim`, { agent_id: "b", task_type: "x" }, key);
+    expect(idOf(held)).toBe("t");
+    expect(await claim).toMatchObject({ status: 401 });
+    const { lease } = held.body;
+    const done = await post(`${path}/t/transition`, { action: "complete", lease_token: lease.token });
+    expect(done).toMatchObject({ status: 200, body: { task: { status: "done" } } });
+  });
+
   it("claims: the wait ends with a credential that expires", async () => {
     const { claim } = await scene({ expires_in_ms: 1_500 });
     const startMs = performance.now();
