@@ -23,7 +23,7 @@ export function decideAcquire(
     return { ok: false, refusal: fieldInvalid("resources", "non_empty", "must name at least one resource") };
   }
   const head = view.head();
-  const { conflicts, refusal } = obstacleTo(resources, head.locks, context.nowMs);
+  const { conflicts, refusal } = obstacleTo(resources, head.locks, context.nowMs, context.lockComparisons);
   if (refusal !== null) return { ok: false, refusal };
   if (conflicts.length > 0) {
     return { ok: false, refusal: { code: "LOCK_HELD", error: "resources are locked", conflicts } };

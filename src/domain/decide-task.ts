@@ -121,7 +121,12 @@ export function decideClaim(
     return { ok: true, commits: [], outcome: emptyClaim(command, stop ?? "nothing_claimable", status) };
   }
   const { locks: resources = [] } = command;
-  const { conflicts, refusal } = obstacleTo(resources, view.head().locks, context.nowMs);
+  const { conflicts, refusal } = obstacleTo(
+    resources,
+    view.head().locks,
+    context.nowMs,
+    context.lockComparisons,
+  );
   if (refusal !== null) return { ok: false, refusal };
   if (conflicts.length > 0) {
     return { ok: true, commits: [], outcome: emptyClaim(command, "locks_held", status, conflicts) };

@@ -6,6 +6,7 @@ import type { Commit } from "./commit.ts";
 import { evolve } from "./evolve.ts";
 import type { RunHead } from "./head.ts";
 import type { Under } from "./lease-proof.ts";
+import type { Allowance } from "./resource-glob.ts";
 import { haltBy, type StopRequest } from "./stop.ts";
 import type { TaskChange } from "./task-actions.ts";
 
@@ -17,6 +18,8 @@ export interface Context {
   newId(): string;
   /** From 0 up to 1, by chance. */
   random(): number;
+  /** What comparing names of locks may still take: the commands of a batch share it. */
+  lockComparisons?: Allowance | undefined;
   /** Whether the strict rules hold for what is decided (docs/claims.md). */
   strict?: true | undefined;
   /** The lease token that belongs to a claim event; the same for the same event, always. */

@@ -4,7 +4,7 @@ import type { Lock, LockConflict, LockedResource } from "../protocol/lock.ts";
 import type { Task } from "../protocol/task.ts";
 import type { Change } from "./evolve.ts";
 import { limitExceeded, type Refusal } from "./refusals.ts";
-import { AllowanceSpent, overlap } from "./resource-glob.ts";
+import { type Allowance, AllowanceSpent, overlap } from "./resource-glob.ts";
 
 /**
  * Named leases of a run (docs/claims.md), kept in its head.
@@ -33,11 +33,17 @@ export interface Obstacle {
 /** Conflicts that a refusal tells of. */
 const MAX_CONFLICTS = 20;
 
-export function obstacleTo(resources: readonly LockedResource[], locks: Locks, nowMs: number): Obstacle {
+/** @param allowance is used up by it. */
+export function obstacleTo(
+  resources: readonly LockedResource[],
+  locks: Locks,
+  nowMs: number,
+  allowance: Allowance = lockComparisons(),
+): Obstacle {
   if (resources.length === 0) return { conflicts: [], refusal: null };
   const held = heldLocks(locks, nowMs);
   try {
-    const conflicts = conflictsWith(resources, held);
+    const conflicts = conflictsWith(resources, held, allowance);
     if (conflicts.length > 0) return { conflicts, refusal: null };
   } catch (error) {
     if (!(error instanceof AllowanceSpent)) throw error;
@@ -47,8 +53,16 @@ export function obstacleTo(resources: readonly LockedResource[], locks: Locks, n
   return { conflicts: [], refusal: overLimit(resources, held) };
 }
 
-function conflictsWith(resources: readonly LockedResource[], held: readonly Lock[]): LockConflict[] {
-  const allowance = { left: MAX_LOCK_COMPARISONS };
+/** What one command, or all of a batch, may compare. */
+export function lockComparisons(): Allowance {
+  return { left: MAX_LOCK_COMPARISONS };
+}
+
+function conflictsWith(
+  resources: readonly LockedResource[],
+  held: readonly Lock[],
+  allowance: Allowance,
+): LockConflict[] {
   const conflicts: LockConflict[] = [];
   for (const { lock_id, agent_id, fence, task_id, expires_at_ms, resources: theirs } of held) {
     for (const { name: resource, mode } of theirs) {

@@ -207,8 +207,8 @@ export const MAX_RESOURCE_NAME_LENGTH = 400;
 /** The names of all resources that are locked in a run, in UTF-16 units: they travel with its head, too. */
 export const MAX_LOCK_NAMES_LENGTH = 128 * 1024;
 
-/** Characters of globs held against each other to see whether resources can be locked: well below a tenth of a second. */
-export const MAX_LOCK_COMPARISONS = 5_000_000;
+/** Characters of globs held against each other to see whether the resources of a command, or of all in a batch, can be locked: below a tenth of a second. */
+export const MAX_LOCK_COMPARISONS = 2_000_000;
 
 /** Concurrency keys that a run's settings give a limit of their own. */
 export const MAX_CONCURRENCY_LIMITS = 200;

@@ -4,7 +4,7 @@ import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
-import { heldLocks } from "../domain/locks.ts";
+import { heldLocks, lockComparisons } from "../domain/locks.ts";
 import { claimsOf, emptyClaim, factsOf, type Outcome, recall } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
 import { isTerminal } from "../domain/run.ts";
@@ -581,7 +581,8 @@ export class Engine {
     try {
       return this.#inTransaction(() => {
         // What nobody holds in the end has no token to show.
-        const its = batch.dry_run ? { ...context, leaseToken: () => "" } : context;
+        const shared = { ...context, lockComparisons: lockComparisons() };
+        const its = batch.dry_run ? { ...shared, leaseToken: () => "" } : shared;
         for (const command of batch.commands) this.#settleBefore(command, its);
         // The batch's id lies with its first commit alone: the receipt tells of the others.
         const done = doBatch(this.#state, batch, submission, (command) =>

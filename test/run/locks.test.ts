@@ -503,6 +503,20 @@ describe("locks in a batch", () => {
 });
 
 describe("the bounds of locks", () => {
+  it("claims: what the commands of a batch compare is bounded for all of them together", async () => {
+    const run = await newTestRun();
+    const awkward = (end: string) => `${"*a".repeat(199)}${end}`;
+    await lock(run, awkward("x"));
+    const commands = Array.from({ length: 50 }, (_, index) => ({
+      op: "acquire_lock",
+      agent_id: "bob",
+      resources: [resource(awkward(`${index % 10}`), "shared")],
+    }));
+    await post(run, "/commands", { commands: commands.slice(0, 5) });
+    const told = await post(run, "/commands", { commands }, 413);
+    expect(told).toMatchObject({ code: "LIMIT_EXCEEDED", limit_name: "lock_comparisons" });
+  });
+
   const NOW = 1_000;
   const lockOf = (index: number, names: string[]): Lock => ({
     lock_id: `l${index}`,
