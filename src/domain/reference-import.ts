@@ -282,7 +282,9 @@ class Conversion {
     const trust = (whole: Record<string, unknown>) => ({ value: { ...members, ...whole }, isTrusted: true });
     if (type.startsWith("context.task.")) {
       const task = readTask(members.task);
-      if (task !== null) return trust({ task });
+      // Another engine has no locks: what looks like one is not its word.
+      const { lock: _lock, ...rest } = members;
+      if (task !== null) return { value: { ...rest, task }, isTrusted: true };
     } else if (type === "context.run.replaced" || type === "context.run.imported") {
       const run = readRun(members.run);
       if (run !== null)

@@ -130,6 +130,9 @@ export const exportShapes = lazy(() => {
         blackboard_revision: uint,
         summaries: z.looseObject({ rolling: z.string(), latest_context_pack: z.string() }),
         workspace_since_seq: uint,
+        // Nobody has held anything yet.
+        halt: z.optional(z.never()),
+        locks: z.optional(z.never()),
       }),
       task: storedTask,
       facts: note,

@@ -341,6 +341,24 @@ describe("a run of the reference engine", () => {
     expect(state.task("forged")).toBeNull();
   });
 
+  it("claims: what looks like a lock in it locks nothing", () => {
+    const task = { id: "t", task_type: "x", status: "in_progress", created_ts: 1, updated_ts: 1 };
+    const event = {
+      event_id: "e",
+      seq: 1,
+      ts_ms: 1,
+      type: "context.task.claimed",
+      status: "running",
+      revision: 2,
+      payload: { task, lock: { lock_id: "l" } },
+    };
+    const files = {
+      run_state: JSON.stringify(new ReferenceRun().state),
+      events: `${JSON.stringify(event)}\n`,
+    };
+    expect(convert(files).state.head().locks).toBeUndefined();
+  });
+
   it("D16 what was changed without an event is brought by a last commit", () => {
     const state = { ...run.state, steps: [{ step_id: "s", title: "t", status: "done" }], why_next_step: "w" };
     const converted = convert({ ...files, run_state: JSON.stringify(state) });

@@ -197,10 +197,10 @@ describe("a run that begins with a state", () => {
     const [header, head, ...rest] = lines;
     const log_hash = initialHash(initial, []);
     const other = { ...initial, run_id: "other" };
-    const audited = (ledger: unknown) => {
-      const { genesis } = head as { genesis: { head: { audit: object } } };
-      return { head: { ...genesis.head, audit: { ...genesis.head.audit, ledger } } };
-    };
+    const { genesis } = head as { genesis: { head: { audit: object } } };
+    const audited = (ledger: unknown) => ({
+      head: { ...genesis.head, audit: { ...genesis.head.audit, ledger } },
+    });
     for (const [bad, rule] of [
       [[header, ...rest], "order"],
       [[header, head, head, ...rest], "order"],
@@ -208,6 +208,8 @@ describe("a run that begins with a state", () => {
       [[{ ...header, initial: { ...initial, objective: "other" } }, head, ...rest], "same_run"],
       [[header, { genesis: audited("a history") }, ...rest], "no_audit"],
       [[header, { genesis: audited(undefined) }, ...rest], "no_audit"],
+      [[header, { genesis: { head: { ...genesis.head, locks: [{}] } } }, ...rest], "never"],
+      [[header, { genesis: { head: { ...genesis.head, halt: {} } } }, ...rest], "never"],
       [[header, head], "verified"],
     ] as [object[], string][]) {
       const refused = await arrive(run, sealed(bad, { log_hash, state_sha256: stateDigest(state) }));
