@@ -28,7 +28,7 @@ const clock = useTestClock();
 /** Creates a run with these tasks, and pays what is owed to the directory, so that only clocks can be due. */
 async function runWith(...rows: TaskRow[]): Promise<TestRun> {
   const run = await newTestRun();
-  await accepted(run, creation(...rows));
+  if (rows.length > 0) await accepted(run, creation(...rows));
   clock.advance(1_000);
   await runDurableObjectAlarm(run.stub);
   return run;
@@ -154,6 +154,23 @@ describe("claims: clocks fire whoever comes first", () => {
     expect(tasks.filter(({ status }) => status !== "failed")).toEqual([]);
     const seqs = (await eventsOf(run)).filter(({ type }) => type === "context.task.failed").length;
     expect(seqs).toBe(1_350);
+  });
+
+  it("long ones are redriven as many at once as memory holds, the first ones first, until none is left", async () => {
+    const clocks = { start_within_ms: 5_000 };
+    const rows = Array.from({ length: 40 }, (_, index) =>
+      row(`t${index}`, { clocks, payload: { text: "x".repeat(250_000) } }),
+    );
+    const run = await runWith();
+    for (const one of rows) await accepted(run, creation(one));
+    clock.advance(5_000);
+    await accepted(run, note());
+    const redrive = { op: "redrive_tasks", limit: 500, preview: false } as const;
+    const first = await accepted(run, redrive);
+    expect(first).toMatchObject({ matched: 40 });
+    expect(first.task_ids.length).toBeLessThan(40);
+    const second = await accepted(run, redrive);
+    expect([...first.task_ids, ...second.task_ids]).toEqual(rows.map(({ id }) => id));
   });
 
   it("an alarm that fires twice, or twice at once, settles once", async () => {

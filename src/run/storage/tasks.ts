@@ -1,7 +1,7 @@
 import { dueAtMs, hasFailurePolicy } from "../../domain/clocks.ts";
 import type { LetterFilter, TaskFilter } from "../../domain/command.ts";
 import { Places } from "../../domain/concurrency.ts";
-import { MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
+import { MAX_BATCH_LENGTH, MAX_PAGE_LENGTH } from "../../protocol/limits.ts";
 import type { TaskCounts } from "../../protocol/run.ts";
 import type { WorkStatus } from "../../protocol/status.ts";
 import type { Task } from "../../protocol/task.ts";
@@ -166,10 +166,11 @@ export class TaskTable {
     return rows.map((row) => JSON.parse(row.doc) as Task);
   }
 
-  /** Dead letters of that kind, in list order. */
+  /** Dead letters of that kind, in list order: so many at most, and as many as are not too long to hold together. */
   deadLetters(filter: LetterFilter, limit: number): Task[] {
     const { where, values } = lettersWhere(filter);
-    const rows = this.#sql.all<{ doc: string }>(
+    const { rows } = this.#sql.upTo<{ doc: string }>(
+      MAX_BATCH_LENGTH,
       `SELECT doc FROM tasks INDEXED BY dead_letters WHERE ${where} ORDER BY pos LIMIT ?`,
       ...values,
       limit,
