@@ -1,7 +1,9 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Command, TaskFilter } from "../../src/domain/command.ts";
+import { obstacleTo } from "../../src/domain/locks.ts";
 import { claimsOf } from "../../src/domain/outcome.ts";
+import type { LockedResource } from "../../src/protocol/lock.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import { RunState } from "../../src/run/run-state.ts";
 import { CommitTable } from "../../src/run/storage/commits.ts";
@@ -16,12 +18,18 @@ const filter = fc.record({ task_type: maybe(...TYPES), workflow_id: maybe(...WOR
 
 const step = fc.oneof(
   {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("lock" as const), name: fc.constantFrom("x/1", "x/2", "**") }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("unlock" as const), nth: fc.nat(5) }) },
+  {
     weight: 6,
     arbitrary: fc.record({
       do: fc.constant("park" as const),
       filter,
       max: maybe(1, 2, 5),
       key: maybe("k1", "k2"),
+      lock: maybe("x/1", "x/*"),
     }),
   },
   {
@@ -75,6 +83,7 @@ class Watch {
   readonly #advance: (ms: number) => void;
   #waiting: Waiter[] = [];
   #tasks = 0;
+  readonly #locks: { lock_id: string; lease_token: string }[] = [];
 
   constructor(parking: ParkingEngine, advance: (ms: number) => void) {
     this.parking = parking;
@@ -94,7 +103,13 @@ class Watch {
   async #take(each: Step): Promise<unknown> {
     switch (each.do) {
       case "park": {
-        const members = { ...each.filter, ...(each.max !== undefined && { max: each.max }) };
+        // A claim of several takes no locks.
+        const locks = each.max === undefined && each.lock !== undefined ? [exclusive(each.lock)] : undefined;
+        const members = {
+          ...each.filter,
+          ...(each.max !== undefined && { max: each.max }),
+          ...(locks && { locks }),
+        };
         const options = each.key === undefined ? {} : { commandId: `${each.key}-${JSON.stringify(members)}` };
         const waiter = this.parking.park({ agent_id: "agent", ...members }, options);
         this.#waiting.push(waiter);
@@ -134,6 +149,17 @@ class Watch {
         this.#waiting = this.#waiting.filter((other) => other !== waiter);
         return;
       }
+      case "lock": {
+        const resources = [exclusive(each.name)];
+        const answer = await this.parking.submit({ op: "acquire_lock", agent_id: "locker", resources });
+        if (!answer.ok || answer.outcome?.op !== "acquire_lock") return;
+        this.#locks.push({ lock_id: answer.outcome.lock.lock_id, lease_token: answer.outcome.token ?? "" });
+        return;
+      }
+      case "unlock": {
+        const [lock] = this.#locks.splice(each.nth % Math.max(1, this.#locks.length), 1);
+        return lock && this.parking.submit({ op: "release_lock", ...lock });
+      }
       case "status":
         return this.parking.submit(note(null, each.status));
       case "clock":
@@ -150,7 +176,9 @@ class Watch {
     if (state.head().run.status !== "paused") {
       // Nobody waits for what is there.
       for (const { claim } of this.#waiting) {
-        expect(state.nextClaimable(claim.submission.command, nowMs)?.id).toBeUndefined();
+        const { command } = claim.submission;
+        const { conflicts } = obstacleTo(command.locks ?? [], state.head().locks, nowMs);
+        if (conflicts.length === 0) expect(state.nextClaimable(command, nowMs)?.id).toBeUndefined();
       }
     }
     for (const waiter of this.parking.waiters) {
@@ -172,6 +200,8 @@ class Watch {
     expect(state.isIndexSound()).toBe(true);
   }
 }
+
+const exclusive = (name: string): LockedResource => ({ name, mode: "exclusive" });
 
 function claimsTold({ told }: Waiter) {
   return told === undefined || told === "failed" || !told.ok ? [] : claimsOf(told.outcome);

@@ -160,6 +160,14 @@ describe("a claim that waits", () => {
     expect(await http("POST", `/context/runs/${run.id}/tasks/claim`, { body })).toMatchObject({ task: null });
   });
 
+  it("claims: one that is too large to be kept while it waits is refused, and may be tried without waiting", async () => {
+    const run = await newTestRun();
+    const locks = Array.from({ length: 20 }, (_, n) => ({ name: `${n}${"漢".repeat(390)}`, mode: "shared" }));
+    const { status, body } = await waiting(run, { locks });
+    expect([status, body]).toMatchObject([413, { code: "LIMIT_EXCEEDED", limit_name: "parked_claim_bytes" }]);
+    expect((await waiting(run, { locks, wait_ms: 0 })).body).toMatchObject({ task: null });
+  });
+
   it("claims: an unknown run is not waited for", async () => {
     expect(await waiting(objectOf())).toMatchObject({ status: 404, body: { code: "RUN_NOT_FOUND" } });
   });
