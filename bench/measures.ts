@@ -8,6 +8,7 @@ import { growth } from "./measures/growth.ts";
 import { peers } from "./measures/peers.ts";
 import { rows } from "./measures/rows.ts";
 import { runs } from "./measures/runs.ts";
+import { waiting } from "./measures/waiting.ts";
 import { wake } from "./measures/wake.ts";
 
 /** Every measure, in the order in which they run. */
@@ -15,6 +16,7 @@ export const measures: readonly Measure[] = [
   append,
   claims,
   batch,
+  waiting,
   runs,
   fanout,
   growth,
