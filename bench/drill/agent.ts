@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { type AgentCommands, agentCommands } from "./agent-commands.ts";
 import type { Board } from "./board.ts";
 import type { Journal } from "./journal.ts";
+import { drawLot, type Lot } from "./lot.ts";
 import type { Effect } from "./records.ts";
 import type { Rng } from "./rng.ts";
 import { type Command, outcome, type Sender } from "./sender.ts";
@@ -9,53 +11,40 @@ export interface AgentOptions {
   readonly runId: string;
   /** 0 for the first agent. */
   readonly number: number;
-  /** The share of claimed tasks an agent crashes on, 0 to 1. */
+  /** The share of claims an agent crashes on, 0 to 1. */
   readonly crash: number;
+  /** The share of other claims whose work fails, or is given back, 0 to 1. */
+  readonly fail: number;
   /** The term of every lease, in milliseconds. */
   readonly leaseMs: number;
   /** How long the work on one task takes, in milliseconds; drawn evenly from this range. */
   readonly workMs: { readonly min: number; readonly max: number };
 }
 
-/** What can go wrong with an agent that holds a lease. */
-type Fate =
-  | "none"
-  /** It vanishes; nobody ever hears of this lease again. */
-  | "silent"
-  /** It vanishes right after it sent its completion, comes back and sends it again. */
-  | "late"
-  /** It hangs until its lease has run out, and then completes as if nothing had happened. */
-  | "stalled";
-
-/**
- * Everything about the work on one task that is left to chance. It is drawn at once and from a stream of its own: the n-th
- * task of an agent meets the same fate with the same seed, however often claims found nothing before.
- */
-interface Lot {
-  readonly fate: Fate;
-  /** Where a silent crash happens: 0 after the claim, 1 after the first half of the work, 2 before the completion. */
-  readonly crashPoint: number;
-  readonly workMs: number;
-  readonly heartbeat: boolean;
-  readonly restartMs: number;
-  readonly oversleepMs: number;
+/** A lease as its holder knows it. */
+export interface Held {
+  readonly task_id: string;
+  readonly lease_token: string;
+  readonly fence: number;
+  /** Whether the task's attempts are capped: only then does a failure not end it. */
+  readonly has_policy: boolean;
 }
 
-type Lease = Effect & { readonly task_id: string; readonly lease_token: string };
-
-/** Half of the tasks see a heartbeat: enough to prove it, without measuring little else. */
-const heartbeatShare = 0.5;
-/** A restarted agent takes this long to come back, in milliseconds. */
-const restartMs = { min: 50, max: 400 };
-/** A stalled agent wakes up this long after the term of its lease, in milliseconds. */
-const oversleepMs = { min: 100, max: 1_500 };
-/** Pauses after a claim that found nothing, in milliseconds: they double from the first to the longest, with jitter. */
+/** Claims that wait, and claims of several tasks. */
+const waitingShare = 0.7;
+const severalShare = 0.3;
+const waitMs = { min: 200, max: 1_500 };
+const several = 3;
+/** Pauses after a claim that did not wait and found nothing, in milliseconds: they double, with jitter. */
 const firstPauseMs = 8;
 const longestPauseMs = 250;
+/** A claim that took longer than this has waited. */
+const waitedMs = 50;
 
 /**
- * One worker of the fleet: claims with a short lease, works for a while, sends a heartbeat, writes a fact, completes. Now
- * and then it crashes, loses everything it knew and starts again under a new name.
+ * One worker of the fleet: claims with a short lease, waiting or not, one task or several; works for a while, sends a heartbeat,
+ * writes a fact under its lease, and completes, in one request or in two. Now and then its work fails, or it crashes, loses
+ * everything it knew and starts again under a new name.
  */
 export class Agent {
   readonly #options: AgentOptions;
@@ -63,28 +52,29 @@ export class Agent {
   readonly #board: Board;
   readonly #journal: Journal;
   readonly #lots: Rng;
-  readonly #pauses: Rng;
+  readonly #claims: Rng;
   readonly #stalled: Promise<void>[] = [];
+  #commands: AgentCommands;
   #lives = 1;
-  #commands = 0;
 
   /**
-   * @param random.lots what happens during the work on each task
-   * @param random.pauses jitter between claims
+   * @param random.lots what happens during the work on each claim
+   * @param random.claims how it claims, and jitter between claims
    */
   constructor(
     options: AgentOptions,
     sender: Sender,
     board: Board,
     journal: Journal,
-    random: { readonly lots: Rng; readonly pauses: Rng },
+    random: { readonly lots: Rng; readonly claims: Rng },
   ) {
     this.#options = options;
     this.#sender = sender;
     this.#board = board;
     this.#journal = journal;
     this.#lots = random.lots;
-    this.#pauses = random.pauses;
+    this.#claims = random.claims;
+    this.#commands = agentCommands(options, this.#name);
   }
 
   /**
@@ -105,16 +95,22 @@ export class Agent {
     let pauseMs = firstPauseMs;
     while (!this.#board.over) {
       const sentMs = performance.now();
-      const claim = this.#claim();
-      const lease = asLease(await this.#sender.send(claim));
-      if (lease === undefined) {
+      const isWaiting = this.#claims.chance(waitingShare);
+      const command = this.#commands.claim({
+        ...(isWaiting && { wait_ms: this.#claims.between(waitMs.min, waitMs.max) }),
+        ...(this.#claims.chance(severalShare) && { max: several }),
+      });
+      const leases = leasesOf(await this.#sender.send(command));
+      if (leases.length === 0) {
         this.#journal.counts.emptyClaims += 1;
-        await sleep(pauseMs * (0.5 + this.#pauses.next()));
+        if (isWaiting) continue;
+        await sleep(pauseMs * (0.5 + this.#claims.next()));
         pauseMs = Math.min(pauseMs * 2, longestPauseMs);
         continue;
       }
+      if (isWaiting && performance.now() - sentMs > waitedMs) this.#journal.counts.waitedClaims += 1;
       pauseMs = firstPauseMs;
-      await this.#work(lease, claim.commandId, sentMs);
+      await this.#work(leases, sentMs);
     }
   }
 
@@ -122,57 +118,110 @@ export class Agent {
     return `agent-${this.#options.number + 1}.${this.#lives}`;
   }
 
-  async #work(lease: Lease, claimId: string, sentMs: number): Promise<void> {
-    const lot = this.#draw();
+  /** @param sentMs when the claim was first sent: no lease is older. */
+  async #work(claimed: readonly Held[], sentMs: number): Promise<void> {
+    const lot = drawLot(this.#lots, this.#options, this.#options.workMs);
     const { fate, crashPoint, workMs } = lot;
-    // When the lease's term began, at the latest.
+    // When the last lease's term began, at the latest.
     let termMs = performance.now();
     if (fate === "silent" && crashPoint === 0) return this.#crash(lot);
 
-    await sleep(workMs / 2);
+    await sleep((workMs * claimed.length) / 2);
+    let held = claimed;
     if (lot.heartbeat) {
-      const heartbeat = await this.#sender.send(this.#heartbeat(lease, claimId), undefined, sentMs);
-      if (heartbeat === undefined) return this.#loseLease();
-      this.#journal.counts.heartbeats += 1;
+      held = await this.#heartbeat(claimed, sentMs);
       termMs = performance.now();
     }
     if (fate === "silent" && crashPoint === 1) return this.#crash(lot);
 
-    await sleep(workMs / 2);
-    await this.#sender.send(this.#fact(lease));
-    this.#journal.counts.facts += 1;
+    await sleep((workMs * claimed.length) / 2);
     if (fate === "silent") return this.#crash(lot);
-
-    const complete = this.#complete(lease, claimId);
-    if (fate === "late") return this.#completeLate(complete, sentMs, lot);
     if (fate === "stalled") {
-      const stalled = this.#oversleep(complete, sentMs, termMs + this.#options.leaseMs + lot.oversleepMs);
+      const stalled = this.#oversleep(held, sentMs, termMs + this.#options.leaseMs + lot.oversleepMs);
       // It is awaited at the end; until then a failure must not count as unhandled.
       stalled.catch(() => undefined);
       this.#stalled.push(stalled);
       return this.#crash(lot);
     }
-    this.#finish(complete, await this.#sender.send(complete, undefined, sentMs));
+    const [first, ...others] = held;
+    if (first === undefined) return;
+    if (fate === "none") return this.#finish(held, lot.inOne || held.length > 1, sentMs);
+    await this.#endOddly(first, lot, sentMs);
+    // Who crashed over the first has forgotten the others.
+    if (fate !== "late") await this.#finish(others, others.length > 1, sentMs);
   }
 
-  #draw(): Lot {
-    const lots = this.#lots;
-    const fate = lots.pick<Fate>(["silent", "silent", "late", "stalled"]);
-    return {
-      fate: lots.chance(this.#options.crash) ? fate : "none",
-      crashPoint: lots.between(0, 2),
-      workMs: lots.between(this.#options.workMs.min, this.#options.workMs.max),
-      heartbeat: lots.chance(heartbeatShare),
-      restartMs: lots.between(restartMs.min, restartMs.max),
-      oversleepMs: lots.between(oversleepMs.min, oversleepMs.max),
-    };
+  /** Tells of progress, and drops what was lost or is to be stopped. Gives what is left. */
+  async #heartbeat(held: readonly Held[], sentMs: number): Promise<Held[]> {
+    const kept: Held[] = [];
+    for (const lease of held) {
+      const effect = await this.#sender.send(this.#commands.heartbeat(lease), undefined, sentMs);
+      if (effect === undefined || effect === null) {
+        this.#loseLease();
+        continue;
+      }
+      this.#journal.counts.heartbeats += 1;
+      if (effect.stop === undefined) kept.push(lease);
+      else await this.#giveBack(lease, sentMs);
+    }
+    return kept;
+  }
+
+  /** Ends one task the way its lot says, which is none of a silent or stalled crash. */
+  async #endOddly(lease: Held, lot: Lot, sentMs: number): Promise<void> {
+    switch (lot.fate) {
+      case "late":
+        await this.#note(lease, sentMs);
+        return this.#completeLate(this.#commands.complete(lease), sentMs, lot);
+      case "gives_back":
+        return this.#giveBack(lease, sentMs);
+      case "fails":
+      case "hopeless":
+        // Without a policy a failure is final, and the plan would never be done.
+        if (!lease.has_policy) return this.#finish([lease], lot.inOne, sentMs);
+        if (await this.#isAccepted(this.#commands.fail(lease, lot.fate), sentMs)) {
+          this.#journal.counts.failures += 1;
+        }
+    }
+  }
+
+  async #giveBack(lease: Held, sentMs: number): Promise<void> {
+    if (await this.#isAccepted(this.#commands.release(lease), sentMs)) this.#journal.counts.releases += 1;
+  }
+
+  /** Writes facts and completes, with one request or with two for each task. */
+  async #finish(held: readonly Held[], isInOne: boolean, sentMs: number): Promise<void> {
+    if (held.length === 0) return;
+    if (isInOne) {
+      if (await this.#isAccepted(this.#commands.finish(held), sentMs)) {
+        this.#journal.counts.batches += 1;
+        this.#journal.counts.facts += held.length;
+        for (const { task_id } of held) this.#board.markDone(task_id);
+        return;
+      }
+      // One lease was lost, and all went back: the others are ended one by one.
+    }
+    for (const lease of held) {
+      if (await this.#note(lease, sentMs)) await this.#complete(lease, sentMs);
+    }
+  }
+
+  async #note(lease: Held, sentMs: number): Promise<boolean> {
+    const isWritten = await this.#isAccepted(this.#commands.fact(lease), sentMs);
+    if (isWritten) this.#journal.counts.facts += 1;
+    return isWritten;
+  }
+
+  async #complete(lease: Held, sentMs: number): Promise<void> {
+    if (await this.#isAccepted(this.#commands.complete(lease), sentMs)) this.#board.markDone(lease.task_id);
   }
 
   /** Forgets everything and comes back as somebody else. */
-  async #crash(lot: Lot): Promise<void> {
-    if (lot.fate !== "none") this.#journal.counts.crashes[lot.fate] += 1;
+  async #crash({ fate, restartMs }: Lot): Promise<void> {
+    if (fate === "silent" || fate === "late" || fate === "stalled") this.#journal.counts.crashes[fate] += 1;
     this.#lives += 1;
-    await sleep(lot.restartMs);
+    this.#commands = this.#commands.renamed(this.#name);
+    await sleep(restartMs);
   }
 
   /** Sends a completion, crashes before reading the answer, and sends it again from its notes after the restart. */
@@ -182,77 +231,39 @@ export class Agent {
     await this.#crash(lot);
     await this.#sender.sendOnce(complete, record);
     record.lease_age_ms = performance.now() - sentMs;
-    this.#finish(complete, outcome(record));
+    if (!outcome(record)) this.#loseLease();
+    else if (complete.taskId !== undefined) this.#board.markDone(complete.taskId);
   }
 
-  /** The former self that hangs past the end of its lease. It must be refused, unless nobody has noticed yet. */
-  async #oversleep(complete: Command, sentMs: number, untilMs: number): Promise<void> {
+  /** The former self that hangs past the end of its lease: nothing that it sends may count. */
+  async #oversleep(held: readonly Held[], sentMs: number, untilMs: number): Promise<void> {
+    const commands = this.#commands;
     await sleep(Math.max(0, untilMs - performance.now()));
-    this.#finish(complete, await this.#sender.send(complete, undefined, sentMs));
+    for (const lease of held) {
+      for (const command of [commands.fact(lease), commands.complete(lease)]) {
+        const isAccepted = await this.#isAccepted(command, sentMs);
+        if (isAccepted && command.kind === "complete") this.#board.markDone(lease.task_id);
+      }
+    }
   }
 
-  #finish({ taskId }: Command, effect: Effect | null | undefined): void {
-    if (effect === undefined || effect === null) this.#loseLease();
-    else if (taskId !== undefined) this.#board.markDone(taskId);
+  async #isAccepted(command: Command, sentMs: number): Promise<boolean> {
+    const effect = await this.#sender.send(command, undefined, sentMs);
+    if (effect !== undefined && effect !== null) return true;
+    this.#loseLease();
+    return false;
   }
 
   #loseLease(): void {
     this.#journal.counts.leasesLost += 1;
   }
-
-  #claim(): Command {
-    return {
-      kind: "claim",
-      path: `/v1/runs/${this.#options.runId}/tasks/claim`,
-      body: { agent_id: this.#name, lease_ms: this.#options.leaseMs },
-      commandId: this.#nextCommandId(),
-      agent: this.#name,
-    };
-  }
-
-  #heartbeat(lease: Lease, claimId: string): Command {
-    return this.#transition("heartbeat", lease, claimId, { lease_ms: this.#options.leaseMs });
-  }
-
-  #complete(lease: Lease, claimId: string): Command {
-    return this.#transition("complete", lease, claimId, {});
-  }
-
-  #transition(action: "heartbeat" | "complete", lease: Lease, claimId: string, more: object): Command {
-    return {
-      kind: action,
-      path: `/v1/runs/${this.#options.runId}/tasks/${encodeURIComponent(lease.task_id)}/transition`,
-      body: { action, agent_id: this.#name, lease_token: lease.lease_token, ...more },
-      commandId: this.#nextCommandId(),
-      taskId: lease.task_id,
-      claimId,
-    };
-  }
-
-  #fact(lease: Lease): Command {
-    const commandId = this.#nextCommandId();
-    const mark = `fact-${commandId}`;
-    return {
-      kind: "fact",
-      path: `/v1/runs/${this.#options.runId}/blackboard/patches`,
-      body: {
-        op: "add_fact",
-        payload: { id: mark, ts_ms: Date.now(), text: `${this.#name} worked on ${lease.task_id}` },
-      },
-      commandId,
-      taskId: lease.task_id,
-      mark,
-    };
-  }
-
-  /** Names the run too: command ids belong to a run, but people read them in logs of many. */
-  #nextCommandId(): string {
-    this.#commands += 1;
-    return `${this.#options.runId}.a${this.#options.number + 1}.${this.#commands}`;
-  }
 }
 
-function asLease(effect: Effect | null | undefined): Lease | undefined {
-  const { task_id, lease_token } = effect ?? {};
-  return task_id === undefined || lease_token === undefined ? undefined : { ...effect, task_id, lease_token };
+function leasesOf(effect: Effect | null | undefined): Held[] {
+  if (effect === null || effect === undefined) return [];
+  return (effect.parts ?? [effect]).flatMap(({ task_id, lease_token, fence, has_policy }) =>
+    task_id === undefined || lease_token === undefined || fence === undefined
+      ? []
+      : [{ task_id, lease_token, fence, has_policy: has_policy === true }],
+  );
 }

@@ -1,5 +1,5 @@
 import type { AuditInput } from "./audit.ts";
-import type { History } from "./audit-log.ts";
+import { type History, keptAttempts } from "./audit-log.ts";
 import type { AuditEvent, CommandRecord, Effect } from "./records.ts";
 import type { Flag, Place } from "./violation.ts";
 
@@ -12,8 +12,12 @@ export function checkCommands(input: AuditInput, history: History, flag: Flag): 
     if (mark !== undefined) byMark.set(mark, (byMark.get(mark) ?? 0) + 1);
   }
 
+  const kinds = new Map(input.commands.map(({ command_id, kind }) => [command_id, kind]));
   for (const [command_id, events] of history.eventsByCommand) {
-    if (events.length > 1) {
+    // Some commands change several tasks, but each of them once.
+    const changes = new Set(events.map(({ type, task_id, fact_id }) => `${type} ${task_id ?? fact_id}`));
+    const most = severalKinds.has(kinds.get(command_id) ?? "") ? changes.size : 1;
+    if (events.length > most) {
       const seqs = events.map((event) => event.seq).join(", ");
       flag("commands", "command_repeated", `${command_id} had an effect at seq ${seqs}`, { command_id });
     }
@@ -30,6 +34,8 @@ export function checkCommands(input: AuditInput, history: History, flag: Flag): 
     checkHolder(command, history, input.leaseMs, flag);
   }
 }
+
+const severalKinds: ReadonlySet<string> = new Set(["claim", "batch", "redrive"]);
 
 /** All answers to one command must tell the same story. */
 function checkAgreement({ command_id, kind, delivery, answers }: CommandRecord, flag: Flag): void {
@@ -59,7 +65,7 @@ function checkAgreement({ command_id, kind, delivery, answers }: CommandRecord, 
 }
 
 function story(effect: Effect): string {
-  return JSON.stringify(effect, Object.keys(effect).sort());
+  return JSON.stringify(effect);
 }
 
 /** What the answers said must be in the log, once; what was refused must not be. */
@@ -76,43 +82,33 @@ function checkEffect(
   const answered = answers.length > 0;
 
   if (mark !== undefined) {
-    const found = byMark.get(mark) ?? 0;
-    const expected = effect === undefined ? 0 : 1;
-    if (answered && found !== expected) {
-      const detail = `${kind} ${command_id} is in the log ${found} times instead of ${expected}`;
-      flag("commands", found > expected ? "command_repeated" : "effect_missing", detail, at);
-    }
+    const isAccepted = effect !== undefined;
+    if (answered) checkMark(mark, isAccepted, byMark, `${kind} ${command_id}`, at, flag);
     const event = bySeq.get(effect?.seq ?? 0);
     if (effect?.seq !== undefined && (event?.marker ?? event?.fact_id) !== mark) {
       flag("commands", "effect_mismatch", `${kind} ${command_id} was answered with seq ${effect.seq}`, at);
     }
     return;
   }
-  if (kind !== "claim" && kind !== "heartbeat" && kind !== "complete") return;
+  if (kind === "batch") {
+    checkBatch(command, effect ?? undefined, byMark, bySeq, flag);
+    return;
+  }
+  if (!taskKinds.has(kind)) return;
 
-  const event = history.eventsByCommand.get(command_id)?.[0];
+  const logged = history.eventsByCommand.get(command_id) ?? [];
   if (effect !== undefined && effect !== null) {
-    if (event === undefined) {
-      flag("commands", "effect_missing", `${kind} ${command_id} was accepted but is not in the log`, at);
-    } else if (event.task_id !== effect.task_id || event.task?.task_rev !== effect.task_rev) {
-      const logged = `${event.task_id} revision ${event.task?.task_rev}`;
-      const told = `${effect.task_id} revision ${effect.task_rev}`;
-      flag("commands", "effect_mismatch", `${kind} ${command_id}: answered ${told}, logged ${logged}`, at);
-    }
-    if (kind === "claim" && effect.fence !== undefined && effect.fence !== event?.seq) {
-      const detail = `claim ${command_id} was told fence ${effect.fence}, and is in the log at ${event?.seq}`;
-      flag("leases", "fence_unlike_log", detail, at);
-    }
-    if (
-      kind === "claim" &&
-      event?.task?.lease_token !== undefined &&
-      event.task.lease_token === effect.lease_token
-    ) {
-      flag("leases", "token_in_log", `the token of claim ${command_id} can be read in the log`, at);
+    for (const part of effect.parts ?? [effect]) {
+      // Of several tasks that one claim takes, only the first event bears its id.
+      const byFence = part === effect || part.fence === undefined ? undefined : bySeq.get(part.fence);
+      const isIts = byFence?.type === "context.task.claimed" && byFence.task_id === part.task_id;
+      const event = isIts ? byFence : (logged.find(({ task_id }) => task_id === part.task_id) ?? logged[0]);
+      checkTold(command, part, event, history, flag);
     }
     return;
   }
   // A cut request may be worked after its repeat found nothing; nobody was told, and the lease runs out by itself.
+  const [event] = logged;
   if (event !== undefined && answered && !(kind === "claim" && delivery === "cut")) {
     const rule = kind === "claim" ? "claim_lost" : "refused_but_done";
     flag(
@@ -124,17 +120,104 @@ function checkEffect(
   }
 }
 
-/** Whoever holds a lease is never refused: a refusal must be explained by a lease that had run out. */
+const taskKinds: ReadonlySet<string> = new Set([
+  "claim",
+  "heartbeat",
+  "complete",
+  "fail",
+  "release",
+  "cancel",
+]);
+
+/** One task that an answer told of, against the event of that command about it. */
+function checkTold(
+  { command_id, kind }: CommandRecord,
+  effect: Effect,
+  event: AuditEvent | undefined,
+  history: History,
+  flag: Flag,
+): void {
+  const at: Place = {
+    command_id,
+    ...(effect.task_id === undefined ? {} : { task_id: effect.task_id }),
+  };
+  if (event === undefined) {
+    flag("commands", "effect_missing", `${kind} ${command_id} was accepted but is not in the log`, at);
+    return;
+  }
+  if (event.task_id !== effect.task_id || event.task?.task_rev !== effect.task_rev) {
+    const logged = `${event.task_id} revision ${event.task?.task_rev}`;
+    const told = `${effect.task_id} revision ${effect.task_rev}`;
+    flag("commands", "effect_mismatch", `${kind} ${command_id}: answered ${told}, logged ${logged}`, at);
+  }
+  if (kind !== "claim") return;
+  if (effect.fence !== event.seq) {
+    const detail = `claim ${command_id} was told fence ${effect.fence}, and is in the log at ${event.seq}`;
+    flag("leases", "fence_unlike_log", detail, at);
+  }
+  if (event.task?.lease_token !== undefined && event.task.lease_token === effect.lease_token) {
+    flag("leases", "token_in_log", `the token of claim ${command_id} can be read in the log`, at);
+  }
+  const before = (history.attemptsBefore.get(event.seq) ?? []).slice(-keptAttempts).join(", ");
+  const told = effect.handover?.join(", ") ?? "";
+  if (told !== before) {
+    const detail = `claim ${command_id} was handed over ${told || "nothing"}, not ${before || "nothing"}`;
+    flag("retries", "handover_unlike_log", detail, at);
+  }
+}
+
+/** Of several commands all are in the log, or none. */
+function checkBatch(
+  { command_id, parts = [], answers }: CommandRecord,
+  effect: Effect | undefined,
+  byMark: ReadonlyMap<string, number>,
+  bySeq: ReadonlyMap<number, AuditEvent>,
+  flag: Flag,
+): void {
+  if (answers.length === 0) return;
+  for (const [index, { kind, task_id, mark }] of parts.entries()) {
+    const at: Place = { command_id, task_id };
+    const name = `${kind} ${index} of batch ${command_id}`;
+    if (mark !== undefined) checkMark(mark, effect !== undefined, byMark, name, at, flag);
+    const seq = effect?.parts?.[index]?.seq;
+    if (mark !== undefined && seq !== undefined && bySeq.get(seq)?.fact_id !== mark) {
+      flag("commands", "effect_mismatch", `${name} was answered with seq ${seq}`, at);
+    }
+  }
+}
+
+/** What was accepted is in the log once; what was refused is not in it. */
+function checkMark(
+  mark: string,
+  isAccepted: boolean,
+  byMark: ReadonlyMap<string, number>,
+  name: string,
+  at: Place,
+  flag: Flag,
+): void {
+  const found = byMark.get(mark) ?? 0;
+  const expected = isAccepted ? 1 : 0;
+  if (found === expected) return;
+  const detail = `${name} is in the log ${found} times instead of ${expected}`;
+  flag("commands", found > expected ? "command_repeated" : "effect_missing", detail, at);
+}
+
+/** Whoever holds a lease is never refused: a refusal must be explained by a lease that had run out, or was taken away. */
 function checkHolder(command: CommandRecord, history: History, leaseMs: number, flag: Flag): void {
-  const { command_id, kind, answers, claim_id } = command;
-  if (claim_id === undefined || answers.length === 0) return;
-  if (answers.some((answer) => answer.effect !== undefined)) return;
-  const expired = history.leaseEnds.get(claim_id) === "expired";
-  if (expired && (command.lease_age_ms ?? 0) >= leaseMs) return;
+  const { command_id, kind, answers, parts } = command;
+  if (answers.length === 0 || answers.some((answer) => answer.effect !== undefined)) return;
+  const refused = parts?.[answers[0]?.refused_part ?? 0];
+  const fence = command.fence ?? refused?.fence;
+  const task_id = command.task_id ?? refused?.task_id;
+  if (fence === undefined) return;
+  const end = history.leaseEnds.get(fence);
+  if (end === "revoked" || end === "cancelled") return;
+  if (end === "expired" && (command.lease_age_ms ?? 0) >= leaseMs) return;
   const codes = answers.map((answer) => answer.code ?? answer.status).join(", ");
-  const lease = expired
-    ? `its lease was ${Math.round(command.lease_age_ms ?? 0)} ms old`
-    : "its lease never ran out";
-  const at: Place = { command_id, ...(command.task_id === undefined ? {} : { task_id: command.task_id }) };
+  const lease =
+    end === "expired"
+      ? `its lease was ${Math.round(command.lease_age_ms ?? 0)} ms old`
+      : "its lease never ran out";
+  const at: Place = { command_id, ...(task_id === undefined ? {} : { task_id }) };
   flag("leases", "holder_refused", `${kind} ${command_id} was refused (${codes}) though ${lease}`, at);
 }

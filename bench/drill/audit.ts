@@ -13,6 +13,8 @@ import type { Check, Flag, Violation } from "./violation.ts";
 
 export interface AuditInput {
   readonly plan: readonly PlanTask[];
+  /** Ids of those tasks of it that the drill added, to cancel them. */
+  readonly extras: readonly string[];
   readonly events: readonly AuditEvent[];
   readonly patches: readonly AuditPatch[];
   readonly tasks: readonly AuditTask[];
@@ -56,6 +58,9 @@ export function audit(input: AuditInput): AuditReport {
       done_once: input.plan.length,
       dependencies: input.plan.reduce((sum, task) => sum + task.depends_on_task_ids.length, 0),
       leases: history.leaseEnds.size,
+      fences: history.writes,
+      retries: history.deadLetters,
+      stops: input.extras.length,
       history: operations,
       sequence: input.events.length,
       commands: input.commands.length,

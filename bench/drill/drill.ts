@@ -3,9 +3,9 @@ import { Agent } from "./agent.ts";
 import { type Api, createApi } from "./api.ts";
 import { type AuditReport, audit } from "./audit.ts";
 import { Board } from "./board.ts";
-import { listAt, numberAt, objectAt, stringAt } from "./fields.ts";
+import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
 import { type Counts, createJournal, type Journal, noteLatency } from "./journal.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan, PlanTask } from "./plan.ts";
 import { batchTasks } from "./plan-batches.ts";
 import {
   type ReplayView,
@@ -18,6 +18,7 @@ import {
 } from "./records.ts";
 import { createRng, type Rng } from "./rng.ts";
 import { type Command, CommandFailed, Sender } from "./sender.ts";
+import { Supervisor } from "./supervisor.ts";
 import type { Violation } from "./violation.ts";
 
 export interface DrillOptions {
@@ -29,6 +30,8 @@ export interface DrillOptions {
   readonly agents: number;
   /** The share of claimed tasks an agent crashes on, 0 to less than 1. */
   readonly crash: number;
+  /** The share of other claims whose work fails or is given back, 0 to less than 1. Default 0.05. */
+  readonly fail?: number;
   /** The share of commands that are sent more than once, 0 to 1. */
   readonly retry: number;
   /** Whole number from 0 to 2^32 − 1. It fixes what befalls the n-th task of each agent, not which task that is. */
@@ -67,6 +70,13 @@ export interface DrillResult {
 const progressEveryMs = 100;
 /** A drill in which nothing was completed for a lease's term and this much is given up, in milliseconds. */
 const patienceMs = 30_000;
+/** Tasks that are added to be cancelled. */
+const fewestExtras = 3;
+const mostExtras = 60;
+/** How long they may take to end once the work is done, in milliseconds. */
+const extrasPatienceMs = 60_000;
+/** Far from those of the agents, whatever their number. */
+const supervisorStream = 1_000_000;
 /** The directory follows a run within about a second; this much is waited for, in milliseconds. */
 const directoryPatienceMs = 15_000;
 
@@ -92,6 +102,9 @@ class Drill {
   readonly #sender: Sender;
   readonly #rng: Rng;
   readonly #leaseMs: number;
+  /** The plan, with the tasks that are added to be cancelled. */
+  readonly #tasks: readonly DrillTask[];
+  readonly #extras: readonly string[];
   #commands = 0;
 
   constructor(options: DrillOptions, api: Api) {
@@ -102,6 +115,8 @@ class Drill {
     this.#board = new Board(
       options.plan.tasks.filter((task) => task.status !== "done").map((task) => task.id),
     );
+    this.#extras = extrasFor(options.plan).map(({ id }) => id);
+    this.#tasks = [...options.plan.tasks.map(withPolicy), ...extrasFor(options.plan)];
     // Stream 0 is the drill's own; the agents follow.
     this.#rng = createRng(options.seed, 0);
     this.#sender = new Sender(api, this.#journal, this.#rng, options.retry);
@@ -119,6 +134,7 @@ class Drill {
       createdMs = performance.now();
       this.#board.start();
       await this.#work();
+      await this.#awaitExtras();
       await this.#append("drill_finished", "completed");
       workedMs = performance.now();
       report = await this.#audit();
@@ -158,7 +174,7 @@ class Drill {
       },
       commandId: this.#nextCommandId(),
     });
-    for (const [index, tasks] of batchTasks(plan.tasks).entries()) {
+    for (const [index, tasks] of batchTasks(this.#tasks).entries()) {
       // Batches are few; the first one is always repeated, so that no drill with retries goes without one.
       const delivery = index === 0 && retry > 0 ? "repeated" : this.#sender.drawDelivery();
       await this.#sender.send(this.#command("create", "tasks", { tasks }), delivery);
@@ -170,9 +186,11 @@ class Drill {
   async #work(): Promise<void> {
     const ticker = setInterval(() => this.#tick(), progressEveryMs);
     const agents = Array.from({ length: this.#options.agents }, (_, number) => this.#hire(number));
+    const supervisor = this.#supervise();
     try {
       const results = await Promise.allSettled([
         ...agents.map((agent) => agent.run()),
+        supervisor.run(this.#extras),
         this.#checkpointHalfway(),
       ]);
       // Agents end by themselves; one that met an impossible answer stops the others, and its answer is in the journal.
@@ -185,6 +203,14 @@ class Drill {
     }
   }
 
+  /** Who is no agent has streams of its own, before theirs. */
+  #supervise(): Supervisor {
+    const { seed, retry } = this.#options;
+    const rng = createRng(seed, supervisorStream);
+    const sender = new Sender(this.#api, this.#journal, rng, retry);
+    return new Supervisor(this.#runId, this.#api, sender, this.#board, this.#journal, rng);
+  }
+
   #hire(number: number): { run(): Promise<void> } {
     const { seed, retry, crash, workMs } = this.#options;
     // Three streams each, so that waiting longer or sending more does not change what happens to an agent's next task.
@@ -194,12 +220,13 @@ class Drill {
       runId: this.#runId,
       number,
       crash,
+      fail: this.#options.fail ?? 0.05,
       leaseMs: this.#leaseMs,
       workMs: workMs ?? { min: 5, max: 40 },
     };
     const agent = new Agent(options, sender, this.#board, this.#journal, {
       lots: stream(1),
-      pauses: stream(2),
+      claims: stream(2),
     });
     return {
       run: async () => {
@@ -234,6 +261,23 @@ class Drill {
     );
   }
 
+  /** Waits until nobody works on what was cancelled any more. */
+  async #awaitExtras(): Promise<void> {
+    const deadlineMs = performance.now() + extrasPatienceMs;
+    for (const task_id of this.#extras) {
+      const body = { for: { task_id, status: ["done", "failed"] }, wait_ms: 10_000 };
+      const path = `/v1/runs/${this.#runId}/wait`;
+      for (;;) {
+        const answer = await this.#api.send({ method: "POST", path, body });
+        if (asObject(answer.body)?.matched === true) break;
+        if (answer.status === 200 && performance.now() < deadlineMs) continue;
+        const detail = `${task_id} did not end: ${answer.status} ${JSON.stringify(answer.body)}`;
+        this.#journal.violations.push({ check: "stops", rule: "never_ended", detail, task_id });
+        break;
+      }
+    }
+  }
+
   async #append(type: string, status: string): Promise<void> {
     const mark = `${this.#runId}.${type}`;
     const command = this.#command("event", "events", { type, status, payload: { drill_marker: mark } });
@@ -262,7 +306,8 @@ class Drill {
       replays.push(toReplayView(await this.#get(`${path}/replay?from_checkpoint=${fromCheckpoint}`)));
     }
     const report = audit({
-      plan: this.#options.plan.tasks,
+      plan: this.#tasks,
+      extras: this.#extras,
       events,
       patches,
       tasks,
@@ -303,6 +348,33 @@ class Drill {
     noteLatency(this.#journal, path.includes("/replay") ? "replay" : "read", answer.elapsedMs);
     return answer.body;
   }
+}
+
+/** A row with what the plan does not say. */
+interface DrillTask extends PlanTask {
+  readonly max_attempts?: number;
+  readonly retry?: object;
+}
+
+/** Attempts of every second task are capped; their dead letters are redriven. */
+function withPolicy(task: PlanTask, index: number): DrillTask {
+  if (task.status === "done" || index % 2 === 1) return task;
+  const retry = { base_ms: 30, factor: 2, max_ms: 300, jitter: 0.5, non_retryable: ["hopeless"] };
+  return { ...task, max_attempts: 3, retry };
+}
+
+/** Tasks that nobody wants: one for each 25 of the plan, of no interest to any of its. */
+function extrasFor({ tasks }: Plan): DrillTask[] {
+  const count = Math.min(mostExtras, Math.max(fewestExtras, Math.ceil(tasks.length / 25)));
+  return Array.from({ length: count }, (_, index) => ({
+    id: `drill-extra-${index + 1}`,
+    task_type: "drill_extra",
+    payload: {},
+    status: "pending",
+    // Some are claimed early, some late, some never.
+    priority: (index % 5) * 25,
+    depends_on_task_ids: [],
+  }));
 }
 
 interface Audited {

@@ -15,9 +15,20 @@ export interface Counts {
   unanswered: number;
   /** Claims that found nothing. */
   emptyClaims: number;
+  /** Claims that waited for something to do, and were given it. */
+  waitedClaims: number;
   facts: number;
   heartbeats: number;
-  /** Heartbeats and completions that came too late: the lease had run out. */
+  /** Requests of several commands that were accepted. */
+  batches: number;
+  /** Attempts that agents ended themselves: as failed, and as given back. */
+  failures: number;
+  releases: number;
+  /** Dead letters put back on the board, tasks cancelled, pauses of the run. */
+  redriven: number;
+  cancelled: number;
+  pauses: number;
+  /** What agents sent under a lease that they had no more. */
   leasesLost: number;
   crashes: { silent: number; late: number; stalled: number };
   retries: { twice: number; repeated: number; cut: number };
@@ -31,8 +42,15 @@ export function createJournal(): Journal {
     counts: {
       unanswered: 0,
       emptyClaims: 0,
+      waitedClaims: 0,
       facts: 0,
       heartbeats: 0,
+      batches: 0,
+      failures: 0,
+      releases: 0,
+      redriven: 0,
+      cancelled: 0,
+      pauses: 0,
       leasesLost: 0,
       crashes: { silent: 0, late: 0, stalled: 0 },
       retries: { twice: 0, repeated: 0, cut: 0 },

@@ -14,7 +14,8 @@ Puts a plan on a board, lets a fleet of unreliable agents work it, and audits wh
   --plan FILE          JSON lines: id, title, description, issue_type, priority, status, labels, dependencies
   --fresh              reopen tasks the plan calls finished
   --agents N           agents at work at the same time, 1 to 1000 (32)
-  --crash SHARE        share of claimed tasks an agent crashes on, 0 to 0.9 (0.05)
+  --crash SHARE        share of claims an agent crashes on, 0 to 0.9 (0.05)
+  --fail SHARE         share of other claims whose work fails or is given back, 0 to 0.9 (0.05)
   --retry SHARE        share of commands that are sent more than once, 0 to 1 (0.05)
   --seed N             0 to 4294967295; fixes what befalls each agent (random)
   --lease-ms N         term of each lease in milliseconds, 5000 to 300000 (5000)
@@ -36,6 +37,7 @@ interface Arguments {
   readonly fresh: boolean;
   readonly agents: number;
   readonly crash: number;
+  readonly fail: number;
   readonly retry: number;
   readonly seed: number;
   readonly leaseMs: number;
@@ -54,6 +56,7 @@ function readArguments(args: string[], environment: NodeJS.ProcessEnv): Argument
     fresh: values.fresh === true,
     agents: readWhole("--agents", values.agents ?? "32", 1, 1000),
     crash: readShare("--crash", values.crash ?? "0.05", 0.9),
+    fail: readShare("--fail", values.fail ?? "0.05", 0.9),
     retry: readShare("--retry", values.retry ?? "0.05", 1),
     seed: values.seed === undefined ? randomSeed() : readWhole("--seed", values.seed, 0, 2 ** 32 - 1),
     leaseMs: readWhole("--lease-ms", values["lease-ms"] ?? "5000", 5_000, 300_000),
@@ -72,6 +75,7 @@ function parse(args: string[]) {
         fresh: { type: "boolean" },
         agents: { type: "string" },
         crash: { type: "string" },
+        fail: { type: "string" },
         retry: { type: "string" },
         seed: { type: "string" },
         "lease-ms": { type: "string" },
@@ -183,6 +187,7 @@ async function drill(args: Arguments, plan: Plan, server: { url: string; token: 
     token: server.token,
     agents: args.agents,
     crash: args.crash,
+    fail: args.fail,
     retry: args.retry,
     seed: args.seed,
     leaseMs: args.leaseMs,

@@ -1,4 +1,4 @@
-import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
+import { asObject, type JsonObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
 
 /*
  * What the audit goes by: the server's log and views, cut down to what the checks need, and the agents' own records. The
@@ -19,6 +19,18 @@ export interface AuditTask {
   /** In the log and in lists always a fingerprint of the token. */
   readonly lease_token: string | undefined;
   readonly lease_expires_at_ms: number | undefined;
+  /** Of the claim that its lease is of. */
+  readonly fence: number | undefined;
+  readonly attempt: number;
+  readonly max_attempts: number;
+  /** Whether the cap on attempts is in force. */
+  readonly has_policy: boolean;
+  readonly next_retry_at_ms: number | undefined;
+  readonly dead_letter: boolean;
+  /** Why it ended without being done. */
+  readonly cause: string | undefined;
+  /** Attempts that did not complete it, as `fence outcome`, oldest first. */
+  readonly attempts: readonly string[];
 }
 
 export interface AuditEvent {
@@ -34,6 +46,10 @@ export interface AuditEvent {
   readonly fact_id: string | undefined;
   /** `payload.drill_marker` of an event the drill appended itself. */
   readonly marker: string | undefined;
+  /** The lease that it was written under. */
+  readonly under: { readonly task_id: string; readonly fence: number } | undefined;
+  /** Why the engine did it by itself: `payload.reason`. */
+  readonly reason: string | undefined;
 }
 
 export interface AuditPatch {
@@ -55,6 +71,16 @@ export interface Effect {
   readonly seq?: number;
   /** The id of the run, or ids and revisions of the tasks, that were created. */
   readonly created?: string;
+  /** Whether the task's attempts are capped. */
+  readonly has_policy?: boolean;
+  /** Why the holder shall stop, as a heartbeat's answer says. */
+  readonly stop?: string;
+  /** Who had the task before, as `fence outcome`, oldest first; of a claim. */
+  readonly handover?: readonly string[];
+  /** Of a claim of several tasks, or of several commands: what each came to. */
+  readonly parts?: readonly Effect[];
+  /** Tasks that were put back on the board. */
+  readonly redriven?: readonly string[];
 }
 
 export interface CommandAnswer {
@@ -65,6 +91,8 @@ export interface CommandAnswer {
   readonly replayed: boolean;
   /** Null for a claim that found nothing; undefined for a refusal. */
   readonly effect: Effect | null | undefined;
+  /** Which of several commands was refused. */
+  readonly refused_part?: number;
   /** Whom a refusal named as the holder; null for nobody, undefined where it has no word of it. */
   readonly holder?: { readonly agent: string; readonly fence: number } | null;
   /** What was left of the lease, in milliseconds, as the answer has it. */
@@ -91,7 +119,23 @@ export type CommandKind =
   | "claim"
   | "heartbeat"
   | "complete"
+  | "fail"
+  | "release"
+  /** Several of these at once, all or none. */
+  | "batch"
+  | "redrive"
+  | "cancel"
+  | "pause"
+  | "resume"
   | "checkpoint";
+
+/** One command of several. */
+export interface CommandPart {
+  readonly kind: "fact" | "complete";
+  readonly task_id: string;
+  readonly fence: number;
+  readonly mark?: string;
+}
 
 /** An agent's own record of one command: what it asked, and all answers it was given, in the order they came. */
 export interface CommandRecord {
@@ -99,14 +143,18 @@ export interface CommandRecord {
   readonly kind: CommandKind;
   readonly delivery: Delivery;
   readonly task_id?: string;
-  /** The claim under whose lease a heartbeat or completion was sent. */
-  readonly claim_id?: string;
+  /** The fence of the lease under which it was sent. */
+  readonly fence?: number;
+  /** Of a batch. */
+  readonly parts?: readonly CommandPart[];
+  /** How long holders may go on after a request to stop, in milliseconds. */
+  readonly grace_ms?: number;
   /** Who claims, under the name of this life. */
   readonly agent?: string;
   /** When it was first sent, by the drill's clock, in milliseconds. */
   readonly sent_ms: number;
   /**
-   * Milliseconds from the moment that claim was first sent to this command's last answer, by the agent's own clock. The
+   * Milliseconds from the moment that lease's claim was first sent to this command's last answer, by the agent's own clock. The
    * lease is younger than that, whatever the server's clock says.
    */
   readonly lease_age_ms?: number;
@@ -153,7 +201,21 @@ export function toAuditTask(value: unknown): AuditTask {
     lease_owner: stringAt(value, "lease_owner"),
     lease_token: stringAt(value, "lease_token"),
     lease_expires_at_ms: numberAt(value, "lease_expires_at_ms"),
+    fence: numberAt(value, "fence"),
+    attempt: numberAt(value, "attempt") ?? 0,
+    max_attempts: numberAt(value, "max_attempts") ?? 0,
+    has_policy: objectAt(value, "retry") !== undefined,
+    next_retry_at_ms: numberAt(value, "next_retry_at_ms"),
+    dead_letter: asObject(value)?.dead_letter === true,
+    cause: stringAt(objectAt(value, "failure"), "cause"),
+    attempts: toAttempts(asObject(value)?.attempts),
   };
+}
+
+/** Attempts of a task, or those that a claim's answer hands over, as `fence outcome`. */
+export function toAttempts(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  return value.map((attempt) => `${numberAt(attempt, "fence")} ${stringAt(attempt, "outcome")}`);
 }
 
 /** Keeps of an event what the checks need: whole events of a large plan would fill the memory. */
@@ -171,7 +233,14 @@ export function toAuditEvent(value: unknown): AuditEvent {
     fact_id:
       stringAt(payload, "op") === "add_fact" ? stringAt(objectAt(payload, "payload"), "id") : undefined,
     marker: stringAt(payload, "drill_marker"),
+    under: toUnder(objectAt(value, "under")),
+    reason: stringAt(payload, "reason"),
   };
+}
+
+function toUnder(under: JsonObject | undefined): AuditEvent["under"] {
+  if (under === undefined) return undefined;
+  return { task_id: stringAt(under, "task_id") ?? "", fence: numberAt(under, "fence") ?? 0 };
 }
 
 /** Keeps of a patch what the checks need. */

@@ -13,7 +13,7 @@ export interface DrillSetting {
 const shownExamples = 3;
 
 /** What agents ask while they work; a rate of anything else would mean nothing. */
-const agentRequests = new Set(["claim", "heartbeat", "fact", "complete"]);
+const agentRequests = new Set(["claim", "heartbeat", "fact", "complete", "batch", "fail", "release"]);
 
 // --- progress ----------------------------------------------------------------------------------------------------------
 
@@ -39,7 +39,7 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
     line("run", `${result.runId} on ${options.baseUrl}, seed ${options.seed}`),
     line(
       "agents",
-      `${options.agents}, of which ${percent(options.crash)} crash and ${percent(options.retry)} send again`,
+      `${options.agents}; ${percent(options.crash)} of claims crash, ${percent(options.fail ?? 0.05)} fail, ${percent(options.retry)} of commands are sent again`,
     ),
     line(
       "worked",
@@ -53,6 +53,15 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
       "repeats",
       `${counts.retries.twice} sent twice at once, ${counts.retries.repeated} after the answer was dropped, ${counts.retries.cut} after the connection was cut`,
     ),
+    line(
+      "claims",
+      `${counts.waitedClaims} were given after a wait, ${counts.emptyClaims} found nothing; ${counts.batches} batches ended the work on their tasks`,
+    ),
+    line(
+      "retries",
+      `${counts.failures} attempts failed, ${counts.releases} were given back; ${counts.redriven} dead letters redriven`,
+    ),
+    line("stops", `${counts.cancelled} tasks cancelled, ${counts.pauses} pauses of the run`),
     line("requeued", requeueFigures(result.requeueDelaysMs)),
     line("no answer", `${counts.unanswered} requests failed or were put off, and were sent again`),
     "",
@@ -139,6 +148,7 @@ export function toJson({ planFile, options }: DrillSetting, result: DrillResult)
       seed: options.seed,
       agents: options.agents,
       crash: options.crash,
+      fail: options.fail ?? 0.05,
       retry: options.retry,
       plan: {
         file: planFile,
@@ -156,6 +166,13 @@ export function toJson({ planFile, options }: DrillSetting, result: DrillResult)
       counts: {
         unanswered: result.counts.unanswered,
         empty_claims: result.counts.emptyClaims,
+        waited_claims: result.counts.waitedClaims,
+        batches: result.counts.batches,
+        failures: result.counts.failures,
+        releases: result.counts.releases,
+        redriven: result.counts.redriven,
+        cancelled: result.counts.cancelled,
+        pauses: result.counts.pauses,
         facts: result.counts.facts,
         heartbeats: result.counts.heartbeats,
         leases_lost: result.counts.leasesLost,

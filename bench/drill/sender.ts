@@ -2,7 +2,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Answer, type Api, NoAnswer, type Request } from "./api.ts";
 import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
 import { type Journal, noteLatency, type OpenRecord } from "./journal.ts";
-import type { CommandAnswer, CommandKind, CommandRecord, Delivery, Effect } from "./records.ts";
+import {
+  type CommandAnswer,
+  type CommandKind,
+  type CommandPart,
+  type CommandRecord,
+  type Delivery,
+  type Effect,
+  toAttempts,
+} from "./records.ts";
 import type { Rng } from "./rng.ts";
 
 /** A command as an agent gives it. */
@@ -12,9 +20,13 @@ export interface Command {
   readonly body: unknown;
   readonly commandId: string;
   readonly taskId?: string;
-  readonly claimId?: string;
+  readonly fence?: number;
   readonly agent?: string;
   readonly mark?: string;
+  readonly parts?: readonly CommandPart[];
+  readonly graceMs?: number;
+  /** Codes of refusals that are in good order, besides that of a lost lease. */
+  readonly mayBe?: readonly string[];
 }
 
 /** The server did not take a command although it was sent again and again, or refused what it must not refuse. */
@@ -33,7 +45,7 @@ const cutAfterMs = { min: 0, max: 6 };
 const repeatAfterMs = { min: 0, max: 60 };
 
 /** Refusals an agent may meet in good order: its lease ran out before it was done. */
-const lateCodes = new Set(["TASK_LEASE_INVALID", "TASK_LEASE_REQUIRED", "TASK_TRANSITION_INVALID"]);
+const lateCodes = ["TASK_LEASE_INVALID", "TASK_LEASE_REQUIRED", "TASK_TRANSITION_INVALID"];
 
 /**
  * Sends commands the way bad networks do: some twice at once, some again after their answer was lost, some again after the
@@ -62,7 +74,7 @@ export class Sender {
    * Sends a command and gives the effect an agent may act on: what was accepted, null for a claim that found nothing, or
    * undefined for a refusal that tells of a lost lease. Throws {@link CommandFailed} on anything else.
    *
-   * @param sinceMs when the claim whose lease is used was sent, by `performance.now()`
+   * @param sinceMs when the claim whose lease is used was first sent, by `performance.now()`
    */
   async send(
     command: Command,
@@ -100,7 +112,9 @@ export class Sender {
       kind: command.kind,
       delivery,
       ...(command.taskId === undefined ? {} : { task_id: command.taskId }),
-      ...(command.claimId === undefined ? {} : { claim_id: command.claimId }),
+      ...(command.fence === undefined ? {} : { fence: command.fence }),
+      ...(command.parts === undefined ? {} : { parts: command.parts }),
+      ...(command.graceMs === undefined ? {} : { grace_ms: command.graceMs }),
       ...(command.agent === undefined ? {} : { agent: command.agent }),
       ...(command.mark === undefined ? {} : { mark: command.mark }),
       sent_ms: performance.now(),
@@ -148,13 +162,25 @@ export class Sender {
     const told = { status, code, replayed, answered_ms: performance.now() };
     if (status >= 200 && status < 300) {
       const effect = readEffect(command.kind, answer.body);
-      const term_ms = numberAt(objectAt(answer.body, "lease"), "expires_in_ms");
+      const lease = objectAt(answer.body, "lease") ?? objectAt(listAt(answer.body, "claims")[0], "lease");
+      const term_ms = numberAt(lease, "expires_in_ms");
       if (effect !== undefined) return { ...told, effect, ...(term_ms !== undefined && { term_ms }) };
-    } else if (command.claimId !== undefined && code !== undefined && lateCodes.has(code)) {
+    } else if (code !== undefined && this.#isExpected(command, code)) {
       const holder = readHolder(answer.body);
-      return { ...told, effect: undefined, ...(holder !== undefined && { holder }) };
+      const refused_part = numberAt(answer.body, "command");
+      return {
+        ...told,
+        effect: undefined,
+        ...(holder !== undefined && { holder }),
+        ...(refused_part !== undefined && { refused_part }),
+      };
     }
     return this.#fail(command, "unexpected_answer", describe(answer));
+  }
+
+  #isExpected({ fence, parts, mayBe = [] }: Command, code: string): boolean {
+    const isUnderLease = fence !== undefined || parts !== undefined;
+    return mayBe.includes(code) || (isUnderLease && lateCodes.includes(code));
   }
 
   #fail(command: Command, rule: string, detail: string): never {
@@ -212,15 +238,57 @@ function readEffect(kind: CommandKind, body: unknown): Effect | null | undefined
       const seq = numberAt(objectAt(body, member), "seq");
       return seq === undefined ? undefined : { seq };
     }
-    case "claim": {
-      if (asObject(body)?.task === null && asObject(body)?.lease === null) return null;
-      return taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
-    }
+    case "claim":
+      return claimEffect(body);
     case "heartbeat":
-      return taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
+      return heartbeatEffect(body);
     case "complete":
+    case "fail":
+    case "release":
+    case "cancel":
       return taskEffect(objectAt(body, "task"), undefined, false);
+    case "batch":
+      return batchEffect(listAt(body, "results"));
+    case "redrive": {
+      const one = stringAt(objectAt(body, "task"), "id");
+      const redriven = one === undefined ? listAt(body, "task_ids").map(String) : [one];
+      return redriven.length === 0 ? null : { redriven };
+    }
+    case "pause":
+    case "resume": {
+      const seq = numberAt(objectAt(body, "event"), "seq");
+      return seq === undefined ? undefined : { seq };
+    }
   }
+}
+
+/** Null when nothing was claimed. */
+function claimEffect(body: unknown): Effect | null | undefined {
+  const several = asObject(body)?.claims;
+  if (Array.isArray(several)) {
+    if (several.length === 0) return null;
+    const parts = several.map((one) => claimEffect(one) ?? undefined);
+    return parts.includes(undefined) ? undefined : { parts: parts as Effect[] };
+  }
+  if (asObject(body)?.task === null && asObject(body)?.lease === null) return null;
+  const effect = taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
+  const handover = toAttempts(objectAt(body, "handover")?.previous_attempts);
+  return effect && { ...effect, handover };
+}
+
+function heartbeatEffect(body: unknown): Effect | undefined {
+  const effect = taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
+  const stop = stringAt(objectAt(body, "stop"), "reason");
+  return effect && stop !== undefined ? { ...effect, stop } : effect;
+}
+
+function batchEffect(results: readonly unknown[]): Effect | undefined {
+  const parts = results.map((result) =>
+    stringAt(result, "op") === "complete"
+      ? taskEffect(objectAt(result, "task"), undefined, false)
+      : { seq: numberAt(objectAt(result, "patch"), "seq") ?? 0 },
+  );
+  return parts.length === 0 || parts.includes(undefined) ? undefined : { parts: parts as Effect[] };
 }
 
 /** Whom a refusal names; undefined when it does not name a fence, or none for certain. */
@@ -237,7 +305,8 @@ function taskEffect(task: unknown, lease: unknown, leased: boolean): Effect | un
   const task_rev = numberAt(task, "task_rev");
   const status = stringAt(task, "status");
   if (task_id === undefined || task_rev === undefined || status === undefined) return undefined;
-  const effect = { task_id, task_rev, status };
+  const has_policy = objectAt(task, "retry") !== undefined;
+  const effect = { task_id, task_rev, status, has_policy };
   if (!leased) return effect;
   const lease_token = stringAt(lease, "token");
   const lease_expires_at_ms = numberAt(lease, "expires_at_ms");

@@ -17,6 +17,7 @@ type Mutable<T> = T extends readonly (infer U)[]
     ? { -readonly [K in keyof T]: Mutable<T[K]> }
     : T;
 type Log = Mutable<AuditInput>;
+type Answer = Mutable<CommandRecord["answers"][number]>;
 
 const plan: PlanTask[] = [
   { id: "old", task_type: "task", payload: {}, status: "done", priority: 80, depends_on_task_ids: [] },
@@ -37,11 +38,20 @@ function task(id: string, status: string, task_rev: number, more: Partial<AuditT
     lease_owner: undefined,
     lease_token: undefined,
     lease_expires_at_ms: undefined,
+    fence: undefined,
+    attempt: 0,
+    max_attempts: 3,
+    has_policy: false,
+    next_retry_at_ms: undefined,
+    dead_letter: false,
+    cause: undefined,
+    attempts: [],
     ...more,
   };
 }
 
-const leased = (agent: string, lease: string, expiresAtMs: number): Partial<AuditTask> => ({
+const leased = (agent: string, lease: string, expiresAtMs: number, fence: number): Partial<AuditTask> => ({
+  fence,
   assigned_agent: agent,
   lease_owner: agent,
   lease_token: `sha256:${lease}`,
@@ -59,6 +69,8 @@ function event(seq: number, type: string, more: Partial<AuditEvent> = {}): Audit
     task: undefined,
     fact_id: undefined,
     marker: undefined,
+    under: undefined,
+    reason: undefined,
     ...more,
   };
 }
@@ -66,10 +78,7 @@ function event(seq: number, type: string, more: Partial<AuditEvent> = {}): Audit
 const taskEvent = (seq: number, verb: string, row: AuditTask, command_id?: string, ts_ms = 1000 + seq * 10) =>
   event(seq, `context.task.${verb}`, { task: row, command_id, ts_ms });
 
-const answer = (
-  effect: CommandRecord["answers"][number]["effect"],
-  more: Partial<CommandRecord["answers"][number]> = {},
-) => ({
+const answer = (effect: Answer["effect"], more: Partial<Answer> = {}): Answer => ({
   status: effect === undefined ? 409 : 200,
   code: effect === undefined ? "TASK_LEASE_INVALID" : undefined,
   replayed: false,
@@ -91,7 +100,7 @@ const sent = (sent_ms: number, command: Omit<CommandRecord, "sent_ms">): Command
  */
 function healthy(): Log {
   const doneA = task("a", "done", 4, { assigned_agent: "x" });
-  const doneB = task("b", "done", 5, { assigned_agent: "z" });
+  const doneB = task("b", "done", 5, { assigned_agent: "z", attempts: ["9 lease_expired"] });
   const counts = { done: 3, total: 3 };
   const run = {
     run_id: "r",
@@ -116,20 +125,37 @@ function healthy(): Log {
   };
   const log: AuditInput = {
     plan,
+    extras: [],
     leaseMs: 5000,
     events: [
       taskEvent(1, "created", task("old", "done", 1)),
       taskEvent(2, "created", task("a", "pending", 1)),
       taskEvent(3, "created", task("b", "pending", 1)),
       event(4, "drill_started", { marker: "start" }),
-      taskEvent(5, "claimed", task("a", "in_progress", 2, leased("x", "1", 6050)), "c1"),
-      taskEvent(6, "heartbeat", task("a", "in_progress", 3, leased("x", "1", 6060)), "h1"),
-      event(7, "context.blackboard.patched", { fact_id: "f1" }),
+      taskEvent(5, "claimed", task("a", "in_progress", 2, leased("x", "1", 6050, 5)), "c1"),
+      taskEvent(6, "heartbeat", task("a", "in_progress", 3, leased("x", "1", 6060, 5)), "h1"),
+      event(7, "context.blackboard.patched", { fact_id: "f1", under: { task_id: "a", fence: 5 } }),
       taskEvent(8, "completed", doneA, "d1"),
-      taskEvent(9, "claimed", task("b", "in_progress", 2, leased("y", "2", 6090)), "c2"),
-      taskEvent(10, "stale_requeued", task("b", "runnable", 3, { assigned_agent: "y" }), undefined, 6090),
-      taskEvent(11, "claimed", task("b", "in_progress", 4, leased("z", "3", 11_100)), "c3", 6100),
-      event(12, "context.blackboard.patched", { fact_id: "f2", ts_ms: 6200 }),
+      taskEvent(9, "claimed", task("b", "in_progress", 2, leased("y", "2", 6090, 9)), "c2"),
+      taskEvent(
+        10,
+        "stale_requeued",
+        task("b", "runnable", 3, { assigned_agent: "y", attempts: ["9 lease_expired"] }),
+        undefined,
+        6090,
+      ),
+      taskEvent(
+        11,
+        "claimed",
+        task("b", "in_progress", 4, { ...leased("z", "3", 11_100, 11), attempts: ["9 lease_expired"] }),
+        "c3",
+        6100,
+      ),
+      event(12, "context.blackboard.patched", {
+        fact_id: "f2",
+        ts_ms: 6200,
+        under: { task_id: "b", fence: 11 },
+      }),
       taskEvent(13, "completed", doneB, "d3", 6300),
       event(14, "drill_finished", { marker: "end", ts_ms: 7000 }),
     ],
@@ -175,13 +201,15 @@ function healthy(): Log {
         kind: "heartbeat",
         delivery: "once",
         task_id: "a",
-        claim_id: "c1",
+        fence: 5,
         answers: [answer({ task_id: "a", task_rev: 3, status: "in_progress" })],
       }),
       sent(1069, {
         command_id: "p1",
         kind: "fact",
         delivery: "cut",
+        task_id: "a",
+        fence: 5,
         mark: "f1",
         answers: [answer({ seq: 7 })],
       }),
@@ -190,7 +218,7 @@ function healthy(): Log {
         kind: "complete",
         delivery: "repeated",
         task_id: "a",
-        claim_id: "c1",
+        fence: 5,
         answers: [
           answer({ task_id: "a", task_rev: 4, status: "done" }),
           answer({ task_id: "a", task_rev: 4, status: "done" }, { replayed: true }),
@@ -211,7 +239,7 @@ function healthy(): Log {
         kind: "complete",
         delivery: "once",
         task_id: "b",
-        claim_id: "c2",
+        fence: 9,
         lease_age_ms: 5300,
         answers: [answer(undefined)],
       }),
@@ -221,13 +249,22 @@ function healthy(): Log {
         agent: "z",
         delivery: "once",
         answers: [
-          answer({ task_id: "b", task_rev: 4, status: "in_progress", lease_token: "lease-3", fence: 11 }),
+          answer({
+            task_id: "b",
+            task_rev: 4,
+            status: "in_progress",
+            lease_token: "lease-3",
+            fence: 11,
+            handover: ["9 lease_expired"],
+          }),
         ],
       }),
       sent(6199, {
         command_id: "p2",
         kind: "fact",
         delivery: "once",
+        task_id: "b",
+        fence: 11,
         mark: "f2",
         answers: [answer({ seq: 12 })],
       }),
@@ -236,7 +273,7 @@ function healthy(): Log {
         kind: "complete",
         delivery: "once",
         task_id: "b",
-        claim_id: "c3",
+        fence: 11,
         answers: [answer({ task_id: "b", task_rev: 5, status: "done" })],
       }),
       sent(6999, {
@@ -292,7 +329,10 @@ describe("the audit", () => {
       done_once: 3,
       dependencies: 2,
       leases: 3,
-      history: 7,
+      fences: 2,
+      retries: 0,
+      stops: 0,
+      history: 9,
       sequence: 14,
       commands: 12,
       replay: 2,
@@ -336,7 +376,10 @@ describe("the audit", () => {
       "done_once/claimed_after_done",
       "a claim on a finished task",
       (log) => {
-        append(log, taskEvent(15, "claimed", task("a", "in_progress", 5, leased("z", "9", 99_000)), "c9"));
+        append(
+          log,
+          taskEvent(15, "claimed", task("a", "in_progress", 5, leased("z", "9", 99_000, 15)), "c9"),
+        );
       },
     ],
     [
@@ -428,6 +471,149 @@ describe("the audit", () => {
       "a token that can be read in the log",
       (log) => {
         taskOf(log, 5).lease_token = "lease-1";
+      },
+    ],
+    [
+      "fences/stale_write",
+      "a write under the fence before",
+      (log) => {
+        const under = seq(log, 12).under;
+        if (under !== undefined) under.fence = 9;
+      },
+    ],
+    [
+      "fences/late_write",
+      "a write after its lease ran out",
+      (log) => {
+        seq(log, 12).ts_ms = 11_100;
+      },
+    ],
+    [
+      "fences/write_without_lease",
+      "a fact that names no lease",
+      (log) => {
+        seq(log, 7).under = undefined;
+      },
+    ],
+    [
+      "fences/fence_not_larger",
+      "a claim with a fence that is not its place in the log",
+      (log) => {
+        taskOf(log, 11).fence = 8;
+      },
+    ],
+    [
+      "retries/too_many_attempts",
+      "a task tried more often than it may be",
+      (log) => {
+        Object.assign(taskOf(log, 11), { has_policy: true, attempt: 4 });
+      },
+    ],
+    [
+      "retries/letter_unexplained",
+      "a dead letter without a cause",
+      (log) => {
+        Object.assign(taskOf(log, 10), { status: "failed", dead_letter: true });
+      },
+    ],
+    [
+      "retries/letter_unexplained",
+      "a dead letter that had attempts left",
+      (log) => {
+        const letter = { status: "failed", dead_letter: true, cause: "attempts_exhausted", attempt: 2 };
+        Object.assign(taskOf(log, 10), letter);
+      },
+    ],
+    [
+      "retries/attempts_unlike_log",
+      "a task that forgot who tried",
+      (log) => {
+        taskOf(log, 11).attempts = [];
+      },
+    ],
+    [
+      "retries/handover_unlike_log",
+      "a claim that was not told who tried before",
+      (log) => {
+        const first = at(command(log, "c3").answers, 0);
+        first.effect = { ...first.effect, handover: [] };
+      },
+    ],
+    [
+      "retries/claimed_too_soon",
+      "a task that was to wait longer",
+      (log) => {
+        taskOf(log, 10).next_retry_at_ms = 6_500;
+      },
+    ],
+    [
+      "retries/redriven_oddly",
+      "a redrive of what is no dead letter",
+      (log) => {
+        append(log, taskEvent(15, "redriven", task("a", "runnable", 5)));
+      },
+    ],
+    [
+      "stops/claimed_while_paused",
+      "a claim of a paused run",
+      (log) => {
+        seq(log, 4).type = "run_paused";
+      },
+    ],
+    [
+      "stops/not_cancelled",
+      "a cancelled task that ends in another way",
+      (log) => {
+        log.extras = ["b"];
+        taskOf(log, 13).status = "failed";
+      },
+    ],
+    [
+      "stops/stopped_nobody",
+      "a request to stop where nobody works",
+      (log) => {
+        append(log, taskEvent(15, "cancel_requested", task("a", "runnable", 5)));
+      },
+    ],
+    [
+      "leases/ended_unleased",
+      "an attempt that ends where nobody works",
+      (log) => {
+        append(log, taskEvent(15, "requeued", task("a", "runnable", 5)));
+      },
+    ],
+    [
+      "commands/effect_missing",
+      "an accepted batch that is not whole in the log",
+      (log) => {
+        const parts = ["f1", "f9"].map((mark) => ({ kind: "fact" as const, task_id: "a", fence: 5, mark }));
+        Object.assign(command(log, "p1"), { kind: "batch", mark: undefined, parts });
+      },
+    ],
+    [
+      "commands/command_repeated",
+      "a refused batch of which a part is in the log",
+      (log) => {
+        const parts = [{ kind: "fact" as const, task_id: "a", fence: 5, mark: "f1" }];
+        const answers = [answer(undefined, { refused_part: 0 })];
+        Object.assign(command(log, "p1"), { kind: "batch", mark: undefined, parts, answers });
+      },
+    ],
+    [
+      "leases/holder_refused",
+      "a batch refused for a lease that never ran out",
+      (log) => {
+        const parts = [{ kind: "fact" as const, task_id: "a", fence: 5, mark: "f9" }];
+        const answers = [answer(undefined, { refused_part: 0 })];
+        Object.assign(command(log, "p1"), { kind: "batch", mark: undefined, parts, answers });
+      },
+    ],
+    [
+      "history/not_linearizable",
+      "a write accepted after its lease had run out",
+      (log) => {
+        Object.assign(command(log, "p2"), { sent_ms: 11_200, fence: 11 });
+        Object.assign(at(command(log, "p2").answers, 0), { answered_ms: 11_201 });
       },
     ],
     [
@@ -844,6 +1030,17 @@ describe("the audit", () => {
     const claim = command(log, "c2");
     claim.delivery = "cut";
     claim.answers = [answer(null)];
+    expect(rules(log)).toEqual([]);
+  });
+
+  it("takes a refusal for what it is where a lease was taken back", () => {
+    const log = healthy();
+    Object.assign(seq(log, 10), { type: "context.task.requeued", ts_ms: 2_000, reason: "revoked" });
+    for (const number of [10, 11, 13]) taskOf(log, number).attempts = ["9 revoked"];
+    at(log.tasks, 2).attempts = ["9 revoked"];
+    const claim = at(command(log, "c3").answers, 0);
+    claim.effect = { ...claim.effect, handover: ["9 revoked"] };
+    command(log, "d2").lease_age_ms = 1_000;
     expect(rules(log)).toEqual([]);
   });
 

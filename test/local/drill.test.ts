@@ -23,13 +23,14 @@ async function drill(
   return { options: all, result: await runDrill(all) };
 }
 
-it("finishes the small plan when every third agent crashes and every third command is repeated", {
-  timeout: 90_000,
+it("finishes the small plan though agents crash and fail, commands are repeated, tasks cancelled and the run paused", {
+  timeout: 180_000,
 }, async () => {
-  const { options, result } = await drill({ crash: 0.3, retry: 0.3 });
+  const { options, result } = await drill({ crash: 0.25, fail: 0.25, retry: 0.3 });
   expect(result.violations).toEqual([]);
   expect(result.tasksDone).toBe(options.plan.tasks.length);
-  const { crashes, retries } = result.counts;
+  const { crashes, retries, batches, waitedClaims, failures, pauses } = result.counts;
+  for (const count of [batches, waitedClaims, failures, pauses]) expect(count).toBeGreaterThan(0);
   expect(crashes.silent + crashes.late + crashes.stalled).toBeGreaterThan(0);
   expect(retries.twice + retries.repeated + retries.cut).toBeGreaterThan(0);
 });

@@ -33,9 +33,13 @@ export function compareBoards(state: State, listed: readonly Listed[], nowMs: nu
   for (const [index, shown] of listed.entries()) {
     const task = state.tasks[index] as Task;
     let differing = differences(task, shown, nowMs);
+    let nearest = differing;
     // Late is allowed, so that any part of what is due may have been done.
-    while (differing.length > 0 && settleNext(state, task, nowMs))
+    while (differing.length > 0 && settleNext(state, task, nowMs)) {
       differing = differences(task, shown, nowMs);
+      if (differing.length < nearest.length) nearest = differing;
+    }
+    if (differing.length > 0) differing = nearest;
     found.push(...differing.map((line) => `${task.id}: ${line}`));
     if (differing.length === 0) takeIn(task, shown);
   }
