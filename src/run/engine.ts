@@ -1,31 +1,23 @@
 import { batchRefusal } from "../domain/batch.ts";
-import { claimStop } from "../domain/claim-stop.ts";
 import type { AnyCommand, Batch, Command } from "../domain/command.ts";
 import { decide } from "../domain/decide.ts";
 import type { Decision } from "../domain/decision.ts";
 import type { Context } from "../domain/draft.ts";
-import { heldLocks, lockComparisons } from "../domain/locks.ts";
-import { claimsOf, emptyClaim, factsOf, type Outcome, recall } from "../domain/outcome.ts";
+import { lockComparisons } from "../domain/locks.ts";
+import { claimsOf, factsOf, type Outcome, recall } from "../domain/outcome.ts";
 import { commitTooLarge, limitExceeded, overloaded, type Refusal, runNotFound } from "../domain/refusals.ts";
-import { isTerminal } from "../domain/run.ts";
-import {
-  HEARTBEAT_INTERVAL_MS,
-  MAX_ECHO_LENGTH,
-  MAX_PARKED_CLAIMS,
-  MAX_RUN_BYTES,
-  MAX_SETTLED_AT_ONCE,
-} from "../protocol/limits.ts";
-import type { Lock } from "../protocol/lock.ts";
+import { MAX_ECHO_LENGTH, MAX_RUN_BYTES, MAX_SETTLED_AT_ONCE } from "../protocol/limits.ts";
 import type { RunHeader } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
+import { type Attempt, ClaimService, type Serving } from "./claim-service.ts";
 import { CommandQueue } from "./command-queue.ts";
 import { Crowd } from "./crowd.ts";
 import { doBatch } from "./do-batch.ts";
-import { HEARTBEAT } from "./heartbeats.ts";
+import { HeartbeatRecorder } from "./heartbeat-recorder.ts";
 import { LeaseTokens } from "./lease-tokens.ts";
 import { LogDamaged, type LogReader } from "./log-reader.ts";
 import { packAnswer } from "./packed-answer.ts";
-import { type ParkedClaim, ParkedClaims } from "./parked-claims.ts";
+import type { ParkedClaim } from "./parked-claims.ts";
 import type { RunState } from "./run-state.ts";
 import { type CommitTable, CommitTooLarge } from "./storage/commits.ts";
 import type { RowCounts, Sql } from "./storage/sql.ts";
@@ -71,17 +63,9 @@ interface Waiting {
 }
 
 /** What one transaction holds until it is flushed, and what it may yet do. */
-interface Round {
-  /** The answers. */
-  settle: (() => void)[];
+interface Round extends Serving {
   /** Commands that were carried out; one that gives out several tasks counts as often. */
   done: number;
-  /** How long those are that are long, in UTF-16 units. */
-  held: number;
-  /** Tasks that parked claims may yet be given. */
-  room: number;
-  /** Parked claims that had their turn: they wait again if the transaction is undone. */
-  served: ParkedClaim[];
 }
 
 /** With this many of the longest commits, storage does not grow from MAX_RUN_BYTES to its end. */
@@ -128,9 +112,8 @@ export interface CommitListener {
  * G3 Nothing awaits between a command's first read and its append, and nothing is answered before the flush.
  * G4 A batch is one command: all of what it holds is done in one nested transaction, or nothing.
  * G5 Past a bound, commands are refused before anything is done (command-queue.ts).
- * G6 A parked claim is a command whose turn has not come. In each transaction, before other claims and at its end, those that
- *    something can be given to have their turn, the first by place first (parked-claims.ts). So a task that becomes ready
- *    is held by one of them with the very flush that makes it ready, and nobody who comes later is served before them.
+ *
+ * Claims that are parked have their turns in the same transactions (G6, claim-service.ts).
  */
 export class Engine {
   readonly #sql: Sql;
@@ -143,14 +126,9 @@ export class Engine {
   readonly #queue = new CommandQueue<Waiting>();
   #isLeading = false;
   #isClosed = false;
-  /** Whether a timer runs for heartbeats that are held. */
-  #isRecordingLater = false;
   readonly #crowd = new Crowd();
-  readonly #parked = new ParkedClaims();
-  /** Of parked claims that found their resources locked: the lock. As long as that is out, they need not look again. */
-  readonly #lockedOutBy = new WeakMap<ParkedClaim, string>();
-  /** Whether parked claims may have something to be given though no command waits. */
-  #isServeDue = false;
+  readonly #claims: ClaimService;
+  readonly #heartbeats: HeartbeatRecorder;
   #nowMs = 0;
   /** Size of the object's storage in bytes, of late: to ask for it is too dear for each commit. */
   #storedBytes: number;
@@ -172,6 +150,16 @@ export class Engine {
     this.#tokens = new LeaseTokens(state.row.leaseKey);
     this.#listener = listener;
     this.#clock = clock;
+    this.#claims = new ClaimService(state, {
+      context: () => this.#context(),
+      makeReady: (context) => this.#inTransaction(() => this.#makeReady(context)),
+      attempt: (submission) => this.#attempt(submission),
+      isRepeat: (commandId) => this.isRepeat(commandId),
+      isFull: () => this.isFull(),
+    });
+    this.#heartbeats = new HeartbeatRecorder(state, clock, (reports) =>
+      this.submit({ command: { op: "record_heartbeats", reports } }),
+    );
     this.#storedBytes = storage.sql.databaseSize;
     this.#measuredSeq = state.head().run.last_event_seq;
   }
@@ -214,22 +202,19 @@ export class Engine {
       );
       return null;
     }
-    if (this.#parked.size >= MAX_PARKED_CLAIMS) this.#forgetLeft();
-    if (this.#parked.size >= MAX_PARKED_CLAIMS) return overloaded("too many claims wait for this run");
-    this.#parked.add(claim);
-    this.#isServeDue = true;
-    if (!this.#isLeading) void this.#lead();
-    return null;
+    const refusal = this.#claims.park(claim);
+    if (refusal === null && !this.#isLeading) void this.#lead();
+    return refusal;
   }
 
   /** Takes back a claim that was parked before the object slept: nothing has become ready meanwhile. */
   parkAgain(claim: ParkedClaim): void {
-    this.#parked.add(claim);
+    this.#claims.parkAgain(claim);
   }
 
   /** Ends a claim's wait; false when it has ended, and the answer is on its way. */
   unpark(claim: ParkedClaim): boolean {
-    return this.#parked.remove(claim);
+    return this.#claims.unpark(claim);
   }
 
   /** Whether the run takes nothing more until there is room. */
@@ -239,33 +224,33 @@ export class Engine {
 
   /** When something becomes ready by itself that a parked claim may wait for, epoch ms, or earlier; null when nothing does. */
   parkedDueAtMs(): number | null {
-    if (this.#parked.size === 0 || claimStop(this.#state.head().run.status) !== null) return null;
-    return this.#state.delayedDueAtMs();
+    return this.#claims.dueAtMs();
   }
 
   /** The run is about to go: what is flushed is answered, nothing more is taken. */
   close(): void {
     this.#isClosed = true;
-    this.#parked.clear();
+    this.#claims.clear();
+    this.#heartbeats.close();
     for (const { resolve } of this.#queue.take(this.#queue.length)) resolve(GONE);
   }
 
   async #lead(): Promise<void> {
     this.#isLeading = true;
-    while (this.#queue.length > 0 || this.#isServeDue) {
+    while (this.#queue.length > 0 || this.#claims.isDue) {
       if (this.#queue.length > 0) await this.#crowd.gather(() => this.#queue.length);
       if (this.#isClosed) break;
-      this.#isServeDue = false;
+      this.#claims.begin();
       const group = this.#queue.take(MAX_GROUP);
       this.#measure();
       const room = Math.max(MIN_SERVED, MAX_GROUP - group.length);
-      const round: Round = { settle: [], done: 0, held: 0, room, served: [] };
+      const round: Round = { settle: [], held: 0, room, served: [], done: 0 };
       const before = this.#state.head().run;
       try {
         this.#commitGroup(group, round);
       } catch (error) {
         for (const waiting of group) waiting.reject(error);
-        this.#undoServing(round, error);
+        this.#claims.undo(round, error);
         continue;
       }
       const isIdle = round.settle.length === 0 && this.#state.head().run === before;
@@ -297,7 +282,7 @@ export class Engine {
     try {
       this.#sql.transaction(() => {
         for (const [index, { submission, resolve, reject }] of group.entries()) {
-          const isServed = !givesOutWork(submission.command) || this.#serveParked(round);
+          const isServed = this.#claims.serveBefore(submission.command, round);
           if (!isServed || round.done >= MAX_GROUP || round.held > MAX_ECHO_LENGTH) {
             // The rest form the next group: long answers, with a board or many tasks, are held until the flush.
             this.#queue.putBack(group.splice(index));
@@ -311,10 +296,10 @@ export class Engine {
           round.done += costOf(submission.command, answer);
           round.held += answer === undefined ? 0 : lengthOf(answer);
           round.settle.push(() => (answer === undefined ? reject(fault) : resolve(answer)));
-          this.#serveTwins(submission, round);
+          this.#claims.serveTwins(submission, round);
         }
         this.#settleWhatFollows();
-        this.#serveParked(round);
+        this.#claims.serve(round);
         if (this.#state.isSaveDue()) this.#state.save();
       });
     } catch (error) {
@@ -324,7 +309,7 @@ export class Engine {
   }
 
   /** What comes of a submission in a nested transaction of its own: an answer, or the fault that undid it. */
-  #attempt(submission: Submission): { answer?: Answer; fault?: unknown } {
+  #attempt(submission: Submission): Attempt {
     try {
       return { answer: this.#inTransaction(() => this.#execute(submission)) };
     } catch (error) {
@@ -332,109 +317,6 @@ export class Engine {
       const refusal = commitTooLarge(error.bytes);
       return { answer: { ok: false, refusal, rows: { read: 0, written: 0 } } };
     }
-  }
-
-  /** Gives parked claims what there is for them. False when the transaction has no room for more, though there may be more. */
-  #serveParked(round: Round): boolean {
-    // In a run that is full no claim is carried out; that it is so may end while they wait.
-    if (this.#parked.size === 0 || this.isFull()) return true;
-    const { status } = this.#state.head().run;
-    if (claimStop(status) !== null) {
-      // A pause may end while they wait.
-      if (isTerminal(status)) this.#dismissParked(round);
-      return true;
-    }
-    const context = this.#context();
-    if (!this.#hasRequeued(context)) return true;
-    const unserved = new Set<ParkedClaim>();
-    const locks = new HeldLocks(context.nowMs);
-    const isLockedOut = (claim: ParkedClaim) =>
-      locks.has(this.#lockedOutBy.get(claim), this.#state.head().locks);
-    const passed = { has: (claim: ParkedClaim) => unserved.has(claim) || isLockedOut(claim) };
-    for (;;) {
-      const claim = this.#parked.first(this.#state.readyLanes(context.nowMs), passed);
-      if (claim === null) return true;
-      if (!claim.isAwaited()) {
-        this.#parked.remove(claim);
-        continue;
-      }
-      if (round.room <= 0 || round.held > MAX_ECHO_LENGTH) {
-        this.#isServeDue = true;
-        return false;
-      }
-      if (this.#serve(claim, round)) this.#serveTwins(claim.submission, round);
-      else unserved.add(claim);
-    }
-  }
-
-  /** Takes in what time has brought, in a transaction of its own. False when it failed: whoever claims will be told. */
-  #hasRequeued(context: Context): boolean {
-    const dueAtMs = this.#state.leaseDueAtMs();
-    const isLeaseDue = dueAtMs !== null && dueAtMs <= context.nowMs;
-    if (!isLeaseDue && !this.#state.isSettleDue(context.nowMs)) return true;
-    try {
-      this.#inTransaction(() => this.#makeReady(context));
-      return true;
-    } catch (error) {
-      reportServing(error);
-      return false;
-    }
-  }
-
-  /** A parked claim has its turn. False when there was nothing for it after all. */
-  #serve(claim: ParkedClaim, round: Round): boolean {
-    const { answer } = this.#attempt(claim.submission);
-    const given = answer?.ok ? claimsOf(answer.outcome).length : 0;
-    if (answer?.ok && answer.repeat === null && given === 0) {
-      this.#noteLock(claim, answer.outcome);
-      return false;
-    }
-    this.#parked.remove(claim);
-    round.served.push(claim);
-    round.room -= Math.max(1, given);
-    const packed = answer && packAnswer(answer);
-    round.held += packed?.length ?? 0;
-    round.settle.push(() => (packed === undefined ? claim.fail() : claim.answer(packed)));
-    return true;
-  }
-
-  #noteLock(claim: ParkedClaim, outcome: Outcome | null): void {
-    const [conflict] = (outcome?.op === "claim_task" && outcome.conflicts) || [];
-    if (conflict === undefined) this.#lockedOutBy.delete(claim);
-    else this.#lockedOutBy.set(claim, conflict.lock_id);
-  }
-
-  /** Answers those that wait under the id of a command that was just done. */
-  #serveTwins({ commandId }: Submission, round: Round): void {
-    if (commandId === undefined || this.#parked.size === 0) return;
-    const twins = this.#parked.withCommandId(commandId);
-    if (twins.length === 0 || !this.isRepeat(commandId)) return;
-    for (const twin of twins) this.#serve(twin, round);
-  }
-
-  /** The run is over: all that wait are told so. */
-  #dismissParked(round: Round): void {
-    const { status } = this.#state.head().run;
-    const reason = claimStop(status) ?? "run_ended";
-    for (const claim of this.#parked.all()) {
-      const outcome = emptyClaim(claim.submission.command, reason, status);
-      const packed = packAnswer({ ok: true, outcome, repeat: null, rows: { read: 0, written: 0 } });
-      this.#parked.remove(claim);
-      round.served.push(claim);
-      round.settle.push(() => claim.answer(packed));
-    }
-  }
-
-  /** The transaction was undone: who was served in it waits on, for the next one. */
-  #undoServing({ served }: Round, error: unknown): void {
-    for (const claim of served) this.#parked.add(claim);
-    this.#isServeDue = false;
-    if (this.#parked.size > 0) reportServing(error);
-  }
-
-  /** Forgets claims whose claimer is known to have left. */
-  #forgetLeft(): void {
-    for (const claim of this.#parked.all()) if (!claim.isAwaited()) this.#parked.remove(claim);
   }
 
   #inTransaction<T>(body: () => T): T {
@@ -520,7 +402,7 @@ export class Engine {
     this.#settleBefore(command, context);
     const decision = decide(command, this.#state, context, commandId);
     if (!decision.ok) return decision;
-    const held = commandId === undefined ? this.#heldHeartbeat(command, decision, context.nowMs) : null;
+    const held = commandId === undefined ? this.#heartbeats.hold(command, decision, context.nowMs) : null;
     if (held !== null) return { ok: true, outcome: held, repeat: null };
     this.#append(decision, submission);
     return { ok: true, outcome: decision.outcome, repeat: null };
@@ -600,54 +482,8 @@ export class Engine {
   /** One command of a batch. Its heartbeats come no less often than others, but for those that a repeat asks for. */
   #decideInBatch(command: Command, { commandId }: Submission, context: Context): Decision {
     const decision = decide(command, this.#state, context);
-    const held = commandId === undefined ? this.#heldHeartbeat(command, decision, context.nowMs) : null;
+    const held = commandId === undefined ? this.#heartbeats.hold(command, decision, context.nowMs) : null;
     return held === null ? decision : { ok: true, commits: [], outcome: held };
-  }
-
-  /** The answer to a heartbeat that comes too soon to be recorded (heartbeats.ts); null for everything else. */
-  #heldHeartbeat(command: Command, decision: Decision, nowMs: number): Outcome | null {
-    if (command.op !== "transition_task" || command.strict !== true) return null;
-    if (!decision.ok || decision.outcome.op !== "transition_task") return null;
-    const [commit] = decision.commits;
-    const stored = this.#state.tasks.task(command.task_id);
-    if (commit?.event.type !== HEARTBEAT || stored === null) return null;
-    const held = this.#state.heartbeats.hold(
-      commit.event,
-      command.progress !== undefined,
-      decision.outcome,
-      stored,
-      nowMs,
-    );
-    if (held !== null) this.#recordHeartbeatsLater();
-    return held;
-  }
-
-  /** Records what is held when that is due. A timer is enough: what it waits for is in memory, too. */
-  #recordHeartbeatsLater(): void {
-    const dueAtMs = this.#state.heartbeats.dueAtMs();
-    if (dueAtMs === null || this.#isRecordingLater) return;
-    this.#isRecordingLater = true;
-    const waitMs = Math.min(HEARTBEAT_INTERVAL_MS, Math.max(0, dueAtMs - this.#clock()));
-    const record = async (): Promise<void> => {
-      await scheduler.wait(waitMs);
-      // The wait is over, whatever the clock has done meanwhile.
-      const reports = this.#state.heartbeats.due(Math.max(dueAtMs, this.#clock()));
-      if (reports.length === 0) return;
-      try {
-        const answer = await this.submit({ command: { op: "record_heartbeats", reports } });
-        const isFull = !answer.ok && answer.refusal.code === "OVERLOADED";
-        if (isFull) this.#state.heartbeats.postponed(reports, this.#clock() + HEARTBEAT_INTERVAL_MS);
-        else this.#state.heartbeats.settled(reports);
-      } catch (error) {
-        this.#state.heartbeats.settled(reports);
-        throw error;
-      }
-    };
-    const again = (): void => {
-      this.#isRecordingLater = false;
-      if (!this.#isClosed) this.#recordHeartbeatsLater();
-    };
-    record().then(again, again);
   }
 
   #append(decision: Decision, origin?: Submission): void {
@@ -699,30 +535,6 @@ function namedBy(command: Command): string[] {
   return [...new Set(named.filter((id) => id !== undefined))];
 }
 
-/** The ids of the locks that are out at one moment, told apart anew only when the locks change. */
-class HeldLocks {
-  readonly #nowMs: number;
-  #of: readonly Lock[] | undefined;
-  #ids: ReadonlySet<string> = new Set();
-
-  constructor(nowMs: number) {
-    this.#nowMs = nowMs;
-  }
-
-  has(id: string | undefined, locks: readonly Lock[] | undefined): boolean {
-    if (id === undefined || locks === undefined) return false;
-    if (this.#of !== locks) this.#ids = new Set(heldLocks(locks, this.#nowMs).map(({ lock_id }) => lock_id));
-    this.#of = locks;
-    return this.#ids.has(id);
-  }
-}
-
-/** Whether a command may be given what a parked claim waits for. */
-function givesOutWork(command: AnyCommand): boolean {
-  if (command.op !== "batch") return command.op === "claim_task";
-  return command.commands.some(({ op }) => op === "claim_task");
-}
-
 /** How much of a transaction's room a command takes. */
 function costOf(command: AnyCommand, answer: Answer | undefined): number {
   const asked = command.op === "batch" ? command.commands.length : 1;
@@ -738,11 +550,6 @@ function lengthOf(answer: Answer): number {
   const { echo, outcome } = answer;
   const isLong = outcome?.op === "batch" || (outcome?.op === "claim_task" && outcome.claims !== undefined);
   return (echo?.length ?? 0) + (isLong ? JSON.stringify(outcome).length : 0);
-}
-
-/** Nobody is asked about what parked claims wait for: a fault there would go unseen. */
-function reportServing(error: unknown): void {
-  console.error(JSON.stringify({ event: "serving_failed", fault: String(error) }));
 }
 
 type Repeat = Omit<Extract<Answer, { ok: true }>, "echo" | "rows">;
