@@ -38,6 +38,23 @@ test("README: the five requests work as they stand, in order", async () => {
   ]);
 });
 
+test("README: work that may fail is put on the board, and a claim waits for it", async () => {
+  const runId = `release-${crypto.randomUUID()}`;
+  must(await call("POST", "/v1/runs", { run_id: runId, objective: "claims" }), 201);
+  const blocks = await shellBlocks("Hand out work that may fail, and wait for it");
+  expect(blocks).toHaveLength(2);
+  const [creation = "false", claim = "false"] = blocks.map((block) => block.replaceAll("release-7", runId));
+  const run = async (script: string) => {
+    const { stdout } = await promisify(execFile)("bash", ["-euo", "pipefail", "-c", script], {
+      env: { ...process.env, URL: inject("baseUrl"), TOKEN: inject("token") },
+    });
+    return JSON.parse(stdout);
+  };
+  const waiting = run(claim);
+  expect((await run(creation)).tasks).toMatchObject([{ id: "smoke-test", max_attempts: 3, retry: {} }]);
+  expect(await waiting).toMatchObject({ task: { id: "smoke-test" }, lease: { fence: expect.any(Number) } });
+});
+
 test("README: a run is followed live", async () => {
   const runId = `release-${crypto.randomUUID()}`;
   const events = `/runs/${runId}/events`;
