@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { claim, complete, newRun, newTask } from "../baton.ts";
 import { accepted, type Connection, withConnections } from "../connection.ts";
 import { startCountedBaton } from "../counted-baton.ts";
+import { memoryOf, quietCreation } from "../crowd-cost.ts";
 import { drive, interleave } from "../drive.ts";
 import type { Bench, Figure, Measure, Target } from "../measure.ts";
 import { park, withParked } from "../parked.ts";
@@ -23,6 +24,8 @@ const slowest = { atMost: 2 };
 const crowd = 1_000;
 /** The platform evicts an object that has had nothing to do for 10 seconds. */
 const idleMs = 15_000;
+/** How long a crowd takes to arrive, at most. */
+const arrivalMs = 5_000;
 /** Tasks of one request, at most. */
 const maxBatch = 500;
 
@@ -36,7 +39,7 @@ export const waiting: Measure = {
       notes: [
         `A cycle of ${batchSize}: one claim with max ${batchSize}, then one request that completes them all. One connection, as for the cycles of one task.`,
         `Ready to held: ${claimers} claimers wait, and each waits again when it was given a task. Every ${paceMs} ms a task is created. The time is from sending that request to a claimer's receipt of its answer, so that the way of the request into the object is in it; a raw insert's is that of one request and its answer, at the same pace.`,
-        `The crowd: ${crowd} claims wait in one run for ${idleMs / 1000} s without a commit. Its object is constructed when the run is created, and again with the task that ends the quiet if it was evicted until then. Then as many tasks as still wait are created with two requests, and each claimer must hold one.`,
+        `The crowd: ${crowd} claims wait in one run for ${idleMs / 1000} s without a commit. Its object is constructed when the run is created, and again with the task that ends the quiet if it was evicted until then. Memory is that of the whole server, connections and requests of the Worker included, and only the first round has to ask for it: what later ones need is there. Then as many tasks as still wait are created with two requests, and each claimer must hold one.`,
       ],
     };
   },
@@ -180,6 +183,11 @@ async function pacedTasks(baton: Target, durationMs: number): Promise<Latency> {
 }
 
 interface Crowded {
+  /** Rows of creating a task that nobody can claim, with the crowd less without. */
+  rowsRead: number;
+  rowsWritten: number;
+  /** What the server has more in memory for each that waits. */
+  kilobytes: number;
   constructionsBefore: number;
   constructions: number;
   firstMs: number;
@@ -193,11 +201,24 @@ async function parkedCrowd(bench: Bench): Promise<Figure[]> {
   const found: Crowded[] = [];
   for (let round = 0; round < bench.rounds; round += 1) {
     bench.progress(`${crowd} parked for ${idleMs / 1000} s, ${round + 1} of ${bench.rounds}`);
-    found.push(await oneCrowd(baton));
+    found.push(await oneCrowd(baton, stateDir));
   }
   await baton.close();
   const of = (member: keyof Crowded) => found.map((one) => one[member]);
   return [
+    {
+      name: `rows read more by a commit that none of ${crowd} parked can use`,
+      unit: "rows",
+      rounds: of("rowsRead"),
+      bar: { neverOver: 0 },
+    },
+    {
+      name: `rows written more by a commit that none of ${crowd} parked can use`,
+      unit: "rows",
+      rounds: of("rowsWritten"),
+      bar: { neverOver: 0 },
+    },
+    { name: "memory of the server, for each that is parked", unit: "KB", rounds: of("kilobytes") },
     {
       name: `constructions of a run's object with ${crowd} parked, before the next task`,
       unit: "times",
@@ -220,14 +241,22 @@ async function parkedCrowd(bench: Bench): Promise<Figure[]> {
   ];
 }
 
-async function oneCrowd(baton: Target): Promise<Crowded> {
+async function oneCrowd(baton: Target, stateDir: string): Promise<Crowded> {
   const path = await newRun(baton, "parked");
+  // The first of its kind teaches the object what there is.
+  await quietCreation(baton, path, "blocked-0");
+  const alone = await quietCreation(baton, path, "blocked-1");
+  const beforeKb = await memoryOf(stateDir);
   return withConnections(baton, 1, async ([connection]) => {
     const only = connection as Connection;
     return withParked(baton, path, crowd, async (parked) => {
       const all = Promise.all(parked.map(({ held }) => held));
       // A claim that fails while this waits must not end the process.
       all.catch(() => undefined);
+      // All are there when the last of them has had time to arrive.
+      await delay(arrivalMs);
+      const crowded = await quietCreation(baton, path, "blocked-2");
+      const kilobytes = ((await memoryOf(stateDir)) - beforeKb) / crowd;
       await delay(idleMs);
       const constructions = () => only.read<number>(`/bench/constructions/${basename(path)}`);
       const constructionsBefore = await constructions();
@@ -243,6 +272,9 @@ async function oneCrowd(baton: Target): Promise<Crowded> {
       }
       const held = await all;
       return {
+        rowsRead: crowded.read - alone.read,
+        rowsWritten: crowded.written - alone.written,
+        kilobytes,
         constructionsBefore,
         constructions: constructionsAfter,
         firstMs: first.atMs - sentMs,
