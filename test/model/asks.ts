@@ -1,5 +1,4 @@
 import fc from "fast-check";
-import { FEATURES } from "./features.ts";
 import type { Given, State } from "./state.ts";
 
 /** Tasks of a run: few, so that commands meet on one. */
@@ -37,7 +36,6 @@ export interface Ask {
 const one = <T>(values: readonly T[]) => fc.constantFrom(...values);
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
 const seldom = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 });
-const where = <T>(isOn: boolean, arbitrary: fc.Arbitrary<T>) => (isOn ? arbitrary : fc.constant(undefined));
 
 const proof = one<Proof>(["held", "held", "held", "held", "old", "old", "wrong", "none"]);
 const nth = fc.nat({ max: 40 });
@@ -71,11 +69,11 @@ const row = fc.record({
     { weight: 2, arbitrary: fc.constant<number[]>([]) },
     { weight: 1, arbitrary: fc.array(nth, { maxLength: 2 }) },
   ),
-  max_attempts: where(FEATURES.retries, maybe(one([1, 2, 3]))),
-  retry: where(FEATURES.retries, seldom(retryPolicy)),
-  clocks: where(FEATURES.clocks, seldom(clocks)),
-  on_dependency_failure: where(FEATURES.dependencies, maybe(one(["wait", "fail", "skip"]))),
-  concurrency_key: where(FEATURES.keys, maybe(one(KEYS))),
+  max_attempts: maybe(one([1, 2, 3])),
+  retry: seldom(retryPolicy),
+  clocks: seldom(clocks),
+  on_dependency_failure: maybe(one(["wait", "fail", "skip"])),
+  concurrency_key: maybe(one(KEYS)),
 });
 
 const resources = fc.uniqueArray(
@@ -94,15 +92,12 @@ const claim: fc.Arbitrary<Ask> = fc.record({
     agent_id: one(AGENTS),
     lease_ms: one(LEASES_MS),
     task_type: seldom(one(TYPES)),
-    max: where(FEATURES.several, seldom(one([1, 2, 5]))),
-    locks: where(FEATURES.locks, seldom(resources)),
+    max: seldom(one([1, 2, 5])),
+    locks: seldom(resources),
   }),
 });
 
-const progress = where(
-  FEATURES.progress,
-  maybe(fc.record({ percent: fc.nat({ max: 100 }), note: fc.constant("on it") })),
-);
+const progress = maybe(fc.record({ percent: fc.nat({ max: 100 }), note: fc.constant("on it") }));
 
 const transition: fc.Arbitrary<Ask> = fc.oneof(
   fc.record({
@@ -118,8 +113,8 @@ const transition: fc.Arbitrary<Ask> = fc.oneof(
     nth,
     fields: fc.record({
       error: fc.constant("broke"),
-      error_code: where(FEATURES.retries, seldom(one(["fatal", "busy"]))),
-      retryable: where(FEATURES.retries, seldom(fc.boolean())),
+      error_code: seldom(one(["fatal", "busy"])),
+      retryable: seldom(fc.boolean()),
     }),
   }),
   fc.record({
@@ -132,7 +127,7 @@ const transition: fc.Arbitrary<Ask> = fc.oneof(
 
 const write: fc.Arbitrary<Ask> = fc.record({
   op: one(["append_event", "patch_blackboard"]),
-  proof: FEATURES.fencing ? proof : fc.constant<Proof>("none"),
+  proof: proof,
   nth,
   fields: fc.constant({}),
 });
@@ -194,28 +189,22 @@ export const asks: fc.Arbitrary<Ask> = fc.oneof(
   { weight: 6, arbitrary: create },
   { weight: 8, arbitrary: claim },
   { weight: 10, arbitrary: transition },
-  { weight: 1, arbitrary: write },
-  ...[
-    { weight: FEATURES.fencing ? 2 : 0, arbitrary: write },
-    { weight: FEATURES.retries ? 2 : 0, arbitrary: redrive },
-    { weight: FEATURES.dependencies ? 2 : 0, arbitrary: dependencies },
-    { weight: FEATURES.stops ? 2 : 0, arbitrary: cancelTask },
-    { weight: FEATURES.stops ? 2 : 0, arbitrary: stopRun },
-    { weight: FEATURES.keys ? 1 : 0, arbitrary: limits },
-    { weight: FEATURES.locks ? 4 : 0, arbitrary: lock },
-  ].filter(({ weight }) => weight > 0),
+  { weight: 3, arbitrary: write },
+  { weight: 2, arbitrary: redrive },
+  { weight: 2, arbitrary: dependencies },
+  { weight: 2, arbitrary: cancelTask },
+  { weight: 2, arbitrary: stopRun },
+  { weight: 1, arbitrary: limits },
+  { weight: 4, arbitrary: lock },
 );
 
 /** Names of the commands that are asked. */
-export const OPS_IN_FORCE: readonly string[] = [
+export const OPS: readonly string[] = [
   ...["create_tasks", "claim", "heartbeat", "complete", "release", "fail", "retry"],
   ...["append_event", "patch_blackboard"],
-  ...(FEATURES.retries ? ["redrive_task", "redrive_tasks"] : []),
-  ...(FEATURES.dependencies ? ["change_dependencies"] : []),
-  ...(FEATURES.stops ? ["cancel_task", "pause_run", "resume_run"] : []),
-  ...(FEATURES.keys ? ["put_settings"] : []),
-  ...(FEATURES.locks ? ["acquire_lock", "heartbeat_lock", "release_lock"] : []),
-  ...(FEATURES.batches ? ["batch"] : []),
+  ...["redrive_task", "redrive_tasks", "change_dependencies"],
+  ...["cancel_task", "pause_run", "resume_run", "put_settings"],
+  ...["acquire_lock", "heartbeat_lock", "release_lock", "batch"],
 ];
 
 /** The command that an ask comes to as things are. */
@@ -346,19 +335,15 @@ export const steps: fc.Arbitrary<Step> = fc.oneof(
       asks: fc.array(asks, { minLength: 2, maxLength: 3 }),
     }),
   },
-  ...(FEATURES.batches
-    ? [
-        {
-          weight: 4,
-          arbitrary: fc.record({
-            do: fc.constant("batch" as const),
-            asks: fc.array(asks, { minLength: 1, maxLength: 4 }),
-            delivery,
-            isDry: fc.boolean().map((isDry) => isDry),
-          }),
-        },
-      ]
-    : []),
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant("batch" as const),
+      asks: fc.array(asks, { minLength: 1, maxLength: 4 }),
+      delivery,
+      isDry: fc.boolean(),
+    }),
+  },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("repeat" as const), nth }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("misuse" as const), nth }) },
   {

@@ -1,6 +1,5 @@
 import { expect } from "vitest";
 import type { Op } from "./asks.ts";
-import { FEATURES } from "./features.ts";
 import { isOver, type Lock, type Policy, type State, type Status, type Task, taskOf } from "./state.ts";
 import { dropLease, endAttempt, isDue, settleAll, settleNext, settleOne } from "./time.ts";
 
@@ -34,7 +33,7 @@ export function judge(state: State, op: Op, reply: Reply, nowMs: number): void {
   if (verdict.may === "accept") throw new Error(`${told}, though nothing is wrong with it`);
   const code = String(reply.members.code);
   if (!verdict.codes.includes(code)) throw new Error(`${told}, not ${verdict.codes.join(" or ")}`);
-  if (FEATURES.fencing && code.startsWith("TASK_LEASE")) judgeNamed(state, op, reply.members, nowMs);
+  if (code.startsWith("TASK_LEASE")) judgeNamed(state, op, reply.members, nowMs);
 }
 
 /** A refusal for want of the lease names who has it, or nobody. */
@@ -153,13 +152,6 @@ function onProof(state: State, { op, task_id, lease_token }: Op, nowMs: number):
   const { lease } = task;
   const isPending = isDue(state, task, nowMs);
   const isWrite = op === "append_event" || op === "patch_blackboard";
-  if (!FEATURES.fencing) {
-    // A lease is good until somebody notices that it ran out.
-    if (lease === null) return ACCEPT;
-    if (lease.expiresMs <= nowMs) return lease_token === lease.token ? either(...STALE) : refuse(...STALE);
-    if (lease_token === undefined) return refuse("TASK_LEASE_REQUIRED");
-    return lease_token === lease.token ? ACCEPT : refuse("TASK_LEASE_INVALID");
-  }
   if (lease_token === undefined) {
     if (isWrite) return refuse("TASK_LEASE_REQUIRED");
     if (lease === null) return ACCEPT;
@@ -340,7 +332,7 @@ function create(state: State, { tasks }: Op, nowMs: number): void {
 
 /** A policy is in force for rows that name one, or a cap. */
 function policyOf({ retry, max_attempts }: Row): Policy | null {
-  if (!FEATURES.retries || (retry === undefined && max_attempts === undefined)) return null;
+  if (retry === undefined && max_attempts === undefined) return null;
   if (retry === undefined) return DEFAULT_POLICY;
   const { base_ms, factor, max_ms, jitter, non_retryable } = retry;
   return { baseMs: base_ms, factor, maxMs: max_ms, jitter, nonRetryable: non_retryable };
@@ -396,10 +388,8 @@ function claim(state: State, op: Op, members: Record<string, unknown> | null, no
   if (told === null) return;
   if (max === undefined) expect(told[0]?.lease === null).toBe(taken === 0);
   else expect(told).toHaveLength(taken);
-  if (FEATURES.several) {
-    const reason = taken > 0 ? null : (stop ?? (isLocked ? "locks_held" : "nothing_claimable"));
-    expect(members?.reason, "why nothing was claimed").toBe(reason);
-  }
+  const reason = taken > 0 ? null : (stop ?? (isLocked ? "locks_held" : "nothing_claimable"));
+  expect(members?.reason, "why nothing was claimed").toBe(reason);
   const [first] = told;
   if (wanted.length > 0 && taken > 0 && first?.lease !== null && first !== undefined) {
     const { token, expires_at_ms } = first.lease;
@@ -424,7 +414,7 @@ function give(state: State, task: Task, op: Op, answer: Claimed | undefined, now
       state.given.map((one) => one.token),
       "tokens are new",
     ).not.toContain(token);
-    if (FEATURES.retries) judgeHandover(task, answer);
+    judgeHandover(task, answer);
     state.given.push({ kind: "task", id: task.id, token, agent });
   }
   Object.assign(task, {
@@ -460,7 +450,7 @@ function heartbeat(
   const expiresMs = nowMs + (op.lease_ms as number);
   const percent = (op.progress as { percent: number } | undefined)?.percent;
   const told = (members?.lease as { expires_at_ms?: number } | undefined)?.expires_at_ms;
-  const isEarly = FEATURES.progress && op.keyed !== true && nowMs - task.beatMs < COALESCED_MS;
+  const isEarly = op.keyed !== true && nowMs - task.beatMs < COALESCED_MS;
   if (isEarly && (told ?? lease.expiresMs) === lease.expiresMs && lease.expiresMs !== expiresMs) {
     // It is kept in memory, and recorded by the end of the interval, unless the object is gone by then.
     if (percent !== undefined) progress.later.push(percent);

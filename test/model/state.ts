@@ -86,19 +86,10 @@ export interface Given {
   agent: string;
 }
 
-/** A claim that waits. */
-export interface Parked {
-  id: number;
-  agent: string;
-  type: string | null;
-  leaseMs: number;
-}
-
 export interface State {
   tasks: Task[];
   given: Given[];
   locks: Lock[];
-  parked: Parked[];
   run: { status: string; halt: { revokeMs: number; fences: number[] } | null };
   limits: Record<string, number>;
   graceMs: number;
@@ -111,7 +102,6 @@ export function emptyState(): State {
     tasks: [],
     given: [],
     locks: [],
-    parked: [],
     run: { status: "running", halt: null },
     limits: {},
     graceMs: DEFAULT_GRACE_MS,

@@ -3,7 +3,6 @@ import { exports } from "cloudflare:workers";
 import { expect } from "vitest";
 import { evict, newTestRun, objectOf, type TestClock } from "../run/support/test-run.ts";
 import { type Ask, type Delivery, type Op, opOf, type Step, TYPES } from "./asks.ts";
-import { FEATURES } from "./features.ts";
 import { apply, judge, type Reply, verdictOn } from "./judge.ts";
 import { compareBoards, compareLocks, type Listed, type ListedLock } from "./observe.ts";
 import { emptyState, type State } from "./state.ts";
@@ -81,11 +80,9 @@ export class World {
       case "evict":
         // A stub from before a crash stays broken.
         await evict(objectOf(this.#runId));
-        this.#forgetProgress();
         break;
       case "crash":
         await abortAllDurableObjects();
-        this.#forgetProgress();
         break;
     }
     await this.#compare();
@@ -124,7 +121,6 @@ export class World {
     if (delivery !== "crashing") return this.#send(op, key);
     const first = this.#send(op, key).catch(() => null);
     await abortAllDurableObjects();
-    this.#forgetProgress();
     // Its answer may have come all the same; what counts is that the repeat knows of it.
     const early = await first;
     const answered = await this.#until(op, key);
@@ -262,7 +258,6 @@ export class World {
 
   async #compare(): Promise<void> {
     sameBoards(this.#state, await this.#list(), this.#clock.nowMs());
-    if (!FEATURES.locks) return;
     const { locks } = await this.#get<{ locks: ListedLock[] }>("/locks");
     const differing = compareLocks(this.#state, locks, this.#clock.nowMs());
     if (differing.length > 0) throw new Error(differing.join("\n"));
@@ -277,15 +272,8 @@ export class World {
     settleAll(this.#state, this.#clock.nowMs());
   }
 
-  /** Reports that were only in memory are gone with it; what is recorded tells how long the holder has been silent. */
-  #forgetProgress(): void {
-    void FEATURES;
-  }
-
   #sameText(repeat: { text: string }, first: { text: string }, op: Op): void {
-    // What is left of a lease is told anew, where fences are not in force.
-    const plain = (text: string) => (FEATURES.fencing ? text : text.replace(/"expires_in_ms":\d+/g, ""));
-    expect(plain(repeat.text), `the repeat of ${op.op}`).toBe(plain(first.text));
+    expect(repeat.text, `the repeat of ${op.op}`).toBe(first.text);
   }
 
   async #get<T>(path: string): Promise<T> {
