@@ -324,8 +324,7 @@ function create(state: State, { tasks }: Op, nowMs: number): void {
       revokeMs: null,
       clockMs: nowMs,
       wasClaimed: false,
-      progress: { percent: null, later: [], sinceMs: 0 },
-      beatMs: 0,
+      progress: { percent: null, sinceMs: 0 },
     });
   }
 }
@@ -377,26 +376,27 @@ function claim(state: State, op: Op, members: Record<string, unknown> | null, no
       : max === undefined
         ? [members as unknown as Claimed]
         : (members.claims as Claimed[]);
-  let taken = 0;
-  for (; taken < (max ?? 1); taken += 1) {
+  const given: Task[] = [];
+  while (given.length < (max ?? 1)) {
     const task = stop !== null || isLocked ? null : nextOf(state, (op.task_type as string) ?? null, nowMs);
-    const answer = told?.[taken];
+    const answer = told?.[given.length];
     if (told !== null) expect(answer?.task?.id ?? null, "what was claimed").toBe(task?.id ?? null);
     if (task === null) break;
     give(state, task, op, answer, nowMs);
+    given.push(task);
+  }
+  const [first] = given;
+  if (wanted.length > 0 && first?.lease) {
+    // They live and end with the lease.
+    const { agent, token, fence, expiresMs } = first.lease;
+    const lock = { agent, token, fence, expiresMs, resources: wanted };
+    state.locks.push({ id: `of ${first.id}`, task: first.id, ...lock });
   }
   if (told === null) return;
-  if (max === undefined) expect(told[0]?.lease === null).toBe(taken === 0);
-  else expect(told).toHaveLength(taken);
-  const reason = taken > 0 ? null : (stop ?? (isLocked ? "locks_held" : "nothing_claimable"));
+  if (max === undefined) expect(told[0]?.lease === null).toBe(given.length === 0);
+  else expect(told).toHaveLength(given.length);
+  const reason = given.length > 0 ? null : (stop ?? (isLocked ? "locks_held" : "nothing_claimable"));
   expect(members?.reason, "why nothing was claimed").toBe(reason);
-  const [first] = told;
-  if (wanted.length > 0 && taken > 0 && first?.lease !== null && first !== undefined) {
-    const { token, expires_at_ms } = first.lease;
-    const fence = first.lease.fence ?? 0;
-    const lock = { agent: op.agent_id as string, token, fence, expiresMs: expires_at_ms, resources: wanted };
-    state.locks.push({ id: `of ${first.task?.id}`, task: first.task?.id ?? null, ...lock });
-  }
 }
 
 /** A claimed task, with the lease that the answer tells of. */
@@ -422,8 +422,7 @@ function give(state: State, task: Task, op: Op, answer: Claimed | undefined, now
     lease: { token, agent, fence, claimedMs: nowMs, expiresMs },
     lastFence: fence,
     wasClaimed: true,
-    beatMs: nowMs,
-    progress: { percent: null, later: [], sinceMs: nowMs },
+    progress: { percent: null, sinceMs: nowMs },
   } satisfies Partial<Task>);
 }
 
@@ -435,9 +434,6 @@ function judgeHandover({ attempts }: Task, { handover }: Claimed): void {
 
 /** How many attempts a task tells of. */
 export const KEPT_ATTEMPTS = 10;
-/** Heartbeats without a key that come sooner after a recorded one are answered from it. */
-const COALESCED_MS = 1_000;
-
 function heartbeat(
   state: State,
   task: Task,
@@ -445,26 +441,15 @@ function heartbeat(
   members: Record<string, unknown> | null,
   nowMs: number,
 ): void {
-  const { lease, progress } = task;
+  const { lease } = task;
   if (lease === null) throw new Error(`${task.id} has no lease, and got a heartbeat`);
   const expiresMs = nowMs + (op.lease_ms as number);
-  const percent = (op.progress as { percent: number } | undefined)?.percent;
   const told = (members?.lease as { expires_at_ms?: number } | undefined)?.expires_at_ms;
-  const isEarly = op.keyed !== true && nowMs - task.beatMs < COALESCED_MS;
-  if (isEarly && (told ?? lease.expiresMs) === lease.expiresMs && lease.expiresMs !== expiresMs) {
-    // It is kept in memory, and recorded by the end of the interval, unless the object is gone by then.
-    if (percent !== undefined) progress.later.push(percent);
-    return;
-  }
   if (members !== null) expect(told, "the lease's new end").toBe(expiresMs);
   lease.expiresMs = expiresMs;
   for (const lock of state.locks) if (lock.task === task.id) lock.expiresMs = expiresMs;
-  if (isEarly) {
-    if (percent !== undefined) progress.later.push(percent);
-    return;
-  }
-  task.beatMs = nowMs;
-  if (percent !== undefined) task.progress = { percent, later: [], sinceMs: nowMs };
+  const percent = (op.progress as { percent: number } | undefined)?.percent;
+  if (percent !== undefined) task.progress = { percent, sinceMs: nowMs };
 }
 
 function redrive(task: Task, nowMs: number): void {

@@ -75,12 +75,7 @@ function differences(task: Task, shown: Listed, nowMs: number): string[] {
   if (!isOver(task) && !isSoon && !isInRange) {
     found.push(`next_retry_at_ms is ${retryMs}, not ${retry?.fromMs} to ${retry?.toMs}; it is ${nowMs}`);
   }
-  if (lease !== null) {
-    const percent = shown.progress?.percent ?? null;
-    if (percent !== progress.percent && !progress.later.includes(percent ?? -1)) {
-      found.push(`progress is ${percent}, not ${progress.percent} or one of ${progress.later.join(", ")}`);
-    }
-  }
+  if (lease !== null) same("progress", shown.progress?.percent ?? null, progress.percent);
   return found;
 }
 
@@ -120,11 +115,5 @@ function lockText(
 function takeIn(task: Task, shown: Listed): void {
   if (task.retry !== null && shown.next_retry_at_ms !== undefined) {
     task.retry = { fromMs: shown.next_retry_at_ms, toMs: shown.next_retry_at_ms };
-  }
-  const { progress } = task;
-  const percent = shown.progress?.percent ?? null;
-  if (task.lease !== null && percent !== progress.percent) {
-    progress.percent = percent;
-    progress.sinceMs = shown.progress?.at_ms ?? progress.sinceMs;
   }
 }

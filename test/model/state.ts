@@ -61,10 +61,8 @@ export interface Task {
   clockMs: number;
   /** Whether it was claimed since. */
   wasClaimed: boolean;
-  /** The last report of the holder: what is recorded, what may be by now, and when the silence began. */
-  progress: { percent: number | null; later: number[]; sinceMs: number };
-  /** When a heartbeat, or the claim, was last recorded. */
-  beatMs: number;
+  /** The last report of the holder, and when the silence since began. */
+  progress: { percent: number | null; sinceMs: number };
 }
 
 export interface Lock {

@@ -167,7 +167,7 @@ function letterOf(task: Task, cause: string): void {
 /** The lease is gone, with what belonged to it. */
 export function dropLease(state: State, task: Task): void {
   task.lease = null;
-  task.progress = { percent: null, later: [], sinceMs: 0 };
+  task.progress = { percent: null, sinceMs: 0 };
   state.locks = state.locks.filter((lock) => lock.task !== task.id);
 }
 

@@ -109,11 +109,10 @@ export class World {
   }
 
   async #ask(op: Op, delivery: Delivery): Promise<void> {
-    const key = delivery === "plain" ? null : crypto.randomUUID();
-    const asked = key === null ? op : { ...op, keyed: true };
+    const key = delivery === "plain" ? keyOf(op) : crypto.randomUUID();
     const answered = await this.#deliver(op, key, delivery);
-    this.#judge(this.#state, asked, answered);
-    this.#sent.push({ op: asked, key, reply: answered, text: answered.text });
+    this.#judge(this.#state, op, answered);
+    this.#sent.push({ op, key, reply: answered, text: answered.text });
   }
 
   async #deliver(op: Op, key: string | null, delivery: Delivery): Promise<Answered> {
@@ -188,7 +187,7 @@ export class World {
 
   /** Several at once may take effect in any order: one of all orders must explain every answer, and the board. */
   async #together(ops: readonly Op[]): Promise<void> {
-    const answers = await Promise.all(ops.map((op) => this.#send(op, null)));
+    const answers = await Promise.all(ops.map((op) => this.#send(op, keyOf(op))));
     const listed = await this.#list();
     const nowMs = this.#clock.nowMs();
     const reasons: string[] = [];
@@ -224,7 +223,7 @@ export class World {
   #judgeBatch(state: State, op: Op, reply: Reply): void {
     const nowMs = this.#clock.nowMs();
     const draft = structuredClone(state);
-    const commands = (op.commands as Op[]).map((one) => ({ ...one, keyed: true }));
+    const commands = op.commands as Op[];
     if (reply.ok) {
       const results = reply.members.results as Record<string, unknown>[];
       expect(results).toHaveLength(commands.length);
@@ -331,8 +330,17 @@ function isRemembered({ op, preview, dry_run }: Op, { members }: Pick<Reply, "me
   }
 }
 
+/**
+ * The key of a request that needs none. Only heartbeats get one: without, they are recorded when real time has passed, which stands
+ * still in no model.
+ */
+function keyOf(op: Op): string | null {
+  const isBeat = (one: Op): boolean => one.op === "heartbeat";
+  return isBeat(op) || (op.op === "batch" && (op.commands as Op[]).some(isBeat)) ? crypto.randomUUID() : null;
+}
+
 /** The request that a command is by itself. */
-function requestOf({ op, keyed: _keyed, ...fields }: Op): { method: string; path: string; body: unknown } {
+function requestOf({ op, ...fields }: Op): { method: string; path: string; body: unknown } {
   const { task_id, lock_id, ...rest } = fields;
   const post = (path: string, body: unknown) => ({ method: "POST", path, body });
   switch (op) {
