@@ -179,7 +179,11 @@ function onDependencies(state: State, { task_id, add, remove }: Op, nowMs: numbe
   }
   const edges = new Map(state.tasks.map(({ id, dependsOn }) => [id, dependsOn]));
   edges.set(task.id, edgesAfter(task, added, removed));
-  if (isInCycle(task.id, edges)) return refuse("TASK_DEPENDENCY_CYCLE");
+  if (isInCycle(task.id, edges)) {
+    // Time may have ended it first.
+    const over = isDue(state, task, nowMs) ? ["TASK_TRANSITION_INVALID"] : [];
+    return refuse("TASK_DEPENDENCY_CYCLE", ...over);
+  }
   return isDue(state, task, nowMs) ? either("TASK_TRANSITION_INVALID") : ACCEPT;
 }
 
