@@ -223,7 +223,9 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
       endAttempt(state, present(task), { outcome: "released" }, nowMs);
       return;
     case "retry":
-      while (settleNext(state, present(task), nowMs));
+      // What time brought the task itself is noticed first; what it brought others, only where that is why it failed.
+      while (settleOne(state, present(task), nowMs));
+      while (!isRetryable(present(task)) && settleNext(state, present(task), nowMs));
       if (present(task).status === "failed")
         Object.assign(present(task), { clockMs: nowMs, wasClaimed: false });
       Object.assign(present(task), {
@@ -281,6 +283,10 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
     default:
       throw new Error(`the model knows no ${op.op}`);
   }
+}
+
+function isRetryable({ status }: Task): boolean {
+  return status === "failed" || status === "blocked";
 }
 
 function present(task: Task | undefined): Task {
@@ -540,15 +546,16 @@ function conflicts(state: State, resources: Lock["resources"], nowMs: number): L
 }
 
 function acquire(state: State, op: Op, members: Record<string, unknown> | null, nowMs: number): void {
-  const lock = members?.lock as
+  const told = members?.lock as
     | { lock_id: string; token: string; fence: number; expires_at_ms: number }
     | undefined;
-  if (lock === undefined) return;
   const expiresMs = nowMs + (op.lease_ms as number);
-  expect(lock.expires_at_ms, "the lock's end").toBe(expiresMs);
-  const { lock_id: id, token, fence } = lock;
+  const { lock_id: id, token, fence } = told ?? { lock_id: "", token: "", fence: 0 };
   const agent = op.agent_id as string;
-  state.given.push({ kind: "lock", id, token, agent });
+  if (told !== undefined) {
+    expect(told.expires_at_ms, "the lock's end").toBe(expiresMs);
+    state.given.push({ kind: "lock", id, token, agent });
+  }
   const resources = op.resources as Lock["resources"];
   state.locks.push({ id, agent, token, fence, expiresMs, resources, task: null });
 }
