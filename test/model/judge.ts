@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import type { Op } from "./asks.ts";
 import { isOver, type Lock, type Policy, type State, type Status, type Task, taskOf } from "./state.ts";
-import { dropLease, endAttempt, isDue, settleAll, settleNext, settleOne } from "./time.ts";
+import { dropLease, endAttempt, isDue, settleAll, settleHalt, settleNext, settleOne } from "./time.ts";
 
 /** What the server answered. `members`: the body, of a batch the part that is about one command. */
 export interface Reply {
@@ -241,6 +241,7 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
       if (members !== null && op.task_id !== undefined) judgeUnder(state, op, members);
       // An event declares the run's status, whoever sends it and however late.
       if (op.op === "append_event" && op.status !== state.run.status) {
+        settleHalt(state, nowMs);
         if (op.status === "paused") pause(state, undefined, nowMs);
         else state.run = { status: String(op.status), halt: null };
       }
@@ -263,6 +264,7 @@ export function apply(state: State, op: Op, members: Record<string, unknown> | n
       pause(state, op.grace_ms, nowMs);
       return;
     case "resume_run":
+      settleHalt(state, nowMs);
       state.run = { status: "running", halt: null };
       return;
     case "put_settings":
@@ -516,6 +518,7 @@ function cancelTask(
 }
 
 function pause(state: State, graceMs: unknown, nowMs: number): void {
+  settleHalt(state, nowMs);
   const { run } = state;
   run.status = "paused";
   const fences = state.tasks.flatMap(({ lease }) => (lease === null ? [] : [lease.fence]));

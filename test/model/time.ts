@@ -95,6 +95,13 @@ function fated(state: State, task: Task, seen = new Set<Task>()): Task[] {
   return dependencies.flatMap((one) => [one, ...fated(state, one, seen)]);
 }
 
+/** Ends what the grace of a halt has left behind: the halt is about to be another, or none. */
+export function settleHalt(state: State, nowMs: number): void {
+  for (const task of state.tasks) {
+    while (dueOf(state, task, nowMs)[0]?.timer === "halt") settleOne(state, task, nowMs);
+  }
+}
+
 /** Does everything that is due, for all tasks, until nothing is. */
 export function settleAll(state: State, nowMs: number): void {
   for (let isChanged = true; isChanged; ) {
