@@ -10,6 +10,8 @@ export default {
       ...env.COMPATIBILITY,
       mainModule: "index.js",
       modules: { "index.js": code },
+      // Its lines about requests would only stand between the figures.
+      env: { REQUEST_LOG: "none" },
       globalOutbound: null,
     });
     const response = await started.getEntrypoint().fetch("https://worker/global/health");
