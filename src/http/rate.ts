@@ -51,7 +51,9 @@ export function networkOf({ headers }: Request): string {
   const [before = "", after] = address.split("::");
   const head = before === "" ? [] : before.split(":");
   const tail = after === undefined || after === "" ? [] : after.split(":");
-  const zeros = after === undefined ? [] : Array<string>(8 - head.length - tail.length).fill("0");
+  // Where no proxy stands in front, a client may send what is no address.
+  const missing = after === undefined ? 0 : Math.max(0, 8 - head.length - tail.length);
+  const zeros = Array<string>(missing).fill("0");
   return `${[...head, ...zeros, ...tail].slice(0, 4).join(":")}::/64`;
 }
 

@@ -107,6 +107,7 @@ describe("rates", () => {
     ["2001:db8::1", "2001:db8:0:0::/64"],
     ["::1", "0:0:0:0::/64"],
     ["::ffff:203.0.113.7", "::ffff:203.0.113.7"],
+    ["1:2:3:4::5:6:7:8:9", "1:2:3:4::/64"],
     [null, "unknown"],
   ])("the network of %s is %s", (address, network) => {
     const headers = address === null ? {} : { "cf-connecting-ip": address };
