@@ -18,7 +18,7 @@ import { describeProblem, health } from "./resources/system.ts";
 import type { Door } from "./route-facts.ts";
 import { findRoute, refuseMethod } from "./router.ts";
 import { safeHeaders } from "./safe-headers.ts";
-import { pathOf, targetOf } from "./target.ts";
+import { originOf, pathOf, targetOf } from "./target.ts";
 
 /** One request, with what every answer to it needs. */
 interface Incoming extends RequestFacts {
@@ -62,11 +62,6 @@ export async function serve(request: Request, env: Env, context: ExecutionContex
   });
   logRequest(env, incoming, answered);
   return response;
-}
-
-/** Where the deployment is, as the client calls it; nothing when it calls it by no name a URL can have. */
-function originOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).origin : "";
 }
 
 /** Preflight and public pages, then credential, route, scope, handler. */

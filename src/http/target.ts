@@ -10,3 +10,8 @@ export function pathOf(target: string): string {
   const end = target.search(/[?#]/);
   return end === -1 ? target : target.slice(0, end);
 }
+
+/** Where the deployment is, as the client calls it; nothing when it calls it by no name a URL can have. */
+export function originOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : "";
+}

@@ -25,6 +25,7 @@ import { jsonAnswer } from "../json.ts";
 import { keyringFor } from "../keyring.ts";
 import { pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
+import { originOf } from "../target.ts";
 
 /** Each may have a mapping of 64 KiB. */
 const MAX_HOOKS_PER_PAGE = 100;
@@ -40,10 +41,9 @@ export async function hookOf(call: Call): Promise<Hook> {
 function shown(call: Call, hook: Hook) {
   const { tenant, public_id, owner, secrets, refused_count, last_refused_at_ms, last_refusal, ...told } =
     hook;
-  const { origin } = new URL(call.request.url);
   return {
     ...told,
-    url: `${origin}/hooks/${public_id}`,
+    url: `${originOf(call.request.url)}/hooks/${public_id}`,
     // A shared secret proves who sends and nothing about what: whoever sees one delivery can send another.
     weak: hook.scheme.kind === "shared_secret",
     secrets: secrets.map(({ secret_id, created_at_ms }) => ({ secret_id, created_at_ms })),

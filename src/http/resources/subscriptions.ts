@@ -40,6 +40,7 @@ import { jsonAnswer } from "../json.ts";
 import { keyringFor } from "../keyring.ts";
 import { isWholeNumber, pageLimit, pageLinks, readCursor } from "../pages.ts";
 import { RequestRefused, refuseIssues } from "../problem.ts";
+import { originOf } from "../target.ts";
 
 /** Runs that a subscription that begins at the start, or again, is told of at once; cron tells it of more. */
 const CAUGHT_UP_AT_ONCE = 100;
@@ -277,8 +278,7 @@ function shown({ tenant, origin, since_ms, ...subscription }: Subscription, secr
  * no name a URL can have. @throws RequestRefused
  */
 function checkedOrigin(call: Call, { url }: SubscriptionBody): string {
-  const own = call.request.url;
-  const origin = URL.canParse(own) ? new URL(own).origin : "";
+  const origin = originOf(call.request.url);
   const ownHosts = [hostOf(origin) ?? ""];
   const fault = faultOfTarget(url, { ownHosts, anyTarget: call.env.WEBHOOK_TARGETS === "any" });
   if (fault !== null) refuseIssues("BODY_INVALID", [{ field: "url", ...fault }]);

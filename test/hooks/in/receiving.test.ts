@@ -636,6 +636,17 @@ describe("docs/webhooks-in.md: hooks are made and changed by API", () => {
     expect([other.status, other.body.issues[0].rule]).toEqual([422, "immutable"]);
   });
 
+  it("a client that calls this host by no name a URL can have is shown hooks like any other", async () => {
+    const hook = await newHook(githubSender);
+    const request = new Request(`https://baton.test${hook.path}`, {
+      headers: { authorization: "Bearer test-token" },
+    });
+    Object.defineProperty(request, "url", { value: `https://a b${hook.path}` });
+    const answer = await send(request);
+    expect(answer.status, answer.text).toBe(200);
+    expect(answer.body.hook.url).toBe(new URL(hook.url).pathname);
+  });
+
   it("hooks are listed page by page", async () => {
     const made = [await newHook(githubSender), await newHook(githubSender), await newHook(githubSender)];
     const seen: string[] = [];
