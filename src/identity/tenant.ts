@@ -49,9 +49,12 @@ export interface FeedScope {
   workspace: string | null;
 }
 
-/** The name of a feed's object. */
+/**
+ * The name of a feed's object. An imported run's path may have half a surrogate pair, which no URL can ask for: it is in the feed
+ * of the path that the directory has in its place.
+ */
 export function feedObjectName({ tenant, workspace }: FeedScope): string {
-  return workspace === null ? tenant : `${tenant}/${encodeURIComponent(workspace)}`;
+  return workspace === null ? tenant : `${tenant}/${encodeURIComponent(workspace.toWellFormed())}`;
 }
 
 /** The scope that a feed's object has by its name. */

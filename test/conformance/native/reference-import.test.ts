@@ -58,6 +58,17 @@ async function send(files: Record<string, string>, query = "", headers: Record<s
 }
 
 describe("POST /v1/runs/import/reference", () => {
+  it("brings a run whose workspace's path has half a surrogate pair, and the run goes on", async () => {
+    const id = freshId("reference");
+    const files = directory(id);
+    const state = JSON.parse(files["run_state.json"] ?? "");
+    const workspace = { workspace_id: "w", canonical_path: "/srv/\ud800", lease_epoch: 1 };
+    const answer = await send({ ...files, "run_state.json": JSON.stringify({ ...state, workspace }) });
+    expect(answer.status, answer.text).toBe(201);
+    must(await routes(id).post("/events", { type: "note", status: "running" }));
+    expect(must(await routes(id).get()).run.workspace.canonical_path).toBe("/srv/\ud800");
+  });
+
   it("brings a run of the reference engine here, says what was found, and it does not drift", async () => {
     const id = freshId("reference");
     const answer = await send(directory(id));
