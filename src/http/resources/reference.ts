@@ -86,7 +86,7 @@ async function readFiles(request: Request): Promise<ReferenceFiles> {
     const name = typeof value === "string" || value.name === "" ? field : value.name;
     const text = typeof value === "string" ? value : await value.text();
     const base = name.split("/").at(-1) ?? "";
-    const member = MEMBERS[base];
+    const member = MEMBERS.get(base);
     if (member !== undefined && files[member] === null) files[member] = text;
     else if (member === undefined && /^[0-9]+\.json$/.test(base)) files.checkpoints.push({ name, text });
     else {
@@ -98,12 +98,12 @@ async function readFiles(request: Request): Promise<ReferenceFiles> {
   return files;
 }
 
-const MEMBERS: Readonly<Record<string, Exclude<keyof ReferenceFiles, "checkpoints">>> = {
-  "run_state.json": "run_state",
-  "events.jsonl": "events",
-  "blackboard.json": "blackboard",
-  "blackboard_patches.jsonl": "blackboard_patches",
-};
+const MEMBERS: ReadonlyMap<string, Exclude<keyof ReferenceFiles, "checkpoints">> = new Map([
+  ["run_state.json", "run_state"],
+  ["events.jsonl", "events"],
+  ["blackboard.json", "blackboard"],
+  ["blackboard_patches.jsonl", "blackboard_patches"],
+]);
 
 async function formOf(request: Request): Promise<FormData> {
   const chunks: Uint8Array[] = [];

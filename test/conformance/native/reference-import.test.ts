@@ -69,6 +69,12 @@ describe("POST /v1/runs/import/reference", () => {
     expect(must(await routes(id).get()).run.workspace.canonical_path).toBe("/srv/\ud800");
   });
 
+  it.each(["constructor", "a/toString", "__proto__"])("knows no file of the name %s", async (name) => {
+    const answer = await send({ ...directory(freshId("reference")), [name]: "{}" });
+    expect(answer.status, answer.text).toBe(422);
+    expect(answer.body).toMatchObject({ issues: [{ field: name, rule: "known_file" }] });
+  });
+
   it("brings a run of the reference engine here, says what was found, and it does not drift", async () => {
     const id = freshId("reference");
     const answer = await send(directory(id));
