@@ -39,7 +39,9 @@ export class Received {
 
 /** A value's own member; undefined where there is none. */
 export function memberOf(value: unknown, name: string): unknown {
-  if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return undefined;
+  if (typeof value !== "object" || value === null) return undefined;
+  // Not just an own one: the length of an array is, and JSON did not bring it along.
+  if (!Object.prototype.propertyIsEnumerable.call(value, name)) return undefined;
   return (value as Record<string, unknown>)[name];
 }
 

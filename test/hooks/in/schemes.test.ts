@@ -401,6 +401,19 @@ describe("ids that are numbers", () => {
   });
 });
 
+describe("pointers into a list", () => {
+  it("lead to its elements, and not to its length: deliveries with as many elements would be taken for one", () => {
+    const scheme: SchemeConfig = {
+      kind: "shared_secret",
+      header: "x-token",
+      prefix: "",
+      id_pointer: "/a/length",
+    };
+    expect(about(scheme, received({}, `{"a":["x","y"]}`)).key).toBeNull();
+    expect(about({ ...scheme, id_pointer: "/a/1" }, received({}, `{"a":["x","y"]}`)).key).toBe("y");
+  });
+});
+
 describe("forms", () => {
   const form = (body: string) =>
     received({ "content-type": "application/x-www-form-urlencoded" }, body).payload();
