@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Received } from "../../../src/hooks/in/received.ts";
@@ -247,6 +248,20 @@ describe("docs/webhooks-in.md: what the schemes have of their own", () => {
     expect(await verdict(stripe, { headers: two })).toBeNull();
     const old = changed((value) => value.replace(",v1=", `,v1=${wrong},v0=`));
     expect(await verdict(stripe, { headers: old })).toBe("signature_mismatch");
+  });
+
+  it("hmac: a literal part of what is signed is that text, also where every object has a member of its name", async () => {
+    const [secret, body] = ["a secret of the tests", "x"];
+    for (const literal of ["constructor", "__proto__"]) {
+      const proof = createHmac("sha256", secret)
+        .update(literal + body)
+        .digest("hex");
+      const scheme: SchemeConfig = {
+        ...{ kind: "hmac", header: "x-sig", prefix: "", encoding: "hex", algorithm: "sha256" },
+        ...{ signed: `${literal}{body}`, secret_encoding: "utf8", timestamp_unit: "s" },
+      };
+      expect(await verify(scheme, [secret], received({ "x-sig": proof }, body), checks(NOW))).toBeNull();
+    }
   });
 
   it("linear: a body that does not say when it was sent is not believed", async () => {

@@ -31,7 +31,7 @@ export const hmac: Scheme<HmacScheme> = {
     const signature = config.encoding === "hex" ? fromHex(written) : fromBase64(written);
     if (signature === null) return "header_malformed";
 
-    const parts: Record<string, string | Uint8Array> = { "{body}": body };
+    const parts = new Map<string, string | Uint8Array>([["{body}", body]]);
     for (const [part, name] of [
       ["{timestamp}", config.timestamp_header],
       ["{id}", config.id_header],
@@ -39,15 +39,15 @@ export const hmac: Scheme<HmacScheme> = {
       if (name === undefined || !config.signed.includes(part)) continue;
       const value = singleHeader(headers, name);
       if (!value.ok) return value.failure;
-      parts[part] = value.value;
+      parts.set(part, value.value);
     }
     const content = joined(
-      ...config.signed.split(/(\{(?:body|timestamp|id)\})/).map((piece) => parts[piece] ?? piece),
+      ...config.signed.split(/(\{(?:body|timestamp|id)\})/).map((piece) => parts.get(piece) ?? piece),
     );
     const hash = config.algorithm === "sha512" ? "SHA-512" : "SHA-256";
     if (!(await isHmac(hash, keys, content, [signature]))) return "signature_mismatch";
     if (config.timestamp_header === undefined) return null;
-    const signedAtMs = momentOf(String(parts["{timestamp}"]), config.timestamp_unit);
+    const signedAtMs = momentOf(String(parts.get("{timestamp}")), config.timestamp_unit);
     if (signedAtMs === null) return "header_malformed";
     return staleness(signedAtMs, nowMs, config.tolerance_ms ?? DEFAULT_TOLERANCE_MS);
   },
