@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { issueForId } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import { MAX_PATH_LENGTH } from "./limits.ts";
+import { recordOf } from "./schema.ts";
 import { SCOPES } from "./scope.ts";
 
 /** Issuers that one deployment may trust. */
@@ -47,7 +48,7 @@ export const issuersSchema = lazy(() =>
         /** What the words of a claim, a list or a text with blanks between them, allow; `default` is allowed to everyone. */
         scopes: z.strictObject({
           claim: z.optional(claim),
-          map: z.optional(z.record(word, scopes)),
+          map: z.optional(recordOf(word, scopes)),
           default: z.optional(scopes),
         }),
         /** The claim that says who acts. */

@@ -11,6 +11,7 @@ import { issuesOfCondition, type MappingCondition } from "./mapping-condition.ts
 import { type MappingRoot, parseMappingPath } from "./mapping-path.ts";
 import { hasOutputs, parseTemplate, pathsOf } from "./mapping-template.ts";
 import type { Workspace } from "./run.ts";
+import { recordOf } from "./schema.ts";
 import { RUN_STATUSES, type RunStatus } from "./status.ts";
 
 /** What a delivery does when the run of its key is there already. */
@@ -239,7 +240,7 @@ export const mappingSchema = lazy(() => {
         take: z.optional(z.int().check(z.minimum(1), z.maximum(MAX_FOR_EACH_ITEMS))),
       }),
     ),
-    payload: z.optional(z.record(z.string(), z.unknown()).check(isPayload, isLiteralJson)),
+    payload: z.optional(recordOf(z.string(), z.unknown()).check(isPayload, isLiteralJson)),
     input: jsonTemplate,
     status: z.optional(z.enum(MAPPED_TASK_STATUSES)),
     workflow_id: optionalLabel,
@@ -289,7 +290,7 @@ export interface MappingSample {
 const sampleSchema = lazy(() =>
   z.strictObject({
     event: z.optional(z.string().check(z.maxLength(MAX_LABEL_LENGTH))),
-    headers: z.optional(z.record(z.string(), z.string())),
+    headers: z.optional(recordOf(z.string(), z.string())),
     body: z.optional(z.unknown()),
   }),
 );

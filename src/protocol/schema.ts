@@ -44,3 +44,16 @@ export const upTo = (limit: number) => z.string().check(lengthUpTo(limit, "chara
 /** A list of at most so many elements; a longer one is refused before its elements are looked at. */
 export const listOf = <T extends z.core.$ZodType>(element: T, limit: number) =>
   z.pipe(z.array(z.unknown()).check(lengthUpTo(limit, "elements")), z.array(element));
+
+/** An object with members of any name. The library passes over `__proto__` without a word, as if nothing had been said: it is refused. */
+export const recordOf = <T extends z.core.$ZodType>(name: z.ZodMiniString, value: T) =>
+  z.pipe(
+    z.unknown().check((context) => {
+      const { value: given } = context;
+      if (typeof given !== "object" || given === null || !Object.hasOwn(given, "__proto__")) return;
+      const params = { rule: "name" };
+      const message = "is no name that a member can have here";
+      context.issues.push({ code: "custom", input: given, path: ["__proto__"], message, params });
+    }),
+    z.record(name, value),
+  );

@@ -11,7 +11,7 @@ import {
   MAX_NON_RETRYABLE,
   MAX_PROGRESS_NOTE_LENGTH,
 } from "./limits.ts";
-import { listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
+import { listOf, mapped, type ObjectMaker, optional, recordOf, uint, upTo } from "./schema.ts";
 import { ATTEMPT_OUTCOMES, DEFAULT_RETRY, DEPENDENCY_FAILURES, FAILURE_CAUSES } from "./task-life.ts";
 
 /** Waits that grow by more than this come to their cap at once. */
@@ -66,7 +66,7 @@ export function taskLifeShapes(object: ObjectMaker) {
     }),
     (given) => withoutAbsent(given),
   );
-  const limits = z.record(label, uint).check(
+  const limits = recordOf(label, uint).check(
     z.refine((given) => Object.keys(given).length <= MAX_CONCURRENCY_LIMITS, {
       message: `must have at most ${MAX_CONCURRENCY_LIMITS} keys`,
       params: { rule: "max_keys", limit: MAX_CONCURRENCY_LIMITS },

@@ -146,3 +146,11 @@ describe("settings", () => {
     expect(read("native", "putSettings", settings)).toEqual({ ok: false, problems: [problem] });
   });
 });
+
+it("claims: a limit for a key that no object can have is refused, and not passed over", () => {
+  const concurrency_limits = JSON.parse('{"__proto__":3,"gpu":1}');
+  expect(read("native", "putSettings", { concurrency_limits })).toEqual({
+    ok: false,
+    problems: ["concurrency_limits.__proto__ name"],
+  });
+});
