@@ -193,6 +193,8 @@ const MAX_LINES_NAMED = 50;
 export const MAX_UNPARSABLE = 100_000;
 const MAX_DEPTH = 100;
 const MAX_STARTS_TRIED = 200;
+/** What is read again of one file's lines to find them, in UTF-16 units: a second's worth of reading. */
+const MAX_READ_AGAIN = 32 * 1024 * 1024;
 
 /** The records of a file, in the order of its lines; null where too many lines hold none. */
 export function readLines<T>(
@@ -209,6 +211,7 @@ export function readLines<T>(
     behind_torn: 0,
   };
   const lines = file.split("\n");
+  const allowance = { left: MAX_READ_AGAIN };
   for (const [index, line] of lines.entries()) {
     if (line.trim() === "") continue;
     found.lines += 1;
@@ -218,7 +221,7 @@ export function readLines<T>(
       if (found.unparsable > MAX_UNPARSABLE) return null;
       if (found.unparsable_lines.length < MAX_LINES_NAMED) found.unparsable_lines.push(index + 1);
       if (index === lines.length - 1) found.torn_last_line = true;
-      record = behindTorn(line, read);
+      record = behindTorn(line, read, allowance);
       if (record !== null) found.behind_torn += 1;
     }
     if (record !== null) records.push({ line: index + 1, record });
@@ -238,9 +241,15 @@ export function parsed(json: string): unknown {
 }
 
 /** A write that was cut off has no line break, so that the next record stands in the same line, behind it. */
-function behindTorn<T>(line: string, read: (value: unknown) => T | null): T | null {
+function behindTorn<T>(
+  line: string,
+  read: (value: unknown) => T | null,
+  allowance: { left: number },
+): T | null {
   let start = line.indexOf("{", 1);
   for (let tried = 0; start !== -1 && tried < MAX_STARTS_TRIED; tried += 1) {
+    allowance.left -= line.length - start;
+    if (allowance.left < 0) return null;
     const record = read(parsed(line.slice(start)));
     if (record !== null) return record;
     start = line.indexOf("{", start + 1);

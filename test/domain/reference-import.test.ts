@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { newHead } from "../../src/domain/head.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
 import {
@@ -8,6 +8,7 @@ import {
   type ReferenceFiles,
   ReferenceUnreadable,
 } from "../../src/domain/reference-import.ts";
+import { readLines } from "../../src/domain/reference-records.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 
 const RUN_ID = "reference-run";
@@ -284,6 +285,19 @@ describe("a run of the reference engine", () => {
   it("more missing seqs than can be filled are a reason to refuse", () => {
     const far = { ...run.events[0], seq: 1_000_000_000 };
     expect(() => convert({ ...files, events: lines([far]) })).toThrow(ReferenceUnreadable);
+  });
+
+  it("D22 what is read again to find what stands behind torn lines has an end", () => {
+    const beginnings = '{"a":'.repeat(101);
+    const timesRead = (file: string) => {
+      const read = vi.fn(() => null);
+      readLines(file, read);
+      return read.mock.calls.length;
+    };
+    expect(timesRead(beginnings)).toBe(101);
+    const long = `${beginnings}"${"x".repeat(1_000_000)}`;
+    expect(timesRead(long)).toBeLessThan(40);
+    expect(timesRead(`${long}\n${long}`)).toBeLessThan(41);
   });
 
   it("more lines without a record than a file can have are a reason to refuse", () => {
