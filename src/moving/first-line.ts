@@ -15,11 +15,12 @@ export async function firstLineOf(
   while (reader !== undefined && text === null && length <= maxBytes) {
     const { done, value } = await reader.read();
     if (done) break;
-    const end = value.indexOf(LINE_FEED);
+    const found = value.indexOf(LINE_FEED);
+    const end = length + found;
     read.push(value);
     length += value.length;
-    if (end !== -1)
-      text = new TextDecoder().decode(Buffer.concat(read).subarray(0, length - value.length + end));
+    if (found !== -1 && end <= maxBytes)
+      text = new TextDecoder().decode(Buffer.concat(read).subarray(0, end));
   }
   const stream = new ReadableStream({
     type: "bytes",
