@@ -29,7 +29,7 @@ import {
 } from "./limits.ts";
 import { LOCK_MODES } from "./lock.ts";
 import { faultOfResourceName } from "./resource-name.ts";
-import { json, listOf, mapped, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
+import { json, listOf, mapped, minLength, type ObjectMaker, optional, uint, upTo } from "./schema.ts";
 import { RUN_STATUSES, WORK_STATUSES } from "./status.ts";
 import { FAILURE_CAUSES } from "./task-life.ts";
 import { taskLifeShapes } from "./task-life-shapes.ts";
@@ -352,8 +352,8 @@ function makeBodies(object: ObjectMaker, { runNeedsTasks, ownFields }: BodyOptio
       for: mapped(
         object({
           task_id: optional(id),
-          status: optional(z.array(workStatus).check(z.minLength(1))),
-          run_status: optional(z.array(runStatus).check(z.minLength(1))),
+          status: optional(z.array(workStatus).check(minLength(1))),
+          run_status: optional(z.array(runStatus).check(minLength(1))),
           event: optional(
             object({
               types: optional(listOf(label, MAX_TYPES_AWAITED)),

@@ -8,6 +8,7 @@ import {
   MIN_DELIVERY_BYTES,
   MIN_TOLERANCE_MS,
 } from "./limits.ts";
+import { maxLength, minLength } from "./schema.ts";
 
 /** What a delivery has been through (docs/webhooks-in.md). */
 export const DELIVERY_STATUSES = [
@@ -46,7 +47,7 @@ export const hookBodies = lazy(() => {
     );
   const pointer = z
     .string()
-    .check(z.maxLength(200), z.regex(/^(\/[^/]*)+$/, "must be a JSON pointer, such as /data/id"));
+    .check(maxLength(200), z.regex(/^(\/[^/]*)+$/, "must be a JSON pointer, such as /data/id"));
 
   // What these bring is kept and shown: they must bring no credential.
   const telling = z.optional(
@@ -78,7 +79,7 @@ export const hookBodies = lazy(() => {
 
   // A comma is what stands between repeated headers.
   const prefix = z._default(
-    z.string().check(z.maxLength(50), z.regex(/^[ -+\--~]*$/, "must be of ASCII without a comma")),
+    z.string().check(maxLength(50), z.regex(/^[ -+\--~]*$/, "must be of ASCII without a comma")),
     "",
   );
 
@@ -91,7 +92,7 @@ export const hookBodies = lazy(() => {
       encoding: z._default(z.enum(["hex", "base64"]), "hex"),
       algorithm: z._default(z.enum(["sha256", "sha512"]), "sha256"),
       /** What is signed: a text in which `{body}`, `{timestamp}` and `{id}` stand for what they name. */
-      signed: z._default(z.string().check(z.maxLength(200)), "{body}"),
+      signed: z._default(z.string().check(maxLength(200)), "{body}"),
       /** How the bytes of a secret are written. */
       secret_encoding: z._default(z.enum(["utf8", "base64", "hex"]), "utf8"),
       timestamp_header: z.optional(header),
@@ -134,10 +135,10 @@ export const hookBodies = lazy(() => {
     }),
   ]);
 
-  const secret = z.string().check(z.minLength(MIN_SECRET_LENGTH), z.maxLength(MAX_SECRET_LENGTH));
+  const secret = z.string().check(minLength(MIN_SECRET_LENGTH), maxLength(MAX_SECRET_LENGTH));
 
   const fields = {
-    name: z.string().check(z.minLength(1), z.maxLength(MAX_LABEL_LENGTH)),
+    name: z.string().check(minLength(1), maxLength(MAX_LABEL_LENGTH)),
     scheme: schemeConfig,
     /** Read by the schema of mappings (protocol/mapping.ts). */
     mapping: z.unknown(),

@@ -2,14 +2,14 @@ import * as z from "zod/mini";
 import { issueForId } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import { MAX_PATH_LENGTH } from "./limits.ts";
-import { recordOf } from "./schema.ts";
+import { maxLength, minLength, recordOf } from "./schema.ts";
 import { SCOPES } from "./scope.ts";
 
 /** Issuers that one deployment may trust. */
 const MAX_ISSUERS = 10;
 
-const word = z.string().check(z.minLength(1), z.maxLength(1_000));
-const words = z.array(word).check(z.minLength(1), z.maxLength(100));
+const word = z.string().check(minLength(1), maxLength(1_000));
+const words = z.array(word).check(minLength(1), maxLength(100));
 /** A claim by its name, or by the names on the way to it where it lies in others. */
 const claim = z.union([word, words]);
 
@@ -17,7 +17,7 @@ const rule = (holds: (text: string) => boolean, name: string, message: string) =
   z.refine<string>(holds, { error: message, params: { rule: name } });
 
 const url = z.string().check(
-  z.maxLength(MAX_PATH_LENGTH),
+  maxLength(MAX_PATH_LENGTH),
   rule(
     (text) => URL.canParse(text) && new URL(text).protocol === "https:",
     "https_url",
@@ -29,7 +29,7 @@ const header = word.check(
 );
 const id = word.check(rule((text) => issueForId("", text) === null, "id", "must be an id"));
 const tenantPart = z.union([id, z.strictObject({ claim })]);
-const scopes = z.array(z.enum(SCOPES)).check(z.minLength(1));
+const scopes = z.array(z.enum(SCOPES)).check(minLength(1));
 
 /** The variable BATON_ISSUERS: who else says who somebody is, and what that means here (docs/identity.md). */
 export const issuersSchema = lazy(() =>
@@ -55,7 +55,7 @@ export const issuersSchema = lazy(() =>
         actor_claim: z.optional(claim),
       }),
     )
-    .check(z.minLength(1), z.maxLength(MAX_ISSUERS)),
+    .check(minLength(1), maxLength(MAX_ISSUERS)),
 );
 
 export type IssuerConfig = z.output<ReturnType<typeof issuersSchema>>[number];

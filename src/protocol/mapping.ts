@@ -11,7 +11,7 @@ import { issuesOfCondition, type MappingCondition } from "./mapping-condition.ts
 import { type MappingRoot, parseMappingPath } from "./mapping-path.ts";
 import { hasOutputs, parseTemplate, pathsOf } from "./mapping-template.ts";
 import type { Workspace } from "./run.ts";
-import { recordOf } from "./schema.ts";
+import { maxLength, recordOf } from "./schema.ts";
 import { RUN_STATUSES, type RunStatus } from "./status.ts";
 
 /** What a delivery does when the run of its key is there already. */
@@ -221,14 +221,14 @@ const fitsTogether: Check = (context) => {
 
 /** A mapping as it is sent and stored; unknown fields are refused. */
 export const mappingSchema = lazy(() => {
-  const label = z.string().check(z.maxLength(MAX_LABEL_LENGTH), isLiteral);
-  const template = z.string().check(z.maxLength(MAX_PATH_LENGTH), isTemplate);
+  const label = z.string().check(maxLength(MAX_LABEL_LENGTH), isLiteral);
+  const template = z.string().check(maxLength(MAX_PATH_LENGTH), isTemplate);
   const jsonTemplate = z.optional(z.unknown().check(isJsonTemplate));
   const optionalLabel = z.optional(label);
   const uint = z.int().check(z.minimum(0));
   const workspace = z.strictObject({
     workspace_id: label,
-    canonical_path: z.string().check(z.maxLength(MAX_PATH_LENGTH), isLiteral),
+    canonical_path: z.string().check(maxLength(MAX_PATH_LENGTH), isLiteral),
     lease_epoch: uint,
   });
   const task = z.strictObject({
@@ -244,7 +244,7 @@ export const mappingSchema = lazy(() => {
     input: jsonTemplate,
     status: z.optional(z.enum(MAPPED_TASK_STATUSES)),
     workflow_id: optionalLabel,
-    depends_on_task_ids: z.optional(z.array(template).check(z.maxLength(MAX_MAPPING_TASKS))),
+    depends_on_task_ids: z.optional(z.array(template).check(maxLength(MAX_MAPPING_TASKS))),
     priority: z.optional(z.int().check(z.minimum(-MAX_I32 - 1), z.maximum(MAX_I32))),
     max_attempts: z.optional(uint.check(z.maximum(MAX_I32))),
   });
@@ -264,7 +264,7 @@ export const mappingSchema = lazy(() => {
         workspace: z.optional(workspace),
         model_provider: optionalLabel,
         model_id: optionalLabel,
-        mcp_servers: z.optional(z.array(label).check(z.maxLength(MAX_MAPPING_TASKS))),
+        mcp_servers: z.optional(z.array(label).check(maxLength(MAX_MAPPING_TASKS))),
       }),
       event: z.optional(
         z.strictObject({
@@ -274,7 +274,7 @@ export const mappingSchema = lazy(() => {
           input: jsonTemplate,
         }),
       ),
-      tasks: z.optional(z.array(task).check(z.maxLength(MAX_MAPPING_TASKS))),
+      tasks: z.optional(z.array(task).check(maxLength(MAX_MAPPING_TASKS))),
       wake_task_id: z.optional(template),
     })
     .check(fitsTogether) satisfies z.ZodMiniType<Mapping>;
@@ -289,7 +289,7 @@ export interface MappingSample {
 
 const sampleSchema = lazy(() =>
   z.strictObject({
-    event: z.optional(z.string().check(z.maxLength(MAX_LABEL_LENGTH))),
+    event: z.optional(z.string().check(maxLength(MAX_LABEL_LENGTH))),
     headers: z.optional(recordOf(z.string(), z.string())),
     body: z.optional(z.unknown()),
   }),

@@ -18,8 +18,28 @@ export const optional = <T extends z.core.$ZodType>(type: T) =>
 /** Free JSON; absent counts as null. */
 export const json = mapped(z.optional(z.unknown()), (value) => value ?? null);
 
+/**
+ * The library looks at the length of whatever has one, of the wrong type or not; that of an object from outside may be an
+ * object too, which cannot be compared with a number.
+ */
+const hasLength = ({ value }: z.core.ParsePayload) => typeof value === "string" || Array.isArray(value);
+
+/** Checks that a text or list is so long at least. */
+export function minLength(limit: number) {
+  const check = z.minLength(limit);
+  check._zod.def.when = hasLength;
+  return check;
+}
+
+/** Checks that a text or list is so long at most. */
+export function maxLength(limit: number) {
+  const check = z.maxLength(limit);
+  check._zod.def.when = hasLength;
+  return check;
+}
+
 /** A text that is not empty. */
-export const someText = z.string().check(z.minLength(1));
+export const someText = z.string().check(minLength(1));
 
 /** Makes an object schema: one that ignores unknown fields, or one that refuses them. */
 export type ObjectMaker = typeof z.object;

@@ -2,6 +2,7 @@ import * as z from "zod/mini";
 import { ID_PATTERN } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import { MAX_LABEL_LENGTH, MAX_PATH_LENGTH } from "./limits.ts";
+import { maxLength, minLength } from "./schema.ts";
 import { RUN_STATUSES, type RunStatus } from "./status.ts";
 
 /** Patterns of event types in one subscription, and the length of each, in characters: every event is held against all. */
@@ -38,25 +39,23 @@ export interface SubscriptionBody {
   data?: DeliveryData | undefined;
 }
 
-const label = () => z.string().check(z.minLength(1), z.maxLength(MAX_LABEL_LENGTH));
+const label = () => z.string().check(minLength(1), maxLength(MAX_LABEL_LENGTH));
 
 const fields = lazy(() => ({
   url: z.string(),
   name: z.optional(label()),
   events: z.optional(
     z
-      .array(z.string().check(z.minLength(1), z.maxLength(MAX_PATTERN_LENGTH)))
-      .check(z.minLength(1), z.maxLength(MAX_EVENT_PATTERNS)),
+      .array(z.string().check(minLength(1), maxLength(MAX_PATTERN_LENGTH)))
+      .check(minLength(1), maxLength(MAX_EVENT_PATTERNS)),
   ),
   run_id: z.optional(z.string().check(z.regex(ID_PATTERN))),
   filter: z.optional(
     z.strictObject({
       run_type: z.optional(label()),
-      workspace: z.optional(z.string().check(z.minLength(1), z.maxLength(MAX_PATH_LENGTH))),
+      workspace: z.optional(z.string().check(minLength(1), maxLength(MAX_PATH_LENGTH))),
       source: z.optional(label()),
-      status: z.optional(
-        z.array(z.enum(RUN_STATUSES)).check(z.minLength(1), z.maxLength(RUN_STATUSES.length)),
-      ),
+      status: z.optional(z.array(z.enum(RUN_STATUSES)).check(minLength(1), maxLength(RUN_STATUSES.length))),
     }),
   ),
   data: z.optional(z.enum(["thin", "full"])),

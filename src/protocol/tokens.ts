@@ -3,6 +3,7 @@ import { ACTOR_MESSAGE, isValidActor } from "./actor.ts";
 import { issueForId } from "./ids.ts";
 import { lazy } from "./lazy.ts";
 import { MAX_TOKEN_LABEL_LENGTH, MAX_TOKEN_LIFETIME_MS, MAX_TOKEN_TASK_TYPES } from "./limits.ts";
+import { maxLength, minLength } from "./schema.ts";
 import { SCOPES, type Scope } from "./scope.ts";
 
 /** A token as lists show it; the token itself is shown once, by the call that mints it. */
@@ -38,18 +39,18 @@ const id = z.string().check((context) => {
   context.issues.push({ code: "custom", input: context.value, message: issue.message.trimStart(), params });
 });
 const actor = text("actor", ACTOR_MESSAGE, isValidActor);
-const label = z.string().check(z.minLength(1), z.maxLength(MAX_TOKEN_LABEL_LENGTH));
+const label = z.string().check(minLength(1), maxLength(MAX_TOKEN_LABEL_LENGTH));
 
 /** The body of `POST /v1/tokens`. What is absent or null is as wide as the credential that mints. */
 export const mintBody = lazy(() =>
   z.strictObject({
-    scopes: z.array(z.enum(SCOPES)).check(z.minLength(1), z.maxLength(SCOPES.length)),
+    scopes: z.array(z.enum(SCOPES)).check(minLength(1), maxLength(SCOPES.length)),
     name: z.nullish(label),
     expires_in_ms: z.nullish(z.int().check(z.minimum(1_000), z.maximum(MAX_TOKEN_LIFETIME_MS))),
     actor_id: z.nullish(actor),
     run_id: z.nullish(id),
     agent_id: z.nullish(label),
-    task_types: z.nullish(z.array(label).check(z.minLength(1), z.maxLength(MAX_TOKEN_TASK_TYPES))),
+    task_types: z.nullish(z.array(label).check(minLength(1), maxLength(MAX_TOKEN_TASK_TYPES))),
     /** The root credential only: for another tenant than the one it acts for. */
     tenant: z.nullish(z.strictObject({ org_id: id, workspace_id: id })),
   }),

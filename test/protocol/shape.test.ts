@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import * as z from "zod/mini";
 import type { Issue } from "../../src/protocol/issue.ts";
 import { fitting, readShape } from "../../src/protocol/shape.ts";
+import { mintBody } from "../../src/protocol/tokens.ts";
 
 /** The issues of a value under a schema, without their messages. */
 function issues(schema: z.core.$ZodType, value: unknown, prefix?: string): Omit<Issue, "message">[] {
@@ -95,4 +96,14 @@ describe("issues of a schema", () => {
     expect(result.ok).toBe(false);
     expect(JSON.stringify(result)).not.toContain(secret);
   });
+});
+
+it("what has a length that is no number is of the wrong type, and no fault", () => {
+  const odd = { length: { valueOf: 1, toString: 1 } };
+  const problems = (schema: z.core.$ZodType, value: unknown) => {
+    const read = readShape(schema, value);
+    return read.ok ? [] : read.issues.map(({ field, rule }) => `${field} ${rule}`);
+  };
+  expect(problems(mintBody(), { scopes: ["agent"], name: odd })).toEqual(["name string"]);
+  expect(problems(mintBody(), { scopes: odd })).toEqual(["scopes array"]);
 });
