@@ -14,7 +14,8 @@ export interface PurposeKey {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** A text is opened as it was sealed, with a byte order mark if it begins with one. */
+const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
 
 /**
  * The deployment's keys, made from its secrets: BATON_KEYS (separated by blanks), else BATON_TOKEN. The first signs and

@@ -30,6 +30,11 @@ describe("secrets at rest", () => {
     expect(await new Keyring([OLD]).open(after, "b")).toBeNull();
   });
 
+  it("open as they were sealed, with a byte order mark if they begin with one", async () => {
+    const ring = new Keyring([NEW]);
+    expect(await ring.open(await ring.seal("\ufeffsecret", "b"), "b")).toBe("\ufeffsecret");
+  });
+
   it("are sealed differently each time", async () => {
     const ring = new Keyring([NEW]);
     expect(await ring.seal("s", "b")).not.toBe(await ring.seal("s", "b"));
