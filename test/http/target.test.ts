@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { pathOf, targetOf } from "../../src/http/target.ts";
+import { originOf, pathOf, targetOf } from "../../src/http/target.ts";
 
 describe("design: what a URL asks for is read from its text", () => {
   it.each([
@@ -17,4 +17,9 @@ describe("design: what a URL asks for is read from its text", () => {
     expect(targetOf(url)).toBe(target);
     expect(pathOf(targetOf(url))).toBe(path);
   });
+});
+
+it("design: a host that no URL can have, or that is too long for one, is no origin", () => {
+  expect(originOf("https://host:8787/v1")).toBe("https://host:8787");
+  for (const host of ["a b", "[", "A".repeat(100_000)]) expect(originOf(`http://${host}/v1`)).toBe("");
 });

@@ -79,7 +79,7 @@ export function faultOfTarget(text: string, { ownHosts, anyTarget }: Surrounding
 
 /** A host as the rules compare it, from the URL of a request to this deployment; null when it has none. */
 export function hostOf(url: string): string | null {
-  return URL.canParse(url) ? new URL(url).hostname.replace(/\.$/, "") || null : null;
+  return URL.parse(url)?.hostname.replace(/\.$/, "") || null;
 }
 
 function fault(rule: TargetFault["rule"], message: string): TargetFault {
