@@ -73,7 +73,8 @@ async function verifyExternal(
 function isFromOtherOrigin(headers: Headers, url: string): boolean {
   const origin = headers.get("origin");
   if (origin === null) return false;
-  return !URL.canParse(origin) || !URL.canParse(url) || new URL(origin).host !== new URL(url).host;
+  const [page, own] = [URL.parse(origin), URL.parse(url)];
+  return page === null || own === null || page.host !== own.host;
 }
 
 async function verifyMinted(

@@ -21,5 +21,6 @@ describe("design: what a URL asks for is read from its text", () => {
 
 it("design: a host that no URL can have, or that is too long for one, is no origin", () => {
   expect(originOf("https://host:8787/v1")).toBe("https://host:8787");
-  for (const host of ["a b", "[", "A".repeat(100_000)]) expect(originOf(`http://${host}/v1`)).toBe("");
+  for (const host of ["a b", "[", `${"A".repeat(20_000)}.com`])
+    expect(originOf(`http://${host}/v1`)).toBe("");
 });
