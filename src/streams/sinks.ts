@@ -154,7 +154,8 @@ export class WebSocketSink implements Sink {
   }
 }
 
-function receivedOf(data: unknown): number | null {
+/** How many messages a reader says it has received; null for a message that does not say so. */
+export function receivedOf(data: unknown): number | null {
   if (typeof data !== "string") return null;
   try {
     const received = (JSON.parse(data) as { received?: unknown } | null)?.received;
