@@ -1,7 +1,6 @@
 import * as http from "node:http";
 import * as https from "node:https";
 import { performance } from "node:perf_hooks";
-import { asObject, stringAt } from "./fields.ts";
 
 /** One answer of the server. */
 export interface Answer {
@@ -34,15 +33,11 @@ export interface Api {
   send(request: Request): Promise<Answer>;
   /** Sends one request and destroys the connection `afterMs` milliseconds later, answer or not. Never throws. */
   cut(request: Request, afterMs: number): Promise<void>;
-  /** All pages of a list, one page at a time. Throws {@link NoAnswer}, or an Error when a page is refused. */
-  pages(path: string, member: string): AsyncGenerator<readonly unknown[]>;
   /** Closes all connections. */
   close(): void;
 }
 
 const answerTimeoutMs = 60_000;
-/** The most a list gives at once: the fewest requests. */
-const pageLimit = 1000;
 
 /**
  * A client as thin as can be. It speaks node:http rather than fetch, because fetch costs about five times the processor
@@ -121,22 +116,7 @@ export function createApi(options: {
     });
   }
 
-  async function* pages(path: string, member: string): AsyncGenerator<readonly unknown[]> {
-    const separator = path.includes("?") ? "&" : "?";
-    let cursor: string | undefined;
-    do {
-      const from = cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-      const answer = await send({ method: "GET", path: `${path}${separator}limit=${pageLimit}${from}` });
-      const rows = asObject(answer.body)?.[member];
-      if (answer.status !== 200 || !Array.isArray(rows)) {
-        throw new Error(`GET ${path} was answered ${answer.status}: ${JSON.stringify(answer.body)}`);
-      }
-      yield rows;
-      cursor = stringAt(answer.body, "next_cursor");
-    } while (cursor !== undefined);
-  }
-
-  return { send, cut, pages, close: () => agent.destroy() };
+  return { send, cut, close: () => agent.destroy() };
 }
 
 function parseJson(text: string): unknown {

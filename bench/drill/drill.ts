@@ -1,22 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { ClockJump } from "../history/clock.ts";
 import { Agent } from "./agent.ts";
-import { type Api, createApi } from "./api.ts";
+import { type Api, createApi, NoAnswer } from "./api.ts";
 import { type AuditReport, audit } from "./audit.ts";
 import { Board } from "./board.ts";
-import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
-import { type Counts, createJournal, type Journal, noteLatency } from "./journal.ts";
-import type { Plan, PlanTask } from "./plan.ts";
+import { asObject } from "./fields.ts";
+import { type Counts, createJournal, type Journal } from "./journal.ts";
+import { sendUntilAnswered } from "./patience.ts";
+import type { Plan } from "./plan.ts";
 import { batchTasks } from "./plan-batches.ts";
-import {
-  type ReplayView,
-  type RunView,
-  toAuditEvent,
-  toAuditPatch,
-  toAuditTask,
-  toReplayView,
-  toRunView,
-} from "./records.ts";
+import { readBack } from "./read-back.ts";
+import { Reader } from "./reader.ts";
 import { createRng, type Rng } from "./rng.ts";
+import { type DrillTask, extrasFor, withPolicy } from "./rows.ts";
 import { type Command, CommandFailed, Sender } from "./sender.ts";
 import { Supervisor } from "./supervisor.ts";
 import type { Violation } from "./violation.ts";
@@ -40,6 +36,14 @@ export interface DrillOptions {
   readonly leaseMs?: number;
   /** How long the work on one task takes, in milliseconds. Default 5 to 40. */
   readonly workMs?: { readonly min: number; readonly max: number };
+  /** Where the audit reads, without `/v1`. Default `baseUrl`. */
+  readonly auditUrl?: string;
+  /** How long the server may be away, in milliseconds: commands are sent again for so long. Default 30000. */
+  readonly outageMs?: number;
+  /** How the server's clock has jumped; the list may grow until the audit begins. Default: not at all. */
+  readonly clockJumps?: readonly ClockJump[];
+  /** Tells the runs of one seed apart, in the characters of a run id. Default: the time of day. */
+  readonly name?: string;
   /** Called about ten times a second while agents work. */
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -67,96 +71,123 @@ export interface DrillResult {
   readonly violations: readonly Violation[];
 }
 
+/** A drill that works and is audited when its maker says so. */
+export interface RunningDrill {
+  readonly runId: string;
+  /** Until all is done, or cannot be; whatever the server does wrong is kept for the result. Throws what is no fault of the server. */
+  work(): Promise<void>;
+  /** Reads everything back and gives the result. Throws when the server cannot be read at all. */
+  audit(): Promise<DrillResult>;
+  /** Closes all connections. */
+  close(): void;
+}
+
 const progressEveryMs = 100;
-/** A drill in which nothing was completed for a lease's term and this much is given up, in milliseconds. */
+/** A drill in which nothing was completed for a lease's term, an outage and this much is given up, in milliseconds. */
 const patienceMs = 30_000;
-/** Tasks that are added to be cancelled. */
-const fewestExtras = 3;
-const mostExtras = 60;
-/** How long they may take to end once the work is done, in milliseconds. */
+/** How long what was cancelled may take to end once the work is done, in milliseconds. */
 const extrasPatienceMs = 60_000;
+const defaultOutageMs = 30_000;
 /** Far from those of the agents, whatever their number. */
 const supervisorStream = 1_000_000;
-/** The directory follows a run within about a second; this much is waited for, in milliseconds. */
-const directoryPatienceMs = 15_000;
+
+/** A drill that has not begun yet: its run is made when it works. */
+export function startDrill(options: DrillOptions): RunningDrill {
+  return new Drill(options);
+}
 
 /**
  * Runs one drill: creates a run, puts the plan on its board, lets the agents work it, and audits what the server kept.
  * Whatever the server does wrong is a violation in the result; this throws only when the server cannot be read at all.
  */
 export async function runDrill(options: DrillOptions): Promise<DrillResult> {
-  const api = createApi({ ...options, connections: options.agents * 2 + 4 });
+  const drill = new Drill(options);
   try {
-    return await new Drill(options, api).run();
+    await drill.knock();
+    await drill.work();
+    return await drill.audit();
   } finally {
-    api.close();
+    drill.close();
   }
 }
 
-class Drill {
+class Drill implements RunningDrill {
+  readonly runId: string;
   readonly #options: DrillOptions;
   readonly #api: Api;
   readonly #journal: Journal = createJournal();
-  readonly #runId: string;
   readonly #board: Board;
   readonly #sender: Sender;
   readonly #rng: Rng;
   readonly #leaseMs: number;
+  readonly #outageMs: number;
   /** The plan, with the tasks that are added to be cancelled. */
   readonly #tasks: readonly DrillTask[];
   readonly #extras: readonly string[];
+  readonly #timesMs = { created: 0, worked: 0, audited: 0 };
+  #isWorked = false;
   #commands = 0;
 
-  constructor(options: DrillOptions, api: Api) {
+  constructor(options: DrillOptions) {
+    const { plan, seed, agents, leaseMs, outageMs, name } = options;
     this.#options = options;
-    this.#api = api;
-    this.#leaseMs = options.leaseMs ?? 5_000;
-    this.#runId = `drill-${options.seed}-${Date.now().toString(36)}`;
-    this.#board = new Board(
-      options.plan.tasks.filter((task) => task.status !== "done").map((task) => task.id),
-    );
-    this.#extras = extrasFor(options.plan).map(({ id }) => id);
-    this.#tasks = [...options.plan.tasks.map(withPolicy), ...extrasFor(options.plan)];
+    this.#api = createApi({ ...options, connections: agents * 2 + 4 });
+    this.#leaseMs = leaseMs ?? 5_000;
+    this.#outageMs = outageMs ?? defaultOutageMs;
+    this.runId = `drill-${seed}-${name ?? Date.now().toString(36)}`;
+    this.#board = new Board(plan.tasks.filter((task) => task.status !== "done").map((task) => task.id));
+    this.#extras = extrasFor(plan).map(({ id }) => id);
+    this.#tasks = [...plan.tasks.map(withPolicy), ...extrasFor(plan)];
     // Stream 0 is the drill's own; the agents follow.
-    this.#rng = createRng(options.seed, 0);
-    this.#sender = new Sender(api, this.#journal, this.#rng, options.retry);
+    this.#rng = createRng(seed, 0);
+    this.#sender = this.#senderWith(this.#rng);
   }
 
-  async run(): Promise<DrillResult> {
-    const startedMs = performance.now();
-    let createdMs = startedMs;
-    let workedMs = startedMs;
-    let report: Audited | undefined;
-    // Without a server at all there is nothing to insist on.
+  /** Throws NoAnswer: without a server at all there is nothing to insist on. */
+  async knock(): Promise<void> {
     await this.#api.send({ method: "GET", path: "/global/health" });
+  }
+
+  async work(): Promise<void> {
+    const startedMs = performance.now();
     try {
       await this.#create();
-      createdMs = performance.now();
+      this.#timesMs.created = performance.now() - startedMs;
       this.#board.start();
-      await this.#work();
+      await this.#letAgentsWork();
       await this.#awaitExtras();
       await this.#append("drill_finished", "completed");
-      workedMs = performance.now();
-      report = await this.#audit();
+      this.#isWorked = true;
     } catch (error) {
-      // Already in the journal as a violation; what was measured until then is still worth showing.
-      if (!(error instanceof CommandFailed)) throw error;
+      // What was measured until then is still worth showing. A command that failed is in the journal already.
+      if (error instanceof NoAnswer) {
+        this.#journal.violations.push({ check: "answers", rule: "no_answer", detail: error.message });
+      } else if (!(error instanceof CommandFailed)) throw error;
+    } finally {
+      this.#timesMs.worked = this.#board.workedMs;
     }
+  }
+
+  async audit(): Promise<DrillResult> {
+    const startedMs = performance.now();
+    // What broke off has nothing that could be held against its plan.
+    const audited = this.#isWorked ? await this.#auditLog() : undefined;
+    if (audited !== undefined) this.#timesMs.audited = performance.now() - startedMs;
     return {
-      runId: this.#runId,
-      timesMs: {
-        created: createdMs - startedMs,
-        worked: this.#board.workedMs,
-        audited: report === undefined ? 0 : performance.now() - workedMs,
-      },
+      runId: this.runId,
+      timesMs: { ...this.#timesMs },
       tasksDone: this.#board.done,
-      events: report?.events ?? 0,
+      events: audited?.events ?? 0,
       counts: this.#journal.counts,
       latencies: this.#journal.latencies,
-      examined: report?.report.examined,
-      requeueDelaysMs: report?.report.requeueDelaysMs ?? [],
-      violations: [...this.#journal.violations, ...(report?.report.violations ?? [])],
+      examined: audited?.report.examined,
+      requeueDelaysMs: audited?.report.requeueDelaysMs ?? [],
+      violations: [...this.#journal.violations, ...(audited?.report.violations ?? [])],
     };
+  }
+
+  close(): void {
+    this.#api.close();
   }
 
   async #create(): Promise<void> {
@@ -165,12 +196,12 @@ class Drill {
       kind: "run",
       path: "/v1/runs",
       body: {
-        run_id: this.#runId,
+        run_id: this.runId,
         objective: `Drill: ${plan.tasks.length} tasks, seed ${seed}`,
         run_type: "drill",
         source_client: "baton-drill",
         // A workspace of its own, so that the directory can be asked for this run alone.
-        workspace: { workspace_id: this.#runId, canonical_path: `/drill/${this.#runId}`, lease_epoch: 0 },
+        workspace: { workspace_id: this.runId, canonical_path: `/drill/${this.runId}`, lease_epoch: 0 },
       },
       commandId: this.#nextCommandId(),
     });
@@ -183,7 +214,7 @@ class Drill {
   }
 
   /** Lets all agents work until the board is empty, and takes a checkpoint on the way. */
-  async #work(): Promise<void> {
+  async #letAgentsWork(): Promise<void> {
     const ticker = setInterval(() => this.#tick(), progressEveryMs);
     const agents = Array.from({ length: this.#options.agents }, (_, number) => this.#hire(number));
     const supervisor = this.#supervise();
@@ -205,26 +236,29 @@ class Drill {
 
   /** Who is no agent has streams of its own, before theirs. */
   #supervise(): Supervisor {
-    const { seed, retry } = this.#options;
-    const rng = createRng(seed, supervisorStream);
-    const sender = new Sender(this.#api, this.#journal, rng, retry);
-    return new Supervisor(this.#runId, this.#api, sender, this.#board, this.#journal, rng);
+    const rng = createRng(this.#options.seed, supervisorStream);
+    const reader = new Reader(this.#api, this.#journal, { outageMs: this.#outageMs, rng });
+    return new Supervisor(this.runId, reader, this.#senderWith(rng), this.#board, this.#journal, rng);
+  }
+
+  #senderWith(rng: Rng): Sender {
+    const { retry } = this.#options;
+    return new Sender(this.#api, this.#journal, rng, { retry, outageMs: this.#outageMs });
   }
 
   #hire(number: number): { run(): Promise<void> } {
-    const { seed, retry, crash, workMs } = this.#options;
+    const { seed, crash, workMs } = this.#options;
     // Three streams each, so that waiting longer or sending more does not change what happens to an agent's next task.
     const stream = (index: number): Rng => createRng(seed, 1 + number * 3 + index);
-    const sender = new Sender(this.#api, this.#journal, stream(0), retry);
     const options = {
-      runId: this.#runId,
+      runId: this.runId,
       number,
       crash,
       fail: this.#options.fail ?? 0.05,
       leaseMs: this.#leaseMs,
       workMs: workMs ?? { min: 5, max: 40 },
     };
-    const agent = new Agent(options, sender, this.#board, this.#journal, {
+    const agent = new Agent(options, this.#senderWith(stream(0)), this.#board, this.#journal, {
       lots: stream(1),
       claims: stream(2),
     });
@@ -243,7 +277,7 @@ class Drill {
   #tick(): void {
     const { done, total, elapsedMs } = this.#board;
     this.#options.onProgress?.({ done, total, elapsedMs, counts: this.#journal.counts });
-    if (this.#board.over || this.#board.idleMs < this.#leaseMs + patienceMs) return;
+    if (this.#board.over || this.#board.idleMs < this.#leaseMs + this.#outageMs + patienceMs) return;
     const left = this.#board.left;
     this.#journal.violations.push({
       check: "done_once",
@@ -263,12 +297,13 @@ class Drill {
 
   /** Waits until nobody works on what was cancelled any more. */
   async #awaitExtras(): Promise<void> {
-    const deadlineMs = performance.now() + extrasPatienceMs;
+    const deadlineMs = performance.now() + extrasPatienceMs + this.#outageMs;
+    const patience = { outageMs: this.#outageMs, rng: this.#rng };
+    const path = `/v1/runs/${this.runId}/wait`;
     for (const task_id of this.#extras) {
       const body = { for: { task_id, status: ["done", "failed"] }, wait_ms: 10_000 };
-      const path = `/v1/runs/${this.#runId}/wait`;
       for (;;) {
-        const answer = await this.#api.send({ method: "POST", path, body });
+        const answer = await sendUntilAnswered(this.#api, { method: "POST", path, body }, patience);
         if (asObject(answer.body)?.matched === true) break;
         if (answer.status === 200 && performance.now() < deadlineMs) continue;
         const detail = `${task_id} did not end: ${answer.status} ${JSON.stringify(answer.body)}`;
@@ -279,105 +314,36 @@ class Drill {
   }
 
   async #append(type: string, status: string): Promise<void> {
-    const mark = `${this.#runId}.${type}`;
+    const mark = `${this.runId}.${type}`;
     const command = this.#command("event", "events", { type, status, payload: { drill_marker: mark } });
     await this.#sender.send({ ...command, mark });
   }
 
   #command(kind: Command["kind"], resource: string, body: unknown): Command {
-    return { kind, path: `/v1/runs/${this.#runId}/${resource}`, body, commandId: this.#nextCommandId() };
+    return { kind, path: `/v1/runs/${this.runId}/${resource}`, body, commandId: this.#nextCommandId() };
   }
 
   #nextCommandId(): string {
     this.#commands += 1;
-    return `${this.#runId}.d.${this.#commands}`;
+    return `${this.runId}.d.${this.#commands}`;
   }
 
-  /** Reads everything back. Nothing is written any more, so the views must agree to the last digit. */
-  async #audit(): Promise<Audited> {
-    const path = `/v1/runs/${this.#runId}`;
-    const events = await this.#readAll(`${path}/events`, "events", toAuditEvent);
-    const patches = await this.#readAll(`${path}/blackboard/patches`, "patches", toAuditPatch);
-    const tasks = await this.#readAll(`${path}/tasks`, "tasks", toAuditTask);
-    const blackboard = objectAt(await this.#get(`${path}/blackboard`), "blackboard");
-    const run = toRunView(objectAt(await this.#get(path), "run"));
-    const replays: ReplayView[] = [];
-    for (const fromCheckpoint of [false, true]) {
-      replays.push(toReplayView(await this.#get(`${path}/replay?from_checkpoint=${fromCheckpoint}`)));
-    }
-    const report = audit({
-      plan: this.#tasks,
-      extras: this.#extras,
-      events,
-      patches,
-      tasks,
-      facts: listAt(blackboard, "facts").map((fact) => stringAt(fact, "id") ?? ""),
-      blackboardRevision: numberAt(blackboard, "revision") ?? 0,
-      run,
-      directoryRow: await this.#readDirectoryRow(run),
-      replays,
-      commands: this.#journal.commands,
-      leaseMs: this.#leaseMs,
-    });
-    return { report, events: events.length };
-  }
-
-  async #readAll<T>(path: string, member: string, read: (row: unknown) => T): Promise<T[]> {
-    const rows: T[] = [];
-    for await (const page of this.#api.pages(path, member)) rows.push(...page.map(read));
-    return rows;
-  }
-
-  /** Waits for the row to catch up with the run; gives the row as it is when it does not. */
-  async #readDirectoryRow(run: RunView): Promise<RunView | undefined> {
-    const deadlineMs = performance.now() + directoryPatienceMs;
-    const path = `/v1/runs?workspace=${encodeURIComponent(run.workspace)}`;
-    for (;;) {
-      const rows = await this.#readAll(path, "runs", toRunView);
-      const row = rows.find((candidate) => candidate.run_id === run.run_id);
-      if (row?.last_event_seq === run.last_event_seq || performance.now() > deadlineMs) return row;
-      await sleep(250);
+  async #auditLog(): Promise<{ report: AuditReport; events: number }> {
+    const { auditUrl, baseUrl, token } = this.#options;
+    const api = createApi({ baseUrl: auditUrl ?? baseUrl, token, connections: 1 });
+    try {
+      const reader = new Reader(api, this.#journal, { outageMs: this.#outageMs, rng: this.#rng });
+      const read = await readBack(reader, this.runId);
+      const report = audit({
+        ...read,
+        plan: this.#tasks,
+        extras: this.#extras,
+        commands: this.#journal.commands,
+        leaseMs: this.#leaseMs,
+      });
+      return { report, events: read.events.length };
+    } finally {
+      api.close();
     }
   }
-
-  async #get(path: string): Promise<unknown> {
-    const answer = await this.#api.send({ method: "GET", path });
-    if (answer.status !== 200) {
-      throw new Error(`GET ${path} was answered ${answer.status}: ${JSON.stringify(answer.body)}`);
-    }
-    noteLatency(this.#journal, path.includes("/replay") ? "replay" : "read", answer.elapsedMs);
-    return answer.body;
-  }
-}
-
-/** A row with what the plan does not say. */
-interface DrillTask extends PlanTask {
-  readonly max_attempts?: number;
-  readonly retry?: object;
-}
-
-/** Attempts of every second task are capped; their dead letters are redriven. */
-function withPolicy(task: PlanTask, index: number): DrillTask {
-  if (task.status === "done" || index % 2 === 1) return task;
-  const retry = { base_ms: 30, factor: 2, max_ms: 300, jitter: 0.5, non_retryable: ["hopeless"] };
-  return { ...task, max_attempts: 3, retry };
-}
-
-/** Tasks that nobody wants: one for each 25 of the plan, of no interest to any of its. */
-function extrasFor({ tasks }: Plan): DrillTask[] {
-  const count = Math.min(mostExtras, Math.max(fewestExtras, Math.ceil(tasks.length / 25)));
-  return Array.from({ length: count }, (_, index) => ({
-    id: `drill-extra-${index + 1}`,
-    task_type: "drill_extra",
-    payload: {},
-    status: "pending",
-    // Some are claimed early, some late, some never.
-    priority: (index % 5) * 25,
-    depends_on_task_ids: [],
-  }));
-}
-
-interface Audited {
-  readonly report: AuditReport;
-  readonly events: number;
 }

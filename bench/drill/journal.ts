@@ -59,8 +59,9 @@ export function createJournal(): Journal {
 }
 
 /** A record that is still being written. */
-export type OpenRecord = Omit<CommandRecord, "answers" | "lease_age_ms"> & {
+export type OpenRecord = Omit<CommandRecord, "answers" | "lease_age_ms" | "missed"> & {
   readonly answers: CommandAnswer[];
+  missed: number;
   lease_age_ms?: number;
 };
 

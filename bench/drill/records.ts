@@ -160,6 +160,8 @@ export interface CommandRecord {
   readonly lease_age_ms?: number;
   /** The fact's id, or the event's marker. */
   readonly mark?: string;
+  /** How often it was sent without being answered: each of these requests may be worked at any later time, or never. */
+  readonly missed: number;
   readonly answers: readonly CommandAnswer[];
 }
 

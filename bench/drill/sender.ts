@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Answer, type Api, NoAnswer, type Request } from "./api.ts";
 import { asObject, listAt, numberAt, objectAt, stringAt } from "./fields.ts";
 import { type Journal, noteLatency, type OpenRecord } from "./journal.ts";
+import { describe, sendUntilAnswered } from "./patience.ts";
 import {
   type CommandAnswer,
   type CommandKind,
@@ -34,11 +35,6 @@ export class CommandFailed extends Error {
   override readonly name = "CommandFailed";
 }
 
-/** How often a command without an answer is sent again; with the pauses below this spans about half a minute. */
-const maxAttempts = 10;
-const firstPauseMs = 50;
-const longestPauseMs = 5_000;
-
 /** A cut connection is cut while the server is at work, or just before or after: answers take a few milliseconds. */
 const cutAfterMs = { min: 0, max: 6 };
 /** How long an agent that lost an answer takes to notice. */
@@ -46,6 +42,14 @@ const repeatAfterMs = { min: 0, max: 60 };
 
 /** Refusals an agent may meet in good order: its lease ran out before it was done. */
 const lateCodes = ["TASK_LEASE_INVALID", "TASK_LEASE_REQUIRED", "TASK_TRANSITION_INVALID"];
+
+/** How a client sends its commands. */
+export interface Manners {
+  /** The share of commands that are sent more than once, 0 to 1. */
+  readonly retry: number;
+  /** How long a command without an answer is sent again, ms. */
+  readonly outageMs: number;
+}
 
 /**
  * Sends commands the way bad networks do: some twice at once, some again after their answer was lost, some again after the
@@ -55,19 +59,18 @@ export class Sender {
   readonly #api: Api;
   readonly #journal: Journal;
   readonly #rng: Rng;
-  readonly #retry: number;
+  readonly #manners: Manners;
 
-  /** @param retry the share of commands that are sent more than once, 0 to 1 */
-  constructor(api: Api, journal: Journal, rng: Rng, retry: number) {
+  constructor(api: Api, journal: Journal, rng: Rng, manners: Manners) {
     this.#api = api;
     this.#journal = journal;
     this.#rng = rng;
-    this.#retry = retry;
+    this.#manners = manners;
   }
 
   /** How the next command will be sent. */
   drawDelivery(): Delivery {
-    return this.#rng.chance(this.#retry) ? this.#rng.pick(["twice", "repeated", "cut"]) : "once";
+    return this.#rng.chance(this.#manners.retry) ? this.#rng.pick(["twice", "repeated", "cut"]) : "once";
   }
 
   /**
@@ -96,6 +99,7 @@ export class Sender {
         await this.sendOnce(command, record);
         break;
       case "cut":
+        record.missed += 1;
         await this.#api.cut(toRequest(command), this.#rng.between(cutAfterMs.min, cutAfterMs.max));
         await this.#pause(repeatAfterMs);
         await this.sendOnce(command, record);
@@ -118,6 +122,7 @@ export class Sender {
       ...(command.agent === undefined ? {} : { agent: command.agent }),
       ...(command.mark === undefined ? {} : { mark: command.mark }),
       sent_ms: performance.now(),
+      missed: 0,
       answers: [],
     };
     this.#journal.commands.push(record as CommandRecord);
@@ -129,29 +134,21 @@ export class Sender {
    * that no agent should ever get.
    */
   async sendOnce(command: Command, record: OpenRecord): Promise<void> {
-    let pauseMs = firstPauseMs;
-    let trouble = "";
-    for (let attempt = 1; attempt <= maxAttempts; attempt += 1) {
-      const answer = await this.#attempt(command);
-      if (answer instanceof NoAnswer) trouble = answer.message;
-      else if (answer.status === 429 || answer.status >= 500) trouble = describe(answer);
-      else {
-        noteLatency(this.#journal, command.kind, answer.elapsedMs);
-        record.answers.push(this.#read(command, answer));
-        return;
-      }
-      this.#journal.counts.unanswered += 1;
-      await sleep(pauseMs * (0.5 + this.#rng.next()));
-      pauseMs = Math.min(pauseMs * 2, longestPauseMs);
-    }
-    this.#fail(command, "no_answer", `gave up after ${maxAttempts} attempts: ${trouble}`);
+    const answer = await this.#answerTo(command, record);
+    noteLatency(this.#journal, command.kind, answer.elapsedMs);
+    record.answers.push(this.#read(command, answer));
   }
 
-  async #attempt(command: Command): Promise<Answer | NoAnswer> {
+  async #answerTo(command: Command, record: OpenRecord): Promise<Answer> {
+    const onMiss = (): void => {
+      record.missed += 1;
+      this.#journal.counts.unanswered += 1;
+    };
+    const { outageMs } = this.#manners;
     try {
-      return await this.#api.send(toRequest(command));
+      return await sendUntilAnswered(this.#api, toRequest(command), { outageMs, rng: this.#rng, onMiss });
     } catch (error) {
-      if (error instanceof NoAnswer) return error;
+      if (error instanceof NoAnswer) this.#fail(command, "no_answer", error.message);
       throw error;
     }
   }
@@ -212,10 +209,6 @@ export function outcome(record: OpenRecord): Effect | null | undefined {
 
 function toRequest({ path, body, commandId }: Command): Request {
   return { method: "POST", path, body, commandId };
-}
-
-function describe({ status, body }: Answer): string {
-  return `answered ${status} ${(JSON.stringify(body) ?? "without JSON").slice(0, 500)}`;
 }
 
 /** What an accepted command changed, as its answer tells it; undefined when the answer is not of the promised shape. */

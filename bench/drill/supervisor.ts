@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Api } from "./api.ts";
 import type { Board } from "./board.ts";
 import { listAt, stringAt } from "./fields.ts";
 import type { Journal } from "./journal.ts";
+import type { Reader } from "./reader.ts";
 import type { Rng } from "./rng.ts";
 import type { Command, Sender } from "./sender.ts";
 
@@ -16,16 +16,16 @@ const pauseMs = 900;
 /** Who is not an agent: puts dead letters back on the board, cancels what is not wanted, pauses the run once. */
 export class Supervisor {
   readonly #run: { readonly id: string; readonly path: string };
-  readonly #api: Api;
+  readonly #reader: Reader;
   readonly #sender: Sender;
   readonly #board: Board;
   readonly #journal: Journal;
   readonly #rng: Rng;
   #commands = 0;
 
-  constructor(runId: string, api: Api, sender: Sender, board: Board, journal: Journal, rng: Rng) {
+  constructor(runId: string, reader: Reader, sender: Sender, board: Board, journal: Journal, rng: Rng) {
     this.#run = { id: runId, path: `/v1/runs/${runId}` };
-    this.#api = api;
+    this.#reader = reader;
     this.#sender = sender;
     this.#board = board;
     this.#journal = journal;
@@ -52,10 +52,8 @@ export class Supervisor {
   }
 
   async #letter(): Promise<string | undefined> {
-    const answer = await this.#api
-      .send({ method: "GET", path: `${this.#run.path}/tasks?dead_letter=true&limit=5` })
-      .catch(() => undefined);
-    return stringAt(listAt(answer?.body, "tasks")[0], "id");
+    const body = await this.#reader.glance(`${this.#run.path}/tasks?dead_letter=true&limit=5`);
+    return stringAt(listAt(body, "tasks")[0], "id");
   }
 
   /** Cancels all extras over the first half of the work: some before anybody claimed them, some while they are held, some too late. */

@@ -88,7 +88,11 @@ const answer = (effect: Answer["effect"], more: Partial<Answer> = {}): Answer =>
 });
 
 /** The command as it was sent then, each of its answers two milliseconds after the one before. */
-const sent = (sent_ms: number, command: Omit<CommandRecord, "sent_ms">): CommandRecord => ({
+const sent = (
+  sent_ms: number,
+  command: Omit<CommandRecord, "sent_ms" | "missed"> & { missed?: number },
+): CommandRecord => ({
+  missed: 0,
   ...command,
   sent_ms,
   answers: command.answers.map((one, index) => ({ ...one, answered_ms: sent_ms + 2 * (index + 1) })),
