@@ -1,4 +1,5 @@
 import { checkHistory } from "../history/check.ts";
+import { STEADY } from "../history/clock.ts";
 import type { History, LostClaim, Operation } from "../history/operation.ts";
 import type { AuditInput } from "./audit.ts";
 import type { CommandPart, CommandRecord } from "./records.ts";
@@ -14,7 +15,7 @@ const slackShare = 0.001;
  */
 export function checkAnswers({ commands, leaseMs }: AuditInput, flag: Flag): number {
   const history = toHistory(commands, leaseMs);
-  const rules = { isStrict: true, slackMs: slackMs + leaseMs * slackShare };
+  const rules = { isStrict: true, slackMs: slackMs + leaseMs * slackShare, clock: STEADY };
   for (const { rule, task, id, detail } of checkHistory(history, rules)) {
     flag("history", rule, `${task}: ${detail}`, { task_id: task, command_id: id });
   }

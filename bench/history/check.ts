@@ -222,8 +222,13 @@ class Search {
     const next: Candidate[] = [];
     const ended = expired(task, nowMs, this.#rules);
     if (ended !== null) next.push(this.#settled({ task: ended, placed }));
+    const tried = new Set<string>();
     for (const operation of this.#atWork) {
       if (placed.has(operation) || isHarmless(operation)) continue;
+      if (isLikeOthers(operation)) {
+        if (tried.has(operation.act)) continue;
+        tried.add(operation.act);
+      }
       if (operation.act === "claim" && operation.fence !== this.#nextFence.get(task.fence)) continue;
       const changed = after(task, operation, this.#rules);
       if (changed === null) continue;
@@ -237,6 +242,11 @@ class Search {
 
 function isLost({ returnedMs }: Operation): boolean {
   return returnedMs === Number.POSITIVE_INFINITY;
+}
+
+/** Whether it makes no difference which of several such operations takes effect: nobody read the answer, and they name no lease. */
+function isLikeOthers(operation: Operation): boolean {
+  return isLost(operation) && !("fence" in operation);
 }
 
 /** Whether nobody read its answer, and it is of a lease before that of `fence`. */
@@ -257,7 +267,7 @@ function unique(candidates: readonly Candidate[]): Candidate[] {
 
 function keyOf({ task, placed }: Candidate): string {
   const { phase, fence, endsAfterMs, endsBeforeMs, looseMs } = task;
-  const ids = [...placed].map((one) => `${one.act} ${one.id}`).sort();
+  const ids = [...placed].map((one) => (isLikeOthers(one) ? one.act : `${one.act} ${one.id}`)).sort();
   return `${phase} ${fence} ${endsAfterMs} ${endsBeforeMs} ${looseMs} ${ids.join(",")}`;
 }
 

@@ -1,6 +1,6 @@
 /*
  * What clients saw of the leases of one run: one operation for each command, with the times between which it took effect. Times
- * are milliseconds of one clock, the recorder's own; the server's clock is not in it.
+ * are milliseconds of one clock, the recorder's own; of the server's clock only its jumps are known (clock.ts).
  */
 
 /** Where an operation stands. */
@@ -42,8 +42,8 @@ type Act =
   | { readonly act: "refused"; readonly fence: number; readonly holder?: Holder | null }
   /** The task was read. */
   | { readonly act: "read"; readonly phase: Phase; readonly holder: Holder | null }
-  /** A lease may end here before its time: a limit was reached, or a grace period ran out. It need not. */
-  | { readonly act: "revoke" }
+  /** A lease may end here before its time: a limit was reached, or a grace period ran out. `fence`: of which; absent, of whoever has it. */
+  | { readonly act: "revoke"; readonly fence?: number }
   /** A task at its end was put back on the board. */
   | { readonly act: "reopen" }
   /** A task that nobody holds was ended. */

@@ -1,3 +1,4 @@
+import type { ServerClock } from "./clock.ts";
 import type { Operation, Phase } from "./operation.ts";
 
 /*
@@ -25,6 +26,8 @@ export interface Rules {
   readonly isStrict: boolean;
   /** By how much two clocks may differ over the term of a lease, ms. */
   readonly slackMs: number;
+  /** By which the server counts terms. */
+  readonly clock: ServerClock;
 }
 
 export const FRESH: Register = {
@@ -51,11 +54,11 @@ export function after(task: Register, operation: Operation, rules: Rules): Regis
     case "claim": {
       if (!isFree || operation.fence <= task.fence) return null;
       const { fence, agent } = operation;
-      return { phase: "held", fence, agent, looseMs: Number.POSITIVE_INFINITY, ...termOf(operation) };
+      return { phase: "held", fence, agent, looseMs: Number.POSITIVE_INFINITY, ...termOf(operation, rules) };
     }
     case "heartbeat": {
       if (!holds(task, operation, rules)) return null;
-      const { endsAfterMs, endsBeforeMs } = termOf(operation);
+      const { endsAfterMs, endsBeforeMs } = termOf(operation, rules);
       const isLoose = operation.shortens === true || endsBeforeMs === Number.POSITIVE_INFINITY;
       return {
         ...task,
@@ -80,8 +83,10 @@ export function after(task: Register, operation: Operation, rules: Rules): Regis
       if (phase === "held") return holder !== null && isNamed(task, holder) ? task : null;
       return task.phase === phase || task.phase === "ended" ? task : null;
     }
-    case "revoke":
-      return task.phase === "held" ? { ...task, phase: "ended" } : null;
+    case "revoke": {
+      const { fence = task.fence } = operation;
+      return task.phase === "held" && task.fence === fence ? { ...task, phase: "ended" } : null;
+    }
     case "reopen":
       return task.phase === "over" || task.phase === "ended" ? { ...task, phase: "open" } : null;
     case "close":
@@ -96,8 +101,8 @@ export function expired(task: Register, atMs: number, { slackMs }: Rules): Regis
 }
 
 /** A term was told after the command was called and before its answer came: it counts from somewhere between. */
-function termOf({ calledMs, returnedMs, termMs }: Operation & { termMs: number }) {
-  return { endsAfterMs: calledMs + termMs, endsBeforeMs: returnedMs + termMs };
+function termOf(operation: Operation & { termMs: number }, { clock }: Rules) {
+  return { endsAfterMs: clock.earliestEndMs(operation), endsBeforeMs: clock.latestEndMs(operation) };
 }
 
 function holds(task: Register, { fence, calledMs }: Operation & { fence: number }, rules: Rules): boolean {

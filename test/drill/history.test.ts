@@ -2,12 +2,18 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createRng } from "../../bench/drill/rng.ts";
 import { checkHistory } from "../../bench/history/check.ts";
+import { clockOf, STEADY } from "../../bench/history/clock.ts";
 import type { History, LostClaim, Operation, Phase } from "../../bench/history/operation.ts";
 import { after, expired, FRESH, type Register, type Rules } from "../../bench/history/register.ts";
 
 const NEVER = Number.POSITIVE_INFINITY;
-const STRICT: Rules = { isStrict: true, slackMs: 0 };
-const LATE: Rules = { isStrict: false, slackMs: 0 };
+const STRICT: Rules = { isStrict: true, slackMs: 0, clock: STEADY };
+const LATE: Rules = { isStrict: false, slackMs: 0, clock: STEADY };
+/** The server's clock jumped once, between `atMs` and 10 ms later. */
+const jumped = (atMs: number, byMs: number): Rules => ({
+  ...STRICT,
+  clock: clockOf([{ atMs, doneMs: atMs + 10, byMs }]),
+});
 const TERM = 1_000;
 
 /** An operation on task `t`, named by its act and when it was called. */
@@ -58,6 +64,7 @@ const read = (times: Times, phase: Phase, holder?: readonly [string, number]): O
   phase,
   holder: holder === undefined ? null : { agent: holder[0], fence: holder[1] },
 });
+const revoke = (times: Times, fence: number): Operation => ({ ...at(times, "revoke"), act: "revoke", fence });
 const bare = (act: "revoke" | "reopen" | "close", times: Times): Operation => ({ ...at(times, act), act });
 const lost = (calledMs: number, agent: string): LostClaim => ({
   id: `lost@${calledMs}`,
@@ -146,6 +153,41 @@ describe("claims: histories that can be", () => {
       [claim([0, 2], "a", 1), write([3, 9], 1), complete([4, 10], 1)],
     ],
     ["a task that was cancelled before anybody took it", [bare("close", [0, 1]), read([2, 3], "over")]],
+    [
+      "a second holder once the clock jumped over the first one's lease",
+      [claim([0, 2], "a", 1), claim([110, 112], "b", 2), refused([120, 121], 1)],
+      jumped(100, TERM),
+    ],
+    [
+      "a second holder sooner by as much as the clock jumped",
+      [claim([0, 2], "a", 1), claim([700, 702], "b", 2)],
+      jumped(100, 300),
+    ],
+    [
+      "a holder who had longer because the clock went back",
+      [claim([0, 2], "a", 1), write([1_400, 1_401], 1), claim([1_500, 1_501], "b", 2)],
+      jumped(600, -500),
+    ],
+    [
+      "a lease of the moment at which time stood still",
+      [claim([700, 702], "a", 1), complete([2_050, 2_051], 1)],
+      jumped(600, -500),
+    ],
+    [
+      "a lease that ended while a jump back was still unknown to it",
+      [claim([0, 2], "a", 1), claim([1_000, 1_003], "b", 2)],
+      jumped(1_001, -500),
+    ],
+    [
+      "one lease that was revoked, of two",
+      [
+        claim([0, 2], "a", 1),
+        release([3, 4], 1),
+        claim([5, 6], "b", 2),
+        revoke([7, NEVER], 2),
+        claim([9, 10], "c", 3),
+      ],
+    ],
   ])("%s", (_, operations, rules, lostClaims) => {
     expect(check(operations, rules, lostClaims)).toEqual([]);
   });
@@ -237,6 +279,59 @@ describe("claims: histories that cannot be", () => {
       [claim([0, 2], "a", 1), claim([1_100, 1_101], "b", 2), refused([1_200, 1_201], 1, null)],
     ],
     [
+      "two holders at once, and a jump that had been before",
+      "not_linearizable claim@200",
+      [claim([100, 102], "a", 1), claim([200, 202], "b", 2)],
+      jumped(50, TERM),
+    ],
+    [
+      "two holders at once, and a jump that came later",
+      "not_linearizable claim@10",
+      [claim([0, 2], "a", 1), claim([10, 12], "b", 2)],
+      jumped(13, TERM),
+    ],
+    [
+      "two holders at once, and a jump that was too short",
+      "not_linearizable claim@600",
+      [claim([0, 2], "a", 1), claim([600, 602], "b", 2)],
+      jumped(100, 300),
+    ],
+    [
+      "two holders at once, and a jump the other way",
+      "not_linearizable claim@600",
+      [claim([0, 2], "a", 1), claim([600, 602], "b", 2)],
+      jumped(100, -500),
+    ],
+    [
+      "a holder refused although the clock went back",
+      "not_linearizable refused@500",
+      [claim([0, 2], "a", 1), refused([500, 501], 1)],
+      jumped(100, -500),
+    ],
+    [
+      "a write later than a jump back explains",
+      "not_linearizable write@1503",
+      [claim([0, 2], "a", 1), write([1_503, 1_504], 1)],
+      jumped(600, -500),
+    ],
+    [
+      "a write that was too late before the clock went back",
+      "not_linearizable write@1003",
+      [claim([0, 2], "a", 1), write([1_003, 1_004], 1)],
+      jumped(1_100, -500),
+    ],
+    [
+      "a late write, and a jump back that time had caught up with before the lease",
+      "not_linearizable write@3003",
+      [claim([2_000, 2_002], "a", 1), write([3_003, 3_004], 1)],
+      jumped(100, -500),
+    ],
+    [
+      "two holders at once, and the lease of another revoked",
+      "not_linearizable claim@9",
+      [claim([0, 2], "a", 1), revoke([3, NEVER], 2), claim([9, 10], "c", 3)],
+    ],
+    [
       "a reader that finds the task free while it is held",
       "not_linearizable read@10",
       [claim([0, 2], "a", 1), read([10, 11], "open")],
@@ -324,7 +419,7 @@ describe("the search", () => {
   it.each([
     ["strict", STRICT],
     ["late", LATE],
-    ["with slack", { isStrict: true, slackMs: 2 }],
+    ["with slack", { ...STRICT, slackMs: 2 }],
   ] as const)("finds an order exactly where there is one (%s)", (_, rules) => {
     let possible = 0;
     fc.assert(
@@ -409,7 +504,7 @@ describe("long histories", () => {
   ];
 
   it.each(sizes)("of $operations operations on $tasks tasks can be, $together ms at work", (size) => {
-    expect(checkHistory(played({ ...size, seed: 5 }), { isStrict: true, slackMs: 0 })).toEqual([]);
+    expect(checkHistory(played({ ...size, seed: 5 }), STRICT)).toEqual([]);
   });
 
   it.each(sizes)("of $operations operations on $tasks tasks cannot be once one answer is false", (size) => {
