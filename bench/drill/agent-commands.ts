@@ -1,16 +1,23 @@
-import type { AgentOptions, Held } from "./agent.ts";
-import type { CommandPart } from "./records.ts";
+import type { AgentOptions, Held, HeldLock } from "./agent.ts";
+import type { CommandPart, Resource } from "./records.ts";
 import type { Command } from "./sender.ts";
 
 /** The commands of one agent under one name. */
 export interface AgentCommands {
-  /** @param more `wait_ms`, `max` */
-  claim(more: { readonly wait_ms?: number; readonly max?: number }): Command;
+  /** @param more `wait_ms`, `max`, `locks` */
+  claim(more: {
+    readonly wait_ms?: number;
+    readonly max?: number;
+    readonly locks?: readonly Resource[];
+  }): Command;
   heartbeat(lease: Held): Command;
   fact(lease: Held): Command;
   complete(lease: Held): Command;
   fail(lease: Held, code: string): Command;
   release(lease: Held): Command;
+  lock(resources: readonly Resource[]): Command;
+  renew(lock: HeldLock): Command;
+  unlock(lock: HeldLock): Command;
   /** A fact and the completion for each of them, in one request. */
   finish(leases: readonly Held[]): Command;
   /** The same agent's, after it came back as somebody else. */
@@ -40,6 +47,17 @@ export function agentCommands(
     fence: lease.fence,
   });
 
+  const lockCommand = (kind: "renew" | "unlock", lock: HeldLock, more: object): Command => ({
+    kind,
+    path: `${run}/locks/${encodeURIComponent(lock.lock_id)}/${kind === "renew" ? "heartbeat" : "release"}`,
+    body: { lease_token: lock.lease_token, ...more },
+    commandId: nextId(),
+    lockId: lock.lock_id,
+    fence: lock.fence,
+    resources: lock.resources,
+    mayBe: ["LOCK_LOST"],
+  });
+
   const proof = ({ task_id, lease_token }: Held) => ({ task_id, lease_token });
   const noteOf = (mark: string, { task_id }: Held) => ({
     id: mark,
@@ -54,7 +72,19 @@ export function agentCommands(
       body: { agent_id: name, lease_ms: leaseMs, ...more },
       commandId: nextId(),
       agent: name,
+      ...(more.locks !== undefined && { resources: more.locks }),
     }),
+    lock: (resources) => ({
+      kind: "lock",
+      path: `${run}/locks`,
+      body: { agent_id: name, resources, lease_ms: leaseMs },
+      commandId: nextId(),
+      agent: name,
+      resources,
+      mayBe: ["LOCK_HELD"],
+    }),
+    renew: (lock) => lockCommand("renew", lock, { lease_ms: leaseMs }),
+    unlock: (lock) => lockCommand("unlock", lock, {}),
     heartbeat: (lease) =>
       transition("heartbeat", lease, { lease_ms: leaseMs, progress: { percent: 50, note: "half way" } }),
     complete: (lease) => transition("complete", lease, {}),

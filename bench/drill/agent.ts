@@ -3,9 +3,9 @@ import { type AgentCommands, agentCommands } from "./agent-commands.ts";
 import type { Board } from "./board.ts";
 import type { Journal } from "./journal.ts";
 import { drawLot, type Lot } from "./lot.ts";
-import type { Effect } from "./records.ts";
+import type { Effect, Resource } from "./records.ts";
 import type { Rng } from "./rng.ts";
-import { type Command, outcome, type Sender } from "./sender.ts";
+import { type Command, Forgotten, outcome, type Sender } from "./sender.ts";
 
 export interface AgentOptions {
   readonly runId: string;
@@ -30,6 +30,21 @@ export interface Held {
   readonly has_policy: boolean;
 }
 
+/** A lock as its holder knows it. */
+export interface HeldLock {
+  readonly lock_id: string;
+  readonly lease_token: string;
+  readonly fence: number;
+  readonly resources: readonly Resource[];
+}
+
+/** What agents lock: few things, so that they meet. All of them want the well, and most are content to share it. */
+const things = ["drill/barrow", "drill/pump"] as const;
+const shared = "drill/well";
+const shareShare = 0.8;
+/** Claims of one task that bring locks. */
+const lockingShare = 0.08;
+
 /** Claims that wait, and claims of several tasks. */
 const waitingShare = 0.7;
 const severalShare = 0.3;
@@ -40,6 +55,8 @@ const firstPauseMs = 8;
 const longestPauseMs = 250;
 /** A claim that took longer than this has waited. */
 const waitedMs = 50;
+/** Who has forgotten what it sent takes this long to come back, in milliseconds. */
+const restartMs = { min: 50, max: 400 };
 
 /**
  * One worker of the fleet: claims with a short lease, waiting or not, one task or several; works for a while, sends a heartbeat,
@@ -56,6 +73,8 @@ export class Agent {
   readonly #stalled: Promise<void>[] = [];
   #commands: AgentCommands;
   #lives = 1;
+  /** After the next claim that does not wait and finds nothing. */
+  #pauseMs = firstPauseMs;
 
   /**
    * @param random.lots what happens during the work on each claim
@@ -92,26 +111,64 @@ export class Agent {
   }
 
   async #loop(): Promise<void> {
-    let pauseMs = firstPauseMs;
     while (!this.#board.over) {
-      const sentMs = performance.now();
-      const isWaiting = this.#claims.chance(waitingShare);
-      const command = this.#commands.claim({
-        ...(isWaiting && { wait_ms: this.#claims.between(waitMs.min, waitMs.max) }),
-        ...(this.#claims.chance(severalShare) && { max: several }),
-      });
-      const leases = leasesOf(await this.#sender.send(command));
-      if (leases.length === 0) {
-        this.#journal.counts.emptyClaims += 1;
-        if (isWaiting) continue;
-        await sleep(pauseMs * (0.5 + this.#claims.next()));
-        pauseMs = Math.min(pauseMs * 2, longestPauseMs);
-        continue;
+      try {
+        await this.#turn();
+      } catch (error) {
+        if (!(error instanceof Forgotten)) throw error;
+        this.#noteDoubt(error.command);
+        await this.#restart(this.#claims.between(restartMs.min, restartMs.max));
       }
-      if (isWaiting && performance.now() - sentMs > waitedMs) this.#journal.counts.waitedClaims += 1;
-      pauseMs = firstPauseMs;
-      await this.#work(leases, sentMs);
     }
+  }
+
+  /** One claim, and the work on what it was given. */
+  async #turn(): Promise<void> {
+    const sentMs = performance.now();
+    const isWaiting = this.#claims.chance(waitingShare);
+    const isOfSeveral = this.#claims.chance(severalShare);
+    const isLocking = !isOfSeveral && this.#claims.chance(lockingShare);
+    const command = this.#commands.claim({
+      ...(isWaiting && { wait_ms: this.#claims.between(waitMs.min, waitMs.max) }),
+      ...(isOfSeveral && { max: several }),
+      ...(isLocking && { locks: this.#drawResources() }),
+    });
+    const effect = await this.#sender.send(command);
+    const leases = leasesOf(effect);
+    if (leases.length === 0) {
+      this.#journal.counts.emptyClaims += 1;
+      if (isWaiting) return;
+      await sleep(this.#pauseMs * (0.5 + this.#claims.next()));
+      this.#pauseMs = Math.min(this.#pauseMs * 2, longestPauseMs);
+      return;
+    }
+    if (isWaiting && performance.now() - sentMs > waitedMs) this.#journal.counts.waitedClaims += 1;
+    if (isLocking) this.#journal.counts.locks += 1;
+    this.#pauseMs = firstPauseMs;
+    const lot = drawLot(this.#lots, this.#options, this.#options.workMs);
+    const lock = lot.locks ? await this.#lock() : undefined;
+    await this.#work(leases, lock, lot, sentMs);
+  }
+
+  #drawResources(): Resource[] {
+    const mode = this.#claims.chance(shareShare) ? "shared" : "exclusive";
+    return [
+      { name: this.#claims.pick(things), mode: "exclusive" },
+      { name: shared, mode },
+    ];
+  }
+
+  /** A lock beside the lease, or none where others have it. */
+  async #lock(): Promise<HeldLock | undefined> {
+    const resources = this.#drawResources();
+    const effect = await this.#sender.send(this.#commands.lock(resources));
+    const { lock_id, lease_token, fence } = effect ?? {};
+    if (lock_id === undefined || lease_token === undefined || fence === undefined) {
+      this.#journal.counts.locksRefused += 1;
+      return undefined;
+    }
+    this.#journal.counts.locks += 1;
+    return { lock_id, lease_token, fence, resources };
   }
 
   get #name(): string {
@@ -119,8 +176,7 @@ export class Agent {
   }
 
   /** @param sentMs when the claim was first sent: no lease is older. */
-  async #work(claimed: readonly Held[], sentMs: number): Promise<void> {
-    const lot = drawLot(this.#lots, this.#options, this.#options.workMs);
+  async #work(claimed: readonly Held[], lock: HeldLock | undefined, lot: Lot, sentMs: number): Promise<void> {
     const { fate, crashPoint, workMs } = lot;
     // When the last lease's term began, at the latest.
     let termMs = performance.now();
@@ -130,6 +186,7 @@ export class Agent {
     let held = claimed;
     if (lot.heartbeat) {
       held = await this.#heartbeat(claimed, sentMs);
+      if (lock !== undefined) await this.#sender.send(this.#commands.renew(lock));
       termMs = performance.now();
     }
     if (fate === "silent" && crashPoint === 1) return this.#crash(lot);
@@ -137,15 +194,22 @@ export class Agent {
     await sleep((workMs * claimed.length) / 2);
     if (fate === "silent") return this.#crash(lot);
     if (fate === "stalled") {
-      const stalled = this.#oversleep(held, sentMs, termMs + this.#options.leaseMs + lot.oversleepMs);
+      const stalled = this.#oversleep(held, lock, sentMs, termMs + this.#options.leaseMs + lot.oversleepMs);
       // It is awaited at the end; until then a failure must not count as unhandled.
       stalled.catch(() => undefined);
       this.#stalled.push(stalled);
       return this.#crash(lot);
     }
+    await this.#end(held, lot, sentMs);
+    // Who crashed has forgotten the lock.
+    if (lock !== undefined && fate !== "late") await this.#sender.send(this.#commands.unlock(lock));
+  }
+
+  async #end(held: readonly Held[], lot: Lot, sentMs: number): Promise<void> {
+    const { fate, inOne } = lot;
     const [first, ...others] = held;
     if (first === undefined) return;
-    if (fate === "none") return this.#finish(held, lot.inOne || held.length > 1, sentMs);
+    if (fate === "none") return this.#finish(held, inOne || held.length > 1, sentMs);
     await this.#endOddly(first, lot, sentMs);
     // Who crashed over the first has forgotten the others.
     if (fate !== "late") await this.#finish(others, others.length > 1, sentMs);
@@ -219,31 +283,51 @@ export class Agent {
   /** Forgets everything and comes back as somebody else. */
   async #crash({ fate, restartMs }: Lot): Promise<void> {
     if (fate === "silent" || fate === "late" || fate === "stalled") this.#journal.counts.crashes[fate] += 1;
+    await this.#restart(restartMs);
+  }
+
+  async #restart(restartMs: number): Promise<void> {
     this.#lives += 1;
     this.#commands = this.#commands.renamed(this.#name);
     await sleep(restartMs);
   }
 
+  /** What a forgotten command may have completed, others have to look after. */
+  #noteDoubt({ kind, taskId, parts = [] }: Command): void {
+    if (kind === "complete" && taskId !== undefined) this.#board.doubt(taskId);
+    for (const part of parts) if (part.kind === "complete") this.#board.doubt(part.task_id);
+  }
+
   /** Sends a completion, crashes before reading the answer, and sends it again from its notes after the restart. */
   async #completeLate(complete: Command, sentMs: number, lot: Lot): Promise<void> {
-    const record = this.#sender.open(complete, "repeated");
+    const record = this.#sender.open(complete, "repeated", sentMs);
     await this.#sender.sendOnce(complete, record);
     await this.#crash(lot);
     await this.#sender.sendOnce(complete, record);
-    record.lease_age_ms = performance.now() - sentMs;
     if (!outcome(record)) this.#loseLease();
     else if (complete.taskId !== undefined) this.#board.markDone(complete.taskId);
   }
 
   /** The former self that hangs past the end of its lease: nothing that it sends may count. */
-  async #oversleep(held: readonly Held[], sentMs: number, untilMs: number): Promise<void> {
+  async #oversleep(
+    held: readonly Held[],
+    lock: HeldLock | undefined,
+    sentMs: number,
+    untilMs: number,
+  ): Promise<void> {
     const commands = this.#commands;
     await sleep(Math.max(0, untilMs - performance.now()));
-    for (const lease of held) {
-      for (const command of [commands.fact(lease), commands.complete(lease)]) {
-        const isAccepted = await this.#isAccepted(command, sentMs);
-        if (isAccepted && command.kind === "complete") this.#board.markDone(lease.task_id);
+    try {
+      if (lock !== undefined) await this.#sender.send(commands.unlock(lock));
+      for (const lease of held) {
+        for (const command of [commands.fact(lease), commands.complete(lease)]) {
+          const isAccepted = await this.#isAccepted(command, sentMs);
+          if (isAccepted && command.kind === "complete") this.#board.markDone(lease.task_id);
+        }
       }
+    } catch (error) {
+      if (!(error instanceof Forgotten)) throw error;
+      this.#noteDoubt(error.command);
     }
   }
 

@@ -1,3 +1,4 @@
+import { clockOf, type ServerClock } from "../history/clock.ts";
 import type { AuditInput } from "./audit.ts";
 import { type History, keptAttempts } from "./audit-log.ts";
 import type { AuditEvent, CommandRecord, Effect } from "./records.ts";
@@ -22,6 +23,7 @@ export function checkCommands(input: AuditInput, history: History, flag: Flag): 
       flag("commands", "command_repeated", `${command_id} had an effect at seq ${seqs}`, { command_id });
     }
   }
+  const clock = clockOf(input.clockJumps);
   const known = new Set(input.commands.map((command) => command.command_id));
   for (const command_id of history.eventsByCommand.keys()) {
     if (!known.has(command_id)) {
@@ -31,22 +33,22 @@ export function checkCommands(input: AuditInput, history: History, flag: Flag): 
   for (const command of input.commands) {
     checkAgreement(command, flag);
     checkEffect(command, history, bySeq, byMark, flag);
-    checkHolder(command, history, input.leaseMs, flag);
+    checkHolder(command, history, input.leaseMs, clock, flag);
   }
 }
 
 const severalKinds: ReadonlySet<string> = new Set(["claim", "batch", "redrive"]);
 
-/** All answers to one command must tell the same story. */
-function checkAgreement({ command_id, kind, delivery, answers }: CommandRecord, flag: Flag): void {
+/** All answers to one command must tell the same story, and all but the first say that they repeat it. */
+function checkAgreement(command: CommandRecord, flag: Flag): void {
+  const { command_id, kind, delivery, answers, missed } = command;
   const accepted = answers.filter((answer) => answer.effect !== undefined);
-  if (accepted.length > 0 && accepted.length < answers.length) {
+  if (accepted.length > 0 && accepted.length < answers.length && !mayBeTriedAgain(command)) {
     const statuses = answers.map((answer) => answer.code ?? answer.status).join(", then ");
     flag("commands", "answers_disagree", `${kind} ${command_id}: ${statuses}`, { command_id });
   }
-  const effects = accepted
-    .map((answer) => answer.effect)
-    .filter((effect) => effect !== undefined && effect !== null);
+  const effective = accepted.filter(({ effect }) => effect !== undefined && effect !== null);
+  const effects = effective.flatMap(({ effect }) => effect ?? []);
   const stories = new Set(effects.map((effect) => story(effect)));
   if (stories.size > 1) {
     flag("commands", "answers_disagree", `${kind} ${command_id}: ${[...stories].join(", then ")}`, {
@@ -62,6 +64,20 @@ function checkAgreement({ command_id, kind, delivery, answers }: CommandRecord, 
   if (lostLater || lostInReplay) {
     flag("commands", "answers_disagree", `${kind} ${command_id}: a task, then none`, { command_id });
   }
+  if (kind === "read" || effective.length === 0) return;
+  const firsts = effective.filter(({ replayed }) => !replayed).length;
+  // Where a request was not answered, the first answer may have been its.
+  if (firsts > 1 || (firsts === 0 && missed === 0)) {
+    const detail = `${kind} ${command_id}: ${firsts} of ${effective.length} answers are no repeats`;
+    flag("commands", "repeat_untold", detail, { command_id });
+  }
+}
+
+/** A lock that others had is no trace either: the same request, sent again, may be given it; and two at once in any order. */
+function mayBeTriedAgain({ kind, delivery, answers }: CommandRecord): boolean {
+  if (kind !== "lock") return false;
+  const isRefusedLast = answers.at(-1)?.effect === undefined;
+  return delivery === "twice" || !isRefusedLast;
 }
 
 function story(effect: Effect): string {
@@ -76,14 +92,14 @@ function checkEffect(
   byMark: ReadonlyMap<string, number>,
   flag: Flag,
 ): void {
-  const { command_id, kind, delivery, answers, mark } = command;
+  const { command_id, kind, missed, answers, mark } = command;
   const at: Place = { command_id, ...(command.task_id === undefined ? {} : { task_id: command.task_id }) };
   const effect = answers.find((answer) => answer.effect !== undefined && answer.effect !== null)?.effect;
   const answered = answers.length > 0;
 
   if (mark !== undefined) {
     const isAccepted = effect !== undefined;
-    if (answered) checkMark(mark, isAccepted, byMark, `${kind} ${command_id}`, at, flag);
+    checkMark(mark, answered ? isAccepted : undefined, byMark, `${kind} ${command_id}`, at, flag);
     const event = bySeq.get(effect?.seq ?? 0);
     if (effect?.seq !== undefined && (event?.marker ?? event?.fact_id) !== mark) {
       flag("commands", "effect_mismatch", `${kind} ${command_id} was answered with seq ${effect.seq}`, at);
@@ -91,7 +107,7 @@ function checkEffect(
     return;
   }
   if (kind === "batch") {
-    checkBatch(command, effect ?? undefined, byMark, bySeq, flag);
+    checkBatch(command, effect ?? undefined, history, byMark, bySeq, flag);
     return;
   }
   if (!taskKinds.has(kind)) return;
@@ -107,9 +123,9 @@ function checkEffect(
     }
     return;
   }
-  // A cut request may be worked after its repeat found nothing; nobody was told, and the lease runs out by itself.
+  // A request without an answer may be worked after its repeat found nothing; nobody was told, and the lease runs out by itself.
   const [event] = logged;
-  if (event !== undefined && answered && !(kind === "claim" && delivery === "cut")) {
+  if (event !== undefined && answered && !(kind === "claim" && missed > 0)) {
     const rule = kind === "claim" ? "claim_lost" : "refused_but_done";
     flag(
       "commands",
@@ -166,58 +182,77 @@ function checkTold(
   }
 }
 
-/** Of several commands all are in the log, or none. */
+/**
+ * Of several commands all are in the log, or none: also of those that nobody was answered. Who was, knows which; whether the others
+ * took effect, the first fact tells.
+ */
 function checkBatch(
   { command_id, parts = [], answers }: CommandRecord,
   effect: Effect | undefined,
+  history: History,
   byMark: ReadonlyMap<string, number>,
   bySeq: ReadonlyMap<number, AuditEvent>,
   flag: Flag,
 ): void {
-  if (answers.length === 0) return;
-  for (const [index, { kind, task_id, mark }] of parts.entries()) {
+  const isAnswered = answers.length > 0;
+  const first = parts.find(({ mark }) => mark !== undefined)?.mark;
+  const isDone = isAnswered ? effect !== undefined : byMark.has(first ?? "");
+  for (const [index, { kind, task_id, fence, mark }] of parts.entries()) {
     const at: Place = { command_id, task_id };
     const name = `${kind} ${index} of batch ${command_id}`;
-    if (mark !== undefined) checkMark(mark, effect !== undefined, byMark, name, at, flag);
+    if (mark !== undefined) checkMark(mark, isDone, byMark, name, at, flag);
     const seq = effect?.parts?.[index]?.seq;
     if (mark !== undefined && seq !== undefined && bySeq.get(seq)?.fact_id !== mark) {
       flag("commands", "effect_mismatch", `${name} was answered with seq ${seq}`, at);
     }
+    // Who was refused ends its tasks one by one; who was not answered, never.
+    if (kind !== "complete" || (isAnswered && !isDone)) continue;
+    const isCompleted = history.leaseEnds.get(fence) === "completed";
+    if (isCompleted === isDone) continue;
+    const detail = `${name} ${isDone ? "is not" : "is"} in the log, ${isDone ? "and" : "but not"} the facts beside it`;
+    flag("commands", "batch_torn", detail, at);
   }
 }
 
-/** What was accepted is in the log once; what was refused is not in it. */
+/** What was accepted is in the log once; what was refused is not in it. @param isAccepted undefined where nobody was answered. */
 function checkMark(
   mark: string,
-  isAccepted: boolean,
+  isAccepted: boolean | undefined,
   byMark: ReadonlyMap<string, number>,
   name: string,
   at: Place,
   flag: Flag,
 ): void {
   const found = byMark.get(mark) ?? 0;
-  const expected = isAccepted ? 1 : 0;
+  const expected = isAccepted === undefined ? Math.min(found, 1) : isAccepted ? 1 : 0;
   if (found === expected) return;
   const detail = `${name} is in the log ${found} times instead of ${expected}`;
   flag("commands", found > expected ? "command_repeated" : "effect_missing", detail, at);
 }
 
 /** Whoever holds a lease is never refused: a refusal must be explained by a lease that had run out, or was taken away. */
-function checkHolder(command: CommandRecord, history: History, leaseMs: number, flag: Flag): void {
-  const { command_id, kind, answers, parts } = command;
-  if (answers.length === 0 || answers.some((answer) => answer.effect !== undefined)) return;
+function checkHolder(
+  command: CommandRecord,
+  history: History,
+  leaseMs: number,
+  clock: ServerClock,
+  flag: Flag,
+): void {
+  const { command_id, kind, answers, parts, lock_id } = command;
+  const last = answers.at(-1);
+  if (last === undefined || answers.some((answer) => answer.effect !== undefined)) return;
   const refused = parts?.[answers[0]?.refused_part ?? 0];
   const fence = command.fence ?? refused?.fence;
   const task_id = command.task_id ?? refused?.task_id;
-  if (fence === undefined) return;
+  if (fence === undefined || lock_id !== undefined) return;
   const end = history.leaseEnds.get(fence);
-  if (end === "revoked" || end === "cancelled") return;
-  if (end === "expired" && (command.lease_age_ms ?? 0) >= leaseMs) return;
+  if (end === "revoked" || end === "cancelled" || end === "timed_out") return;
+  const claimedMs = command.claimed_ms ?? last.answered_ms;
+  const oldest = { calledMs: claimedMs, returnedMs: claimedMs, termMs: leaseMs };
+  if (end === "expired" && clock.earliestEndMs(oldest) <= last.answered_ms) return;
+  const ageMs = last.answered_ms - claimedMs;
   const codes = answers.map((answer) => answer.code ?? answer.status).join(", ");
-  const lease =
-    end === "expired"
-      ? `its lease was ${Math.round(command.lease_age_ms ?? 0)} ms old`
-      : "its lease never ran out";
+  const lease = end === "expired" ? `its lease was ${Math.round(ageMs)} ms old` : "its lease never ran out";
   const at: Place = { command_id, ...(task_id === undefined ? {} : { task_id }) };
   flag("leases", "holder_refused", `${kind} ${command_id} was refused (${codes}) though ${lease}`, at);
 }

@@ -2,8 +2,16 @@ import type { AuditInput } from "./audit.ts";
 import type { AuditEvent, AuditTask } from "./records.ts";
 import type { Flag, Place } from "./violation.ts";
 
-/** How a lease ended, told by the log alone. */
-export type LeaseEnd = "open" | "completed" | "failed" | "released" | "expired" | "revoked" | "cancelled";
+/** How a lease ended, told by the log alone. `timed_out`: a clock of its task ended it. */
+export type LeaseEnd =
+  | "open"
+  | "completed"
+  | "failed"
+  | "released"
+  | "expired"
+  | "timed_out"
+  | "revoked"
+  | "cancelled";
 
 interface TaskHistory {
   task: AuditTask;
@@ -179,14 +187,14 @@ function checkUnder(event: AuditEvent, under: NonNullable<AuditEvent["under"]>, 
   }
 }
 
-/** Events that are about no task: those of the drill itself, and facts. */
+/** Events that are about no task: those of the drill itself, facts, and locks, which have a walk of their own. */
 function followRun({ seq, type, marker, fact_id, under }: AuditEvent, walk: Walk): void {
   if (type === "run_paused" || type === "run_resumed") walk.isPaused = type === "run_paused";
   else if (type === "context.blackboard.patched") {
     if (fact_id !== undefined && under === undefined) {
       walk.flag("fences", "write_without_lease", `${fact_id} names no lease`, { seq });
     }
-  } else if (marker === undefined) {
+  } else if (marker === undefined && !type.startsWith("context.lock.")) {
     walk.flag("commands", "event_unexpected", `${type} at seq ${seq} was not asked for by the drill`, {
       seq,
     });
@@ -241,8 +249,10 @@ function followTask(event: AuditEvent, task: AuditTask, state: TaskHistory, walk
     case "requeued":
     case "failed": {
       const outcome = outcomeOf(event, task);
+      // What nobody holds has no attempt that could have ended.
+      if (held === undefined && endsUnheld(reason)) break;
       if (outcome === "lease_expired") followExpiry(event, task, held, walk);
-      else if (held === undefined && reason !== "cancelled") {
+      else if (held === undefined) {
         flag("leases", "ended_unleased", `${task.id} was ${verb} while nobody held it`, at);
       }
       end(leaseEndOf(outcome), held === undefined ? undefined : outcome);
@@ -303,6 +313,11 @@ function followExpiry(event: AuditEvent, task: AuditTask, held: TaskHistory["lea
   }
 }
 
+/** Reasons to end a task that nobody holds. */
+function endsUnheld(reason: string | undefined): boolean {
+  return reason === "cancelled" || reason === "start_deadline" || reason === "total_deadline";
+}
+
 /** How an attempt ended: as the last of the task's attempts says, which is the one that this event wrote. */
 function outcomeOf({ type }: AuditEvent, task: AuditTask): string {
   if (type === "context.task.stale_requeued") return "lease_expired";
@@ -316,6 +331,10 @@ function leaseEndOf(outcome: string): LeaseEnd {
     case "revoked":
     case "cancelled":
       return outcome;
+    case "run_time_exceeded":
+    case "silent":
+    case "deadline":
+      return "timed_out";
     default:
       return "expired";
   }
@@ -330,10 +349,7 @@ function checkRetries({ seq }: AuditEvent, task: AuditTask, { attempts }: TaskHi
   }
   if (task.dead_letter) {
     walk.deadLetters += 1;
-    const isExhausted = task.attempt >= task.max_attempts;
-    const isExplained =
-      task.cause === "not_retryable" || (task.cause === "attempts_exhausted" && isExhausted);
-    if (task.status !== "failed" || !isExplained) {
+    if (task.status !== "failed" || !isExplained(task)) {
       const detail = `${task.id} is a dead letter after ${task.attempt} attempts, because of ${task.cause}`;
       walk.flag("retries", "letter_unexplained", detail, at);
     }
@@ -342,6 +358,22 @@ function checkRetries({ seq }: AuditEvent, task: AuditTask, { attempts }: TaskHi
   if (task.attempts.join(", ") !== kept) {
     const detail = `${task.id} tells of the attempts ${task.attempts.join(", ") || "none"}, not ${kept || "none"}`;
     walk.flag("retries", "attempts_unlike_log", detail, at);
+  }
+}
+
+/** Whether a dead letter has a cause that makes one of it. */
+function isExplained({ cause, attempt, max_attempts, has_policy, clocks }: AuditTask): boolean {
+  switch (cause) {
+    case "not_retryable":
+      return has_policy;
+    case "attempts_exhausted":
+      return has_policy && attempt >= max_attempts;
+    case "start_deadline":
+      return clocks.start_within_ms !== undefined;
+    case "total_deadline":
+      return clocks.finish_within_ms !== undefined;
+    default:
+      return false;
   }
 }
 

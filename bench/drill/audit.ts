@@ -1,9 +1,13 @@
+import type { ClockJump } from "../history/clock.ts";
+import { checkClocks } from "./audit-clocks.ts";
 import { checkCommands } from "./audit-commands.ts";
 import { checkAnswers } from "./audit-history.ts";
+import { checkKeys } from "./audit-keys.ts";
+import { checkLocks } from "./audit-locks.ts";
 import { checkDoneOnce, checkSequence, readHistory } from "./audit-log.ts";
 import { checkDirectory, checkReplay, checkViews } from "./audit-views.ts";
-import type { PlanTask } from "./plan.ts";
 import type { AuditEvent, AuditPatch, AuditTask, CommandRecord, ReplayView, RunView } from "./records.ts";
+import type { DrillTask } from "./rows.ts";
 import type { Check, Flag, Violation } from "./violation.ts";
 
 /*
@@ -12,7 +16,7 @@ import type { Check, Flag, Violation } from "./violation.ts";
  */
 
 export interface AuditInput {
-  readonly plan: readonly PlanTask[];
+  readonly plan: readonly DrillTask[];
   /** Ids of those tasks of it that the drill added, to cancel them. */
   readonly extras: readonly string[];
   readonly events: readonly AuditEvent[];
@@ -27,6 +31,10 @@ export interface AuditInput {
   readonly commands: readonly CommandRecord[];
   /** The shortest term of a lease that was asked for, in milliseconds. */
   readonly leaseMs: number;
+  /** Tasks of a concurrency key that may be held at once; 1 of a key that is not named. */
+  readonly concurrencyLimits: Readonly<Record<string, number>>;
+  /** How the server's clock jumped, in order of time. */
+  readonly clockJumps: readonly ClockJump[];
 }
 
 export interface AuditReport {
@@ -47,6 +55,9 @@ export function audit(input: AuditInput): AuditReport {
   checkDoneOnce(input, history, flag);
   checkCommands(input, history, flag);
   const operations = checkAnswers(input, flag);
+  const clocked = checkClocks(input, flag);
+  const keyed = checkKeys(input, flag);
+  const locks = checkLocks(input, flag);
   checkReplay(input, flag);
   checkViews(input, history, flag);
   checkDirectory(input, flag);
@@ -60,6 +71,9 @@ export function audit(input: AuditInput): AuditReport {
       leases: history.leaseEnds.size,
       fences: history.writes,
       retries: history.deadLetters,
+      clocks: clocked,
+      keys: keyed,
+      locks,
       stops: input.extras.length,
       history: operations,
       sequence: input.events.length,

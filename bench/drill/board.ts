@@ -8,6 +8,7 @@ export class Board {
   #startedMs: number;
   #lastDoneMs: number;
   #stopped = false;
+  readonly #doubtful = new Set<string>();
 
   /** @param open ids of the tasks to be worked */
   constructor(open: readonly string[]) {
@@ -27,6 +28,16 @@ export class Board {
   markDone(taskId: string): void {
     if (!this.#open.delete(taskId)) return;
     this.#lastDoneMs = performance.now();
+  }
+
+  /** Notes that this task may be done, because a completion of it was never answered. */
+  doubt(taskId: string): void {
+    this.#doubtful.add(taskId);
+  }
+
+  /** The ids of those in doubt that nobody has completed since. */
+  get doubtful(): readonly string[] {
+    return [...this.#doubtful].filter((id) => this.#open.has(id));
   }
 
   /** Makes all agents stop after what they are doing now. */

@@ -12,7 +12,7 @@ import { batchTasks } from "./plan-batches.ts";
 import { readBack } from "./read-back.ts";
 import { Reader } from "./reader.ts";
 import { createRng, type Rng } from "./rng.ts";
-import { type DrillTask, extrasFor, withPolicy } from "./rows.ts";
+import { concurrencyLimits, type DrillTask, extrasFor, rowsOf } from "./rows.ts";
 import { type Command, CommandFailed, Sender } from "./sender.ts";
 import { Supervisor } from "./supervisor.ts";
 import type { Violation } from "./violation.ts";
@@ -88,6 +88,8 @@ const patienceMs = 30_000;
 /** How long what was cancelled may take to end once the work is done, in milliseconds. */
 const extrasPatienceMs = 60_000;
 const defaultOutageMs = 30_000;
+/** Of the commands of agents that meet with no answer, those over which they crash. */
+const forgetShare = 0.25;
 /** Far from those of the agents, whatever their number. */
 const supervisorStream = 1_000_000;
 
@@ -137,7 +139,7 @@ class Drill implements RunningDrill {
     this.runId = `drill-${seed}-${name ?? Date.now().toString(36)}`;
     this.#board = new Board(plan.tasks.filter((task) => task.status !== "done").map((task) => task.id));
     this.#extras = extrasFor(plan).map(({ id }) => id);
-    this.#tasks = [...plan.tasks.map(withPolicy), ...extrasFor(plan)];
+    this.#tasks = [...rowsOf(plan), ...extrasFor(plan)];
     // Stream 0 is the drill's own; the agents follow.
     this.#rng = createRng(seed, 0);
     this.#sender = this.#senderWith(this.#rng);
@@ -202,6 +204,7 @@ class Drill implements RunningDrill {
         source_client: "baton-drill",
         // A workspace of its own, so that the directory can be asked for this run alone.
         workspace: { workspace_id: this.runId, canonical_path: `/drill/${this.runId}`, lease_epoch: 0 },
+        settings: { concurrency_limits: concurrencyLimits },
       },
       commandId: this.#nextCommandId(),
     });
@@ -241,9 +244,9 @@ class Drill implements RunningDrill {
     return new Supervisor(this.runId, reader, this.#senderWith(rng), this.#board, this.#journal, rng);
   }
 
-  #senderWith(rng: Rng): Sender {
+  #senderWith(rng: Rng, forget = 0): Sender {
     const { retry } = this.#options;
-    return new Sender(this.#api, this.#journal, rng, { retry, outageMs: this.#outageMs });
+    return new Sender(this.#api, this.#journal, rng, { retry, outageMs: this.#outageMs, forget });
   }
 
   #hire(number: number): { run(): Promise<void> } {
@@ -258,7 +261,7 @@ class Drill implements RunningDrill {
       leaseMs: this.#leaseMs,
       workMs: workMs ?? { min: 5, max: 40 },
     };
-    const agent = new Agent(options, this.#senderWith(stream(0)), this.#board, this.#journal, {
+    const agent = new Agent(options, this.#senderWith(stream(0), forgetShare), this.#board, this.#journal, {
       lots: stream(1),
       claims: stream(2),
     });
@@ -329,7 +332,7 @@ class Drill implements RunningDrill {
   }
 
   async #auditLog(): Promise<{ report: AuditReport; events: number }> {
-    const { auditUrl, baseUrl, token } = this.#options;
+    const { auditUrl, baseUrl, token, clockJumps } = this.#options;
     const api = createApi({ baseUrl: auditUrl ?? baseUrl, token, connections: 1 });
     try {
       const reader = new Reader(api, this.#journal, { outageMs: this.#outageMs, rng: this.#rng });
@@ -340,6 +343,8 @@ class Drill implements RunningDrill {
         extras: this.#extras,
         commands: this.#journal.commands,
         leaseMs: this.#leaseMs,
+        concurrencyLimits,
+        clockJumps: clockJumps ?? [],
       });
       return { report, events: read.events.length };
     } finally {

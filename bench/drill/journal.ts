@@ -30,8 +30,13 @@ export interface Counts {
   pauses: number;
   /** What agents sent under a lease that they had no more. */
   leasesLost: number;
+  /** Locks that were given, by themselves or with a task; and those that others had. */
+  locks: number;
+  locksRefused: number;
   crashes: { silent: number; late: number; stalled: number };
   retries: { twice: number; repeated: number; cut: number };
+  /** Commands that were given up without an answer, because who had sent them crashed. */
+  neverAnswered: number;
 }
 
 export function createJournal(): Journal {
@@ -52,17 +57,19 @@ export function createJournal(): Journal {
       cancelled: 0,
       pauses: 0,
       leasesLost: 0,
+      locks: 0,
+      locksRefused: 0,
       crashes: { silent: 0, late: 0, stalled: 0 },
       retries: { twice: 0, repeated: 0, cut: 0 },
+      neverAnswered: 0,
     },
   };
 }
 
 /** A record that is still being written. */
-export type OpenRecord = Omit<CommandRecord, "answers" | "lease_age_ms" | "missed"> & {
+export type OpenRecord = Omit<CommandRecord, "answers" | "missed"> & {
   readonly answers: CommandAnswer[];
   missed: number;
-  lease_age_ms?: number;
 };
 
 /** Adds one measured request. */

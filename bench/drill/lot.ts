@@ -28,6 +28,8 @@ export interface Lot {
   readonly heartbeat: boolean;
   /** Whether everything that ends the work goes into one request. */
   readonly inOne: boolean;
+  /** Whether a lock is wanted for the work; it is done without where others have it. */
+  readonly locks: boolean;
   readonly restartMs: number;
   readonly oversleepMs: number;
 }
@@ -35,6 +37,7 @@ export interface Lot {
 /** Half of the claims see a heartbeat: enough to prove it, without measuring little else. */
 const heartbeatShare = 0.5;
 const inOneShare = 0.4;
+const locksShare = 0.15;
 /** A restarted agent takes this long to come back, in milliseconds. */
 const restartMs = { min: 50, max: 400 };
 /** A stalled agent wakes up this long after the term of its lease, in milliseconds. */
@@ -56,6 +59,7 @@ export function drawLot(
     workMs: lots.between(workMs.min, workMs.max),
     heartbeat: lots.chance(heartbeatShare),
     inOne: lots.chance(inOneShare),
+    locks: lots.chance(locksShare),
     restartMs: lots.between(restartMs.min, restartMs.max),
     oversleepMs: lots.between(oversleepMs.min, oversleepMs.max),
   };

@@ -27,7 +27,7 @@ export async function sendUntilAnswered(api: Api, request: Request, patience: Pa
     if (!(answer instanceof NoAnswer) && answer.status !== 429 && answer.status < 500) return answer;
     patience.onMiss?.();
     const elapsedMs = performance.now() - startedMs;
-    if (elapsedMs > patience.outageMs) {
+    if (elapsedMs >= patience.outageMs) {
       const trouble = answer instanceof NoAnswer ? answer.message : describe(answer);
       throw new NoAnswer(`gave up after ${attempt} attempts in ${Math.round(elapsedMs)} ms: ${trouble}`);
     }

@@ -31,6 +31,33 @@ export interface AuditTask {
   readonly cause: string | undefined;
   /** Attempts that did not complete it, as `fence outcome`, oldest first. */
   readonly attempts: readonly string[];
+  /** Of those with the same key only so many are given out at once. */
+  readonly concurrency_key: string | undefined;
+  readonly clocks: AuditClocks;
+}
+
+/** How long a task may take, in milliseconds; what is absent has no end. */
+export interface AuditClocks {
+  readonly start_within_ms?: number;
+  readonly run_within_ms?: number;
+  readonly silent_within_ms?: number;
+  readonly finish_within_ms?: number;
+}
+
+/** What a lock is on. */
+export interface Resource {
+  readonly name: string;
+  readonly mode: "shared" | "exclusive";
+}
+
+export interface AuditLock {
+  readonly lock_id: string;
+  readonly agent: string;
+  readonly fence: number;
+  readonly resources: readonly Resource[];
+  readonly expires_at_ms: number;
+  /** The task it was taken with. */
+  readonly task_id: string | undefined;
 }
 
 export interface AuditEvent {
@@ -50,6 +77,10 @@ export interface AuditEvent {
   readonly under: { readonly task_id: string; readonly fence: number } | undefined;
   /** Why the engine did it by itself: `payload.reason`. */
   readonly reason: string | undefined;
+  /** That was taken or renewed. */
+  readonly lock: AuditLock | undefined;
+  /** Locks that ended. */
+  readonly lock_ids: readonly string[];
 }
 
 export interface AuditPatch {
@@ -81,6 +112,10 @@ export interface Effect {
   readonly parts?: readonly Effect[];
   /** Tasks that were put back on the board. */
   readonly redriven?: readonly string[];
+  /** Who has the task that was read. */
+  readonly holder?: { readonly agent: string; readonly fence: number };
+  /** The lock that was taken, by itself or with a task, renewed or released. */
+  readonly lock_id?: string;
 }
 
 export interface CommandAnswer {
@@ -95,10 +130,21 @@ export interface CommandAnswer {
   readonly refused_part?: number;
   /** Whom a refusal named as the holder; null for nobody, undefined where it has no word of it. */
   readonly holder?: { readonly agent: string; readonly fence: number } | null;
+  /** Whose locks kept it from being done. */
+  readonly conflicts?: readonly LockHolder[];
   /** What was left of the lease, in milliseconds, as the answer has it. */
   readonly term_ms?: number;
   /** When it was read, by the drill's clock, in milliseconds. */
   readonly answered_ms: number;
+}
+
+/** Who has a resource, as an answer names it. */
+export interface LockHolder {
+  readonly resource: string;
+  /** How it has it. */
+  readonly mode: Resource["mode"];
+  readonly agent: string;
+  readonly fence: number;
 }
 
 /** How often and in which way a command was sent. */
@@ -109,7 +155,9 @@ export type Delivery =
   /** The answer was read and thrown away, then the command was sent again. */
   | "repeated"
   /** The connection was cut before the answer came, then the command was sent again. */
-  | "cut";
+  | "cut"
+  /** The connection was cut, and who had sent the command crashed: it was never sent again. */
+  | "lost";
 
 export type CommandKind =
   | "run"
@@ -127,7 +175,12 @@ export type CommandKind =
   | "cancel"
   | "pause"
   | "resume"
-  | "checkpoint";
+  | "checkpoint"
+  | "lock"
+  | "renew"
+  | "unlock"
+  /** One task was read. It changes nothing, and is here for its answer. */
+  | "read";
 
 /** One command of several. */
 export interface CommandPart {
@@ -143,8 +196,12 @@ export interface CommandRecord {
   readonly kind: CommandKind;
   readonly delivery: Delivery;
   readonly task_id?: string;
-  /** The fence of the lease under which it was sent. */
+  /** The fence of the lease, or lock, under which it was sent. */
   readonly fence?: number;
+  /** What the lock is on that is asked for, or that it is about. */
+  readonly resources?: readonly Resource[];
+  /** The lock that it is about: of `renew` and `unlock`. */
+  readonly lock_id?: string;
   /** Of a batch. */
   readonly parts?: readonly CommandPart[];
   /** How long holders may go on after a request to stop, in milliseconds. */
@@ -153,11 +210,8 @@ export interface CommandRecord {
   readonly agent?: string;
   /** When it was first sent, by the drill's clock, in milliseconds. */
   readonly sent_ms: number;
-  /**
-   * Milliseconds from the moment that lease's claim was first sent to this command's last answer, by the agent's own clock. The
-   * lease is younger than that, whatever the server's clock says.
-   */
-  readonly lease_age_ms?: number;
+  /** When the claim of that lease was first sent: the lease is no older, whatever the server's clock says. */
+  readonly claimed_ms?: number;
   /** The fact's id, or the event's marker. */
   readonly mark?: string;
   /** How often it was sent without being answered: each of these requests may be worked at any later time, or never. */
@@ -211,6 +265,27 @@ export function toAuditTask(value: unknown): AuditTask {
     dead_letter: asObject(value)?.dead_letter === true,
     cause: stringAt(objectAt(value, "failure"), "cause"),
     attempts: toAttempts(asObject(value)?.attempts),
+    concurrency_key: stringAt(value, "concurrency_key"),
+    clocks: toClocks(objectAt(value, "clocks")),
+  };
+}
+
+function toClocks(clocks: JsonObject | undefined): AuditClocks {
+  return Object.fromEntries(Object.entries(clocks ?? {}).filter(([, ms]) => typeof ms === "number"));
+}
+
+function toLock(lock: JsonObject | undefined): AuditLock | undefined {
+  if (lock === undefined) return undefined;
+  return {
+    lock_id: stringAt(lock, "lock_id") ?? "",
+    agent: stringAt(lock, "agent_id") ?? "",
+    fence: numberAt(lock, "fence") ?? 0,
+    resources: listAt(lock, "resources").map((one) => ({
+      name: stringAt(one, "name") ?? "",
+      mode: stringAt(one, "mode") === "shared" ? "shared" : "exclusive",
+    })),
+    expires_at_ms: numberAt(lock, "expires_at_ms") ?? 0,
+    task_id: stringAt(lock, "task_id"),
   };
 }
 
@@ -237,6 +312,8 @@ export function toAuditEvent(value: unknown): AuditEvent {
     marker: stringAt(payload, "drill_marker"),
     under: toUnder(objectAt(value, "under")),
     reason: stringAt(payload, "reason"),
+    lock: toLock(objectAt(payload, "lock")),
+    lock_ids: listAt(payload, "lock_ids").map(String),
   };
 }
 

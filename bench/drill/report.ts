@@ -13,7 +13,18 @@ export interface DrillSetting {
 const shownExamples = 3;
 
 /** What agents ask while they work; a rate of anything else would mean nothing. */
-const agentRequests = new Set(["claim", "heartbeat", "fact", "complete", "batch", "fail", "release"]);
+const agentRequests = new Set([
+  "claim",
+  "heartbeat",
+  "fact",
+  "complete",
+  "batch",
+  "fail",
+  "release",
+  "lock",
+  "renew",
+  "unlock",
+]);
 
 // --- progress ----------------------------------------------------------------------------------------------------------
 
@@ -51,7 +62,7 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
     ),
     line(
       "repeats",
-      `${counts.retries.twice} sent twice at once, ${counts.retries.repeated} after the answer was dropped, ${counts.retries.cut} after the connection was cut`,
+      `${counts.retries.twice} sent twice at once, ${counts.retries.repeated} after the answer was dropped, ${counts.retries.cut} after the connection was cut; ${counts.neverAnswered} never answered, and never sent again`,
     ),
     line(
       "claims",
@@ -61,6 +72,7 @@ export function summary(setting: DrillSetting, result: DrillResult): string {
       "retries",
       `${counts.failures} attempts failed, ${counts.releases} were given back; ${counts.redriven} dead letters redriven`,
     ),
+    line("locks", `${counts.locks} taken, ${counts.locksRefused} refused because others had them`),
     line("stops", `${counts.cancelled} tasks cancelled, ${counts.pauses} pauses of the run`),
     line("requeued", requeueFigures(result.requeueDelaysMs)),
     line("no answer", `${counts.unanswered} requests failed or were put off, and were sent again`),
@@ -122,7 +134,14 @@ function checkLines(result: DrillResult): string[] {
   for (const [check, title] of Object.entries(checks) as [Check, string][]) {
     const violations = byCheck.get(check) ?? [];
     const examined = result.examined?.[check];
-    const verdict = violations.length > 0 ? "FAILED" : examined === undefined ? "not checked" : "ok";
+    const verdict =
+      violations.length > 0
+        ? "FAILED"
+        : examined === undefined
+          ? "not checked"
+          : examined === 0
+            ? "nothing"
+            : "ok";
     lines.push(`${verdict.padEnd(12)}${title}${examined === undefined ? "" : ` (${examined} examined)`}`);
     for (const [rule, group] of grouped(violations, (violation) => violation.rule)) {
       lines.push(line("", `${group.length} × ${rule}`));
@@ -176,6 +195,9 @@ export function toJson({ planFile, options }: DrillSetting, result: DrillResult)
         facts: result.counts.facts,
         heartbeats: result.counts.heartbeats,
         leases_lost: result.counts.leasesLost,
+        locks: result.counts.locks,
+        locks_refused: result.counts.locksRefused,
+        never_answered: result.counts.neverAnswered,
         crashes: result.counts.crashes,
         retries: result.counts.retries,
       },

@@ -10,6 +10,8 @@ import {
   type CommandRecord,
   type Delivery,
   type Effect,
+  type LockHolder,
+  type Resource,
   toAttempts,
 } from "./records.ts";
 import type { Rng } from "./rng.ts";
@@ -17,6 +19,8 @@ import type { Rng } from "./rng.ts";
 /** A command as an agent gives it. */
 export interface Command {
   readonly kind: CommandKind;
+  /** Default POST. */
+  readonly method?: "GET";
   readonly path: string;
   readonly body: unknown;
   readonly commandId: string;
@@ -26,6 +30,8 @@ export interface Command {
   readonly mark?: string;
   readonly parts?: readonly CommandPart[];
   readonly graceMs?: number;
+  readonly resources?: readonly Resource[];
+  readonly lockId?: string;
   /** Codes of refusals that are in good order, besides that of a lost lease. */
   readonly mayBe?: readonly string[];
 }
@@ -35,8 +41,21 @@ export class CommandFailed extends Error {
   override readonly name = "CommandFailed";
 }
 
+/** Who sent a command crashed before it was answered, and knows nothing of it any more. */
+export class Forgotten extends Error {
+  override readonly name = "Forgotten";
+  readonly command: Command;
+
+  constructor(command: Command) {
+    super(`${command.commandId} was forgotten`);
+    this.command = command;
+  }
+}
+
 /** A cut connection is cut while the server is at work, or just before or after: answers take a few milliseconds. */
 const cutAfterMs = { min: 0, max: 6 };
+/** Of the commands of agents that would be sent more than once, those that are not. */
+const lostShare = 0.03;
 /** How long an agent that lost an answer takes to notice. */
 const repeatAfterMs = { min: 0, max: 60 };
 
@@ -49,6 +68,8 @@ export interface Manners {
   readonly retry: number;
   /** How long a command without an answer is sent again, ms. */
   readonly outageMs: number;
+  /** The share of commands that meet with no answer, and over which the client crashes rather than send them again, 0 to 1. */
+  readonly forget: number;
 }
 
 /**
@@ -70,12 +91,16 @@ export class Sender {
 
   /** How the next command will be sent. */
   drawDelivery(): Delivery {
-    return this.#rng.chance(this.#manners.retry) ? this.#rng.pick(["twice", "repeated", "cut"]) : "once";
+    if (!this.#rng.chance(this.#manners.retry)) return "once";
+    const mayForget = this.#manners.forget > 0;
+    if (mayForget && this.#rng.chance(lostShare)) return "lost";
+    return this.#rng.pick(["twice", "repeated", "cut"]);
   }
 
   /**
    * Sends a command and gives the effect an agent may act on: what was accepted, null for a claim that found nothing, or
-   * undefined for a refusal that tells of a lost lease. Throws {@link CommandFailed} on anything else.
+   * undefined for a refusal that tells of a lost lease. Throws {@link Forgotten} where the sender crashes, {@link CommandFailed}
+   * on anything else.
    *
    * @param sinceMs when the claim whose lease is used was first sent, by `performance.now()`
    */
@@ -84,14 +109,14 @@ export class Sender {
     delivery: Delivery = this.drawDelivery(),
     sinceMs?: number,
   ): Promise<Effect | null | undefined> {
-    const record = this.open(command, delivery);
-    if (delivery !== "once") this.#journal.counts.retries[delivery] += 1;
+    const record = this.open(command, delivery, sinceMs);
+    if (delivery !== "once" && delivery !== "lost") this.#journal.counts.retries[delivery] += 1;
     switch (delivery) {
       case "once":
         await this.sendOnce(command, record);
         break;
       case "twice":
-        await Promise.all([this.sendOnce(command, record), this.sendOnce(command, record)]);
+        await both(this.sendOnce(command, record), this.sendOnce(command, record));
         break;
       case "repeated":
         await this.sendOnce(command, record);
@@ -99,18 +124,29 @@ export class Sender {
         await this.sendOnce(command, record);
         break;
       case "cut":
-        record.missed += 1;
-        await this.#api.cut(toRequest(command), this.#rng.between(cutAfterMs.min, cutAfterMs.max));
+        await this.#cut(command, record);
         await this.#pause(repeatAfterMs);
         await this.sendOnce(command, record);
         break;
+      case "lost":
+        await this.#cut(command, record);
+        return this.#forget(command);
     }
-    if (sinceMs !== undefined) record.lease_age_ms = performance.now() - sinceMs;
     return outcome(record);
   }
 
+  async #cut(command: Command, record: OpenRecord): Promise<void> {
+    record.missed += 1;
+    await this.#api.cut(toRequest(command), this.#rng.between(cutAfterMs.min, cutAfterMs.max));
+  }
+
+  #forget(command: Command): never {
+    this.#journal.counts.neverAnswered += 1;
+    throw new Forgotten(command);
+  }
+
   /** Starts the record of a command that is sent right after, for callers that send by themselves. */
-  open(command: Command, delivery: Delivery): OpenRecord {
+  open(command: Command, delivery: Delivery, sinceMs?: number): OpenRecord {
     const record: OpenRecord = {
       command_id: command.commandId,
       kind: command.kind,
@@ -121,7 +157,10 @@ export class Sender {
       ...(command.graceMs === undefined ? {} : { grace_ms: command.graceMs }),
       ...(command.agent === undefined ? {} : { agent: command.agent }),
       ...(command.mark === undefined ? {} : { mark: command.mark }),
+      ...(command.resources === undefined ? {} : { resources: command.resources }),
+      ...(command.lockId === undefined ? {} : { lock_id: command.lockId }),
       sent_ms: performance.now(),
+      ...(sinceMs === undefined ? {} : { claimed_ms: sinceMs }),
       missed: 0,
       answers: [],
     };
@@ -131,7 +170,7 @@ export class Sender {
 
   /**
    * Sends a command until it is answered and notes the answer. Throws {@link CommandFailed} when no answer comes, or one
-   * that no agent should ever get.
+   * that no agent should ever get, and {@link Forgotten}.
    */
   async sendOnce(command: Command, record: OpenRecord): Promise<void> {
     const answer = await this.#answerTo(command, record);
@@ -140,11 +179,14 @@ export class Sender {
   }
 
   async #answerTo(command: Command, record: OpenRecord): Promise<Answer> {
+    const { outageMs, forget } = this.#manners;
+    let mayCrash = true;
     const onMiss = (): void => {
       record.missed += 1;
       this.#journal.counts.unanswered += 1;
+      if (mayCrash && this.#rng.chance(forget)) this.#forget(command);
+      mayCrash = false;
     };
-    const { outageMs } = this.#manners;
     try {
       return await sendUntilAnswered(this.#api, toRequest(command), { outageMs, rng: this.#rng, onMiss });
     } catch (error) {
@@ -159,9 +201,14 @@ export class Sender {
     const told = { status, code, replayed, answered_ms: performance.now() };
     if (status >= 200 && status < 300) {
       const effect = readEffect(command.kind, answer.body);
-      const lease = objectAt(answer.body, "lease") ?? objectAt(listAt(answer.body, "claims")[0], "lease");
+      const lease =
+        objectAt(answer.body, "lease") ??
+        objectAt(listAt(answer.body, "claims")[0], "lease") ??
+        objectAt(answer.body, "lock");
       const term_ms = numberAt(lease, "expires_in_ms");
-      if (effect !== undefined) return { ...told, effect, ...(term_ms !== undefined && { term_ms }) };
+      if (effect !== undefined) {
+        return { ...told, effect, ...(term_ms !== undefined && { term_ms }), ...readConflicts(answer.body) };
+      }
     } else if (code !== undefined && this.#isExpected(command, code)) {
       const holder = readHolder(answer.body);
       const refused_part = numberAt(answer.body, "command");
@@ -170,6 +217,7 @@ export class Sender {
         effect: undefined,
         ...(holder !== undefined && { holder }),
         ...(refused_part !== undefined && { refused_part }),
+        ...readConflicts(answer.body),
       };
     }
     return this.#fail(command, "unexpected_answer", describe(answer));
@@ -182,7 +230,7 @@ export class Sender {
 
   #fail(command: Command, rule: string, detail: string): never {
     const { commandId, taskId, path, body } = command;
-    const told = `${detail}, to POST ${path} ${JSON.stringify(body).slice(0, 300)}`;
+    const told = `${detail}, to ${command.method ?? "POST"} ${path} ${(JSON.stringify(body) ?? "").slice(0, 300)}`;
     this.#journal.violations.push({
       check: "answers",
       rule,
@@ -198,6 +246,12 @@ export class Sender {
   }
 }
 
+/** Waits for both, also when one fails: nobody may be sending still when the drill is read back. */
+async function both(first: Promise<void>, second: Promise<void>): Promise<void> {
+  await Promise.allSettled([first, second]);
+  await Promise.all([first, second]);
+}
+
 /** What an agent may go by once all its sends were answered: any effect before none. */
 export function outcome(record: OpenRecord): Effect | null | undefined {
   const effects = record.answers.map((answer) => answer.effect);
@@ -207,8 +261,8 @@ export function outcome(record: OpenRecord): Effect | null | undefined {
   );
 }
 
-function toRequest({ path, body, commandId }: Command): Request {
-  return { method: "POST", path, body, commandId };
+function toRequest({ method, path, body, commandId }: Command): Request {
+  return method === "GET" ? { method, path } : { method: "POST", path, body, commandId };
 }
 
 /** What an accepted command changed, as its answer tells it; undefined when the answer is not of the promised shape. */
@@ -247,6 +301,15 @@ function readEffect(kind: CommandKind, body: unknown): Effect | null | undefined
       const redriven = one === undefined ? listAt(body, "task_ids").map(String) : [one];
       return redriven.length === 0 ? null : { redriven };
     }
+    case "lock":
+    case "renew":
+      return lockEffect(objectAt(body, "lock"));
+    case "unlock": {
+      const lock_id = stringAt(body, "lock_id");
+      return lock_id === undefined ? undefined : { lock_id };
+    }
+    case "read":
+      return readTask(objectAt(body, "task"));
     case "pause":
     case "resume": {
       const seq = numberAt(objectAt(body, "event"), "seq");
@@ -266,7 +329,39 @@ function claimEffect(body: unknown): Effect | null | undefined {
   if (asObject(body)?.task === null && asObject(body)?.lease === null) return null;
   const effect = taskEffect(objectAt(body, "task"), objectAt(body, "lease"), true);
   const handover = toAttempts(objectAt(body, "handover")?.previous_attempts);
-  return effect && { ...effect, handover };
+  const lock_id = stringAt(objectAt(body, "lock"), "lock_id");
+  return effect && { ...effect, handover, ...(lock_id !== undefined && { lock_id }) };
+}
+
+function lockEffect(lock: unknown): Effect | undefined {
+  const lock_id = stringAt(lock, "lock_id");
+  const fence = numberAt(lock, "fence");
+  const lease_token = stringAt(lock, "token");
+  const lease_expires_at_ms = numberAt(lock, "expires_at_ms");
+  if (lock_id === undefined || fence === undefined || lease_token === undefined) return undefined;
+  return { lock_id, fence, lease_token, ...(lease_expires_at_ms !== undefined && { lease_expires_at_ms }) };
+}
+
+function readTask(task: unknown): Effect | undefined {
+  const effect = taskEffect(task, undefined, false);
+  const agent = stringAt(task, "lease_owner");
+  const fence = numberAt(task, "fence");
+  return effect && agent !== undefined && fence !== undefined
+    ? { ...effect, holder: { agent, fence } }
+    : effect;
+}
+
+/** Whose locks an answer names. */
+function readConflicts(body: unknown): { conflicts?: LockHolder[] } {
+  const conflicts = listAt(body, "conflicts").flatMap((one): LockHolder[] => {
+    const resource = stringAt(one, "wanted");
+    const agent = stringAt(one, "agent_id");
+    const fence = numberAt(one, "fence");
+    return resource === undefined || agent === undefined || fence === undefined
+      ? []
+      : [{ resource, mode: stringAt(one, "mode") === "shared" ? "shared" : "exclusive", agent, fence }];
+  });
+  return conflicts.length === 0 ? {} : { conflicts };
 }
 
 function heartbeatEffect(body: unknown): Effect | undefined {

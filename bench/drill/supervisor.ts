@@ -9,6 +9,8 @@ import type { Command, Sender } from "./sender.ts";
 /** How often dead letters are looked for, in milliseconds. */
 const redriveEveryMs = 150;
 const pollMs = 20;
+/** How often tasks in doubt are looked at, in milliseconds. */
+const doubtEveryMs = 250;
 /** How long holders may go on after a request to stop, and how long the run stands still, in milliseconds. */
 const graceMs = 300;
 const pauseMs = 900;
@@ -34,7 +36,19 @@ export class Supervisor {
 
   /** @param extras ids of the tasks that shall be cancelled */
   async run(extras: readonly string[]): Promise<void> {
-    await Promise.all([this.#redrive(), this.#cancel(extras), this.#pause()]);
+    await Promise.all([this.#redrive(), this.#cancel(extras), this.#pause(), this.#settleDoubts()]);
+  }
+
+  /** Reads tasks whose completion nobody was answered, until they are done by that or by somebody else. */
+  async #settleDoubts(): Promise<void> {
+    while (!this.#board.over) {
+      await sleep(doubtEveryMs);
+      for (const id of this.#board.doubtful) {
+        const command = this.#command("read", `tasks/${encodeURIComponent(id)}`, undefined);
+        const effect = await this.#sender.send({ ...command, method: "GET", taskId: id }, "once");
+        if (effect?.status === "done") this.#board.markDone(id);
+      }
+    }
   }
 
   /** Puts dead letters back until the board is empty: many by filter, or a single one. */

@@ -63,7 +63,8 @@ function withSighted(
       misfits.push({ rule: "holder_unknown", task, id: operation.id, detail });
       continue;
     }
-    const { id, calledMs, termMs } = claim;
+    const { id, calledMs, shorterMs } = claim;
+    const termMs = shorterMs?.get(task) ?? claim.termMs;
     const returnedMs = Number.POSITIVE_INFINITY;
     sighted.push({ id, task, calledMs, returnedMs, act: "claim", agent, fence, termMs });
   }

@@ -57,6 +57,8 @@ export interface LostClaim {
   readonly agent: string;
   readonly calledMs: number;
   readonly termMs: number;
+  /** What may end its lease on these tasks sooner, ms. */
+  readonly shorterMs?: ReadonlyMap<string, number>;
   /** Tasks it may have taken, at most. */
   readonly max: number;
 }

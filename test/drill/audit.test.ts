@@ -46,6 +46,8 @@ function task(id: string, status: string, task_rev: number, more: Partial<AuditT
     dead_letter: false,
     cause: undefined,
     attempts: [],
+    concurrency_key: undefined,
+    clocks: {},
     ...more,
   };
 }
@@ -71,6 +73,8 @@ function event(seq: number, type: string, more: Partial<AuditEvent> = {}): Audit
     marker: undefined,
     under: undefined,
     reason: undefined,
+    lock: undefined,
+    lock_ids: [],
     ...more,
   };
 }
@@ -131,6 +135,8 @@ function healthy(): Log {
     plan,
     extras: [],
     leaseMs: 5000,
+    concurrencyLimits: {},
+    clockJumps: [],
     events: [
       taskEvent(1, "created", task("old", "done", 1)),
       taskEvent(2, "created", task("a", "pending", 1)),
@@ -198,7 +204,7 @@ function healthy(): Log {
         kind: "claim",
         agent: "x",
         delivery: "twice",
-        answers: [answer(claimed), answer(claimed)],
+        answers: [answer(claimed), answer(claimed, { replayed: true })],
       }),
       sent(1059, {
         command_id: "h1",
@@ -212,6 +218,7 @@ function healthy(): Log {
         command_id: "p1",
         kind: "fact",
         delivery: "cut",
+        missed: 1,
         task_id: "a",
         fence: 5,
         mark: "f1",
@@ -244,7 +251,7 @@ function healthy(): Log {
         delivery: "once",
         task_id: "b",
         fence: 9,
-        lease_age_ms: 5300,
+        claimed_ms: 1091,
         answers: [answer(undefined)],
       }),
       sent(6099, {
@@ -320,6 +327,18 @@ function append(log: Log, added: AuditEvent): void {
   if (added.marker === undefined) log.patches.push({ seq: added.seq, source_event_seq: added.seq });
 }
 
+/** Makes one batch of the first fact and the completion that follows it. */
+function asBatch(log: Log, answers: Answer[]): void {
+  const proof = { task_id: "a", fence: 5 };
+  const parts = [
+    { kind: "fact" as const, ...proof, mark: "f1" },
+    { kind: "complete" as const, ...proof },
+  ];
+  Object.assign(command(log, "p1"), { kind: "batch", mark: undefined, missed: 1, parts, answers });
+  log.commands = log.commands.filter(({ command_id }) => command_id !== "d1");
+  seq(log, 8).command_id = undefined;
+}
+
 const rules = (log: Log): string[] => [
   ...new Set(audit(log as AuditInput).violations.map(({ check, rule }) => `${check}/${rule}`)),
 ];
@@ -335,6 +354,9 @@ describe("the audit", () => {
       leases: 3,
       fences: 2,
       retries: 0,
+      clocks: 0,
+      keys: 0,
+      locks: 0,
       stops: 0,
       history: 9,
       sequence: 14,
@@ -604,6 +626,99 @@ describe("the audit", () => {
       },
     ],
     [
+      "commands/batch_torn",
+      "an accepted batch of which a completion is not in the log",
+      (log) => {
+        seq(log, 8).type = "context.task.heartbeat";
+        asBatch(log, [answer({ parts: [{ seq: 7 }, {}] })]);
+      },
+    ],
+    [
+      "commands/batch_torn",
+      "a batch that nobody was answered, with its fact and without its completion",
+      (log) => {
+        seq(log, 8).type = "context.task.heartbeat";
+        asBatch(log, []);
+      },
+    ],
+    [
+      "commands/batch_torn",
+      "a batch that nobody was answered, with its completion and without its fact",
+      (log) => {
+        seq(log, 7).fact_id = "f9";
+        asBatch(log, []);
+      },
+    ],
+    [
+      "commands/effect_missing",
+      "a batch that nobody was answered, with one of its facts",
+      (log) => {
+        const fact = { kind: "fact" as const, task_id: "a", fence: 5, mark: "f9" };
+        asBatch(log, []);
+        command(log, "p1").parts?.push(fact);
+      },
+    ],
+    [
+      "commands/command_repeated",
+      "a fact that nobody was answered, written twice",
+      (log) => {
+        Object.assign(command(log, "p1"), { delivery: "lost", answers: [] });
+        seq(log, 12).fact_id = "f1";
+      },
+    ],
+    [
+      "commands/command_repeated",
+      "a completion that nobody was answered, done twice",
+      (log) => {
+        Object.assign(command(log, "d1"), { delivery: "lost", missed: 1, answers: [] });
+        seq(log, 13).command_id = "d1";
+      },
+    ],
+    [
+      "commands/claim_lost",
+      "a claim answered with nothing, all of whose requests were answered",
+      (log) => {
+        Object.assign(command(log, "c2"), { delivery: "twice", answers: [answer(null), answer(null)] });
+      },
+    ],
+    [
+      "commands/repeat_untold",
+      "a repeat that does not say that it is one",
+      (log) => {
+        at(command(log, "d1").answers, 1).replayed = false;
+      },
+    ],
+    [
+      "commands/repeat_untold",
+      "a first answer that says that it repeats one",
+      (log) => {
+        at(command(log, "d3").answers, 0).replayed = true;
+      },
+    ],
+    [
+      "leases/holder_refused",
+      "a holder refused before the clock jumped",
+      (log) => {
+        command(log, "d2").claimed_ms = 2391;
+        log.clockJumps = [{ atMs: 6_400, doneMs: 6_500, byMs: 60_000 }];
+      },
+    ],
+    [
+      "leases/holder_refused",
+      "a holder refused because of a jump that had been before its claim",
+      (log) => {
+        command(log, "d2").claimed_ms = 2391;
+        log.clockJumps = [{ atMs: 2_000, doneMs: 2_100, byMs: 60_000 }];
+      },
+    ],
+    [
+      "retries/letter_unexplained",
+      "a dead letter by a clock that the task does not have",
+      (log) => {
+        Object.assign(taskOf(log, 10), { status: "failed", dead_letter: true, cause: "start_deadline" });
+      },
+    ],
+    [
       "leases/holder_refused",
       "a batch refused for a lease that never ran out",
       (log) => {
@@ -664,7 +779,7 @@ describe("the audit", () => {
       "leases/holder_refused",
       "a holder refused while its lease is live",
       (log) => {
-        command(log, "d2").lease_age_ms = 4990;
+        command(log, "d2").claimed_ms = 1401;
       },
     ],
     [
@@ -1032,9 +1147,29 @@ describe("the audit", () => {
   it("does not blame the server for a claim whose connection was cut and whose repeat found nothing", () => {
     const log = healthy();
     const claim = command(log, "c2");
-    claim.delivery = "cut";
+    Object.assign(claim, { delivery: "cut", missed: 1 });
     claim.answers = [answer(null)];
     expect(rules(log)).toEqual([]);
+  });
+
+  it("takes a batch that nobody was answered for done as a whole, or not at all", () => {
+    const done = healthy();
+    asBatch(done, []);
+    expect(rules(done)).toEqual([]);
+  });
+
+  it("takes a first answer that repeats one that was lost for what it is", () => {
+    const log = healthy();
+    Object.assign(command(log, "d3"), { missed: 1 });
+    at(command(log, "d3").answers, 0).replayed = true;
+    expect(rules(log)).toEqual([]);
+  });
+
+  it("takes a refusal for what it is where the clock jumped over the lease", () => {
+    const log = healthy();
+    command(log, "d2").claimed_ms = 2391;
+    log.clockJumps = [{ atMs: 6_095, doneMs: 6_096, byMs: 60_000 }];
+    expect(rules(log)).not.toContain("leases/holder_refused");
   });
 
   it("takes a refusal for what it is where a lease was taken back", () => {
@@ -1044,7 +1179,7 @@ describe("the audit", () => {
     at(log.tasks, 2).attempts = ["9 revoked"];
     const claim = at(command(log, "c3").answers, 0);
     claim.effect = { ...claim.effect, handover: ["9 revoked"] };
-    command(log, "d2").lease_age_ms = 1_000;
+    command(log, "d2").claimed_ms = 5391;
     expect(rules(log)).toEqual([]);
   });
 

@@ -29,8 +29,8 @@ it("finishes the small plan though agents crash and fail, commands are repeated,
   const { options, result } = await drill({ crash: 0.25, fail: 0.25, retry: 0.3 });
   expect(result.violations).toEqual([]);
   expect(result.tasksDone).toBe(options.plan.tasks.length);
-  const { crashes, retries, batches, waitedClaims, failures, pauses } = result.counts;
-  for (const count of [batches, waitedClaims, failures, pauses]) expect(count).toBeGreaterThan(0);
+  const { crashes, retries, batches, waitedClaims, failures, releases, pauses } = result.counts;
+  for (const count of [batches, waitedClaims, failures + releases, pauses]) expect(count).toBeGreaterThan(0);
   expect(crashes.silent + crashes.late + crashes.stalled).toBeGreaterThan(0);
   expect(retries.twice + retries.repeated + retries.cut).toBeGreaterThan(0);
 });
@@ -45,6 +45,7 @@ it("counts tasks the plan calls finished as done, and reports for people and mac
 
   const setting = { planFile: "garden.jsonl", options };
   expect(summary(setting, result)).toContain("No violation.");
+  expect(result.examined?.keys).toBeGreaterThan(0);
   const json = toJson(setting, result);
   expect(JSON.parse(json)).toMatchObject({ ok: true, tasks_done: result.tasksDone, violations: [] });
   expect(json).not.toContain(options.token);
