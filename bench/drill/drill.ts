@@ -62,6 +62,8 @@ export interface DrillResult {
   readonly tasksDone: number;
   readonly events: number;
   readonly counts: Counts;
+  /** Commands, whatever the number of times they were sent; the rest got no answer at all. */
+  readonly commands: { readonly sent: number; readonly acknowledged: number };
   /** Milliseconds per request, by what was asked. */
   readonly latencies: ReadonlyMap<string, readonly number[]>;
   readonly examined: AuditReport["examined"] | undefined;
@@ -181,6 +183,10 @@ class Drill implements RunningDrill {
       tasksDone: this.#board.done,
       events: audited?.events ?? 0,
       counts: this.#journal.counts,
+      commands: {
+        sent: this.#journal.commands.length,
+        acknowledged: this.#journal.commands.filter(({ answers }) => answers.length > 0).length,
+      },
       latencies: this.#journal.latencies,
       examined: audited?.report.examined,
       requeueDelaysMs: audited?.report.requeueDelaysMs ?? [],
