@@ -23,6 +23,8 @@ export interface LocalRuntime {
    * @throws Error when the handler failed.
    */
   runCron(scheduledAtMs?: number): Promise<void>;
+  /** Resolves when workerd has ended and cannot be started again: nothing is served any more. Never rejects. */
+  lost: Promise<StartError>;
   /** Stops the runtime and gives the state directory free. Acknowledged writes are on disk already. */
   close(): Promise<void>;
 }
@@ -53,7 +55,7 @@ export async function startLocalRuntime(options: {
   const config = await readWorkerConfig(projectDir);
   const code = bundleWorker(projectDir, options.main ?? config.main);
   let secrets = { token: "", keys: "" };
-  const { url, miniflare, close } = await serveWorker({
+  const { url, miniflare, lost, close } = await serveWorker({
     port: options.port,
     stateDir,
     worker: async () => {
@@ -91,6 +93,7 @@ export async function startLocalRuntime(options: {
         if (outcome !== "ok") throw new Error(`the scheduled handler failed (${outcome})`);
       }
     },
+    lost,
     close,
   };
 }

@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { Log, LogLevel, Miniflare, type MiniflareOptions, type WorkerdStructuredLog } from "miniflare";
+import { keepRunning } from "./keep-running.ts";
 import { reasonOf, StartError } from "./start-error.ts";
 import { claimStateDir } from "./state-claim.ts";
 
@@ -15,6 +16,8 @@ export interface ServedWorker {
   url: string;
   /** The runtime's own handle, for its bindings and handlers. */
   miniflare: Miniflare;
+  /** Resolves when workerd has ended and cannot be started again: nothing is served any more. Never rejects. */
+  lost: Promise<StartError>;
   /** Stops the runtime and gives the state directory free. Acknowledged writes are on disk already. */
   close(): Promise<void>;
 }
@@ -69,11 +72,17 @@ export async function serveWorker(options: {
       await options.prepare(running);
       await running.setOptions(listening).catch(startError);
     }
-    const { origin: url } = await running.unsafeGetDirectURL(worker.name);
+    const { origin: url, port } = await running.unsafeGetDirectURL(worker.name);
+    const kept = keepRunning(
+      () => running.ready,
+      () => running.setOptions(optionsWith([{ host, port: Number(port) }])),
+    );
     return {
       url,
       miniflare: running,
+      lost: kept.lost.then((error) => asStartError(error, Number(port))),
       close: async () => {
+        kept.stop();
         await running.dispose();
         release();
       },

@@ -30,7 +30,12 @@ async function start(): Promise<void> {
     ...(keys !== undefined && { keys }),
     vars: variables("CORS_ORIGINS", "REQUEST_LOG", "BATON_ISSUERS"),
   });
-  const { url, token: accepted, runCron } = runtime;
+  const { url, token: accepted, runCron, lost } = runtime;
+  // A process that answers nothing would look alive to whoever supervises it.
+  void lost.then((error) => {
+    console.error(`Baton stopped: ${error.message}`);
+    stop(1);
+  });
   everyMinute((scheduledAtMs) =>
     runCron(scheduledAtMs).catch((error: unknown) => console.error(`cron: ${reasonOf(error)}`)),
   );

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { readFile, stat } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { processInfo } from "../../scripts/process-info.ts";
 import {
   descendants,
@@ -121,6 +121,51 @@ test("serves again on the same port after the runtime crashed", async () => {
   await expect.poll(() => statusOfRun(baton, runId).catch(() => 0), { timeout: 60_000 }).toBe(200);
   expect(await runtimePid(stateDir)).not.toBe(crashed);
 });
+
+/** Kills the runtime, and the one that takes its place before that serves: Miniflare brings no other after it. */
+async function killSuccessor(stateDir: string): Promise<void> {
+  const first = await runtimePid(stateDir);
+  process.kill(first, "SIGKILL");
+  let successor = first;
+  await until(async () => {
+    successor = await runtimePid(stateDir);
+    return successor > 0 && successor !== first;
+  });
+  process.kill(successor, "SIGKILL");
+}
+
+test("serves again though the runtime that was to take the place of a crashed one crashed before it served", async () => {
+  const stateDir = await temporaryStateDir();
+  const baton = await startBaton({ PORT: "0", STATE_DIR: stateDir });
+  const runId = await createRun(baton);
+  await killSuccessor(stateDir);
+  await expect.poll(() => statusOfRun(baton, runId).catch(() => 0), { timeout: 60_000 }).toBe(200);
+});
+
+test("ends with 1 and says why when the runtime cannot be brought back", async () => {
+  const stateDir = await temporaryStateDir();
+  const baton = await startBaton({ PORT: "0", STATE_DIR: stateDir });
+  const { port } = new URL(baton.url);
+  process.kill(await runtimePid(stateDir), "SIGKILL");
+  await takePort(Number(port));
+  expect(await baton.exited).toBe(1);
+  expect(baton.stderr()).toContain(
+    `Baton stopped: port ${port} of 127.0.0.1 is already in use; choose another one with PORT\n`,
+  );
+});
+
+/** Listens on a port until the test ends, as soon as nobody else does. */
+async function takePort(port: number): Promise<void> {
+  const server = createServer();
+  onTestFinished(() => void server.close());
+  await until(
+    () =>
+      new Promise((resolve) => {
+        server.once("error", () => resolve(false));
+        server.listen(port, "127.0.0.1", () => resolve(true));
+      }),
+  );
+}
 
 async function refusal(environment: Record<string, string>): Promise<string> {
   const baton = launchBaton(environment);
