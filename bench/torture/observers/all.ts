@@ -1,9 +1,30 @@
+import { createClient } from "./client.ts";
+import { watchDirectory } from "./directory.ts";
 import type { Finding, Observer, Observers, Surroundings } from "./observer.ts";
+import { leaveOrphans, orphansTenant } from "./orphans.ts";
+import { leavePending } from "./pending.ts";
+import { watchFeed, watchRuns } from "./streams.ts";
+import { watchDeliveries } from "./webhooks.ts";
 
 /** Starts every observer; the server must answer. */
-export async function startObservers(_surroundings: Surroundings): Promise<Observers> {
+export async function startObservers(surroundings: Surroundings): Promise<Observers> {
+  const { url, token } = surroundings;
+  const client = createClient(url, token);
   const runIds: string[] = [];
-  const observers: Observer[] = [];
+  const orphans = leaveOrphans(surroundings);
+  const directory = watchDirectory([
+    { client, runIds: (ofDrills) => ofDrills },
+    { client: createClient(url, token, orphansTenant), runIds: () => orphans.runIds },
+  ]);
+  // In the order of judging: whoever asks orphans anything comes after those who wait for them.
+  const observers: readonly Observer[] = [
+    orphans,
+    watchRuns(surroundings, client),
+    await watchFeed(surroundings, client),
+    await watchDeliveries(surroundings, client),
+    directory,
+    leavePending(surroundings),
+  ];
   return {
     runStarted: (runId) => {
       runIds.push(runId);
