@@ -3,6 +3,7 @@ import { watchDirectory } from "./directory.ts";
 import type { Finding, Observer, Observers, Surroundings } from "./observer.ts";
 import { leaveOrphans, orphansTenant } from "./orphans.ts";
 import { leavePending } from "./pending.ts";
+import { checkStorage } from "./storage/check.ts";
 import { watchFeed, watchRuns } from "./streams.ts";
 import { watchDeliveries } from "./webhooks.ts";
 
@@ -41,6 +42,6 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
     close: async () => {
       await Promise.all(observers.map((observer) => observer.close()));
     },
-    checkStorage: async () => [],
+    checkStorage: (stateDir) => checkStorage(stateDir, surroundings.disturbances),
   };
 }

@@ -21,6 +21,8 @@ export interface Arrival {
   readonly signed: boolean;
   /** When it was answered that it is taken, by this machine's clock; undefined when it was refused, or not answered. */
   readonly takenMs: number | undefined;
+  /** Whether that answer broke off: the server may have understood it or not. */
+  readonly isUnsure: boolean;
 }
 
 /** A repetition of what was taken is a crash's when the server died no longer ago than this, ms, before it had noted that. */
@@ -73,9 +75,10 @@ function checkRun(
   const wantedSeqs = events.filter(({ type }) => wanted(type)).map(({ seq }) => seq);
   const isOld = new Set(events.filter(({ ts_ms }) => ts_ms < sinceMs).map(({ seq }) => seq));
   const ids = new Map<number, string>();
-  const taken = new Map<number, number>();
+  const taken = new Set<number>();
+  const surely = new Map<number, number>();
   let highest = 0;
-  for (const { seq, messageId, text, takenMs, atMs } of arrivals) {
+  for (const { seq, messageId, text, takenMs, isUnsure, atMs } of arrivals) {
     const flag = (rule: string, detail: string) => violations.push({ rule, detail, run_id, seq });
     if (!wantedSeqs.includes(seq)) flag("foreign", `event ${seq} is not in the log, or not wanted`);
     else if (texts.get(seq) !== text)
@@ -88,7 +91,7 @@ function checkRun(
     const skipped = wantedSeqs.filter((one) => one > highest && one < seq && !isOld.has(one));
     const untaken = taken.has(highest) || highest === 0 || seq <= highest ? [] : [highest];
     for (const one of [...untaken, ...skipped]) flag("skipped", `event ${seq} came before ${one} was taken`);
-    const before = taken.get(seq);
+    const before = surely.get(seq);
     if (
       before !== undefined &&
       !outages.some(({ fromMs }) => fromMs >= before - NOTING_MS && fromMs <= atMs)
@@ -98,7 +101,10 @@ function checkRun(
         `event ${seq} came again ${atMs - before} ms after it was taken, and the server had not died`,
       );
     }
-    if (takenMs !== undefined) taken.set(seq, takenMs);
+    if (takenMs !== undefined) {
+      taken.add(seq);
+      if (!isUnsure) surely.set(seq, takenMs);
+    }
     highest = Math.max(highest, seq);
   }
   const lost = wantedSeqs.filter((seq) => !taken.has(seq) && !isOld.has(seq));

@@ -56,13 +56,16 @@ export async function startReceiver(rng: Rng, secret: () => string): Promise<Rec
     const fate = isGood || failed.has(messageId) ? "take" : drawFate(rng);
     const isTaken = fate === "take" || fate === "slow" || fate === "take_and_hang_up";
     const arrival = { ...readArrival(headers, body, secret()), atMs: Date.now() };
-    const taken: { takenMs: number | undefined } & Arrival = { ...arrival, takenMs: undefined };
+    const isUnsure = fate === "take_and_hang_up";
+    const taken: { takenMs: number | undefined } & Arrival = { ...arrival, isUnsure, takenMs: undefined };
     arrivals.push(taken);
     if (fate !== "take" && fate !== "slow") {
       misbehaved += 1;
       failed.add(messageId);
     }
     const answer = (status: number): void => {
+      // It may have died meanwhile.
+      if (response.destroyed) return;
       // From here on the server may know.
       if (isTaken) taken.takenMs = Date.now();
       response.writeHead(status, fate === "busy" ? { "retry-after": "1" } : {}).end();
@@ -114,7 +117,7 @@ export function readArrival(
   headers: IncomingMessage["headers"],
   body: string,
   secret: string,
-): Omit<Arrival, "atMs" | "takenMs"> {
+): Omit<Arrival, "atMs" | "takenMs" | "isUnsure"> {
   const messageId = String(headers["webhook-id"] ?? "");
   const data = objectAt(parsed(body), "data");
   return {
