@@ -4,10 +4,9 @@ import type { PatchRecord } from "../../../../src/protocol/blackboard.ts";
 import type { EventRecord } from "../../../../src/protocol/event.ts";
 import type { Task } from "../../../../src/protocol/task.ts";
 import { commitHash } from "../../../../src/run/chain.ts";
-import type { TaskRow } from "../../../../src/run/storage/task-row.ts";
 import type { Violation } from "../observer.ts";
 import { type Folded, foldLog } from "./fold.ts";
-import type { StoredRun } from "./stored.ts";
+import type { StoredRun, StoredTask } from "./stored.ts";
 
 /*
  * Whether what one transaction wrote is there as a whole: the rows of a run must be those that its log comes to, each commit
@@ -77,13 +76,9 @@ function checkHead({ run, commits, tasks }: StoredRun, { heads }: Folded, flag: 
     flag("head", "the hash that was saved with it is not that of its commit", head_seq);
   }
   if (head_seq !== (commits.at(-1)?.seq ?? 0)) return;
-  const counts = JSON.parse(run.task_counts) as Record<string, number>;
-  const total = tasks.length;
-  if (counts.total !== total) flag("counts", `${counts.total} tasks are counted, ${total} are there`);
-  for (const status of new Set(tasks.map((task) => task.status))) {
-    const there = tasks.filter((task) => task.status === status).length;
-    if (counts[status] !== there)
-      flag("counts", `${counts[status]} ${status} are counted, ${there} are there`);
+  for (const [status, counted] of Object.entries(JSON.parse(run.task_counts) as Record<string, number>)) {
+    const there = status === "total" ? tasks.length : tasks.filter((task) => task.status === status).length;
+    if (counted !== there) flag("counts", `${status}: ${counted} are counted, ${there} are there`);
   }
 }
 
@@ -110,7 +105,7 @@ function checkTasks({ tasks: rows, edges }: StoredRun, { tasks }: Folded, flag: 
 }
 
 /** The columns by which claims and alarms find a task, where they are not the task's. */
-function wrongColumns(row: TaskRow, task: Task, tasks: ReadonlyMap<string, Task>): string[] {
+function wrongColumns(row: StoredTask, task: Task, tasks: ReadonlyMap<string, Task>): string[] {
   const dependencies = [...new Set(task.depends_on_task_ids)];
   const open = dependencies.filter((id) => tasks.get(id)?.status !== "done").length;
   const isOpen = task.status === "pending" || task.status === "runnable";

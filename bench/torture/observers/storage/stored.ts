@@ -1,5 +1,4 @@
 import type { LogRow } from "../../../../src/run/chain.ts";
-import type { TaskRow } from "../../../../src/run/storage/task-row.ts";
 
 /*
  * What a server has left on the disk, as rows: no SQL and no files from here on. Members are named like the columns they
@@ -14,6 +13,26 @@ export interface Alarm {
   readonly scheduledMs: number | null;
 }
 
+/** A task, with the columns by which claims and alarms find it. */
+export interface StoredTask {
+  readonly pos: number;
+  readonly id: string;
+  readonly task_type: string;
+  readonly workflow_id: string;
+  readonly concurrency_key: string;
+  readonly priority: number;
+  readonly created_ts: number;
+  readonly status: string;
+  readonly next_retry_at_ms: number | null;
+  readonly lease_expires_at_ms: number | null;
+  readonly open_dependencies: number;
+  readonly queue: string | null;
+  readonly due_at_ms: number | null;
+  readonly dead_letter: number;
+  /** JSON. */
+  readonly doc: string;
+}
+
 /** A run's object. */
 export interface StoredRun extends Alarm {
   readonly run: {
@@ -26,7 +45,7 @@ export interface StoredRun extends Alarm {
     readonly log_hash: string | null;
   };
   readonly commits: readonly LogRow[];
-  readonly tasks: readonly TaskRow[];
+  readonly tasks: readonly StoredTask[];
   readonly edges: readonly { readonly dependency: string; readonly dependent: string }[];
   readonly notes: readonly { readonly list: string; readonly doc: string }[];
   readonly artifacts: readonly { readonly doc: string }[];
