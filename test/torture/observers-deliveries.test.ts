@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { createRng } from "../../bench/drill/rng.ts";
 import { type Arrival, checkDeliveries } from "../../bench/torture/observers/deliveries.ts";
 import { checkDirectoryRows } from "../../bench/torture/observers/directory-rows.ts";
+import type { Disturbances } from "../../bench/torture/observers/observer.ts";
 import { drawFate, readArrival } from "../../bench/torture/observers/receiver.ts";
 import { type RunLog, toLogRecord } from "../../bench/torture/observers/records.ts";
 
@@ -31,7 +32,7 @@ const refused = (seq: number, atMs: number) => came(seq, atMs, { takenMs: undefi
 
 function rules(
   arrivals: Arrival[],
-  more: { sinceMs?: number; outages?: { fromMs: number }[] } = {},
+  more: { sinceMs?: number; outages?: Disturbances["outages"] } = {},
 ): string[] {
   const options = { wanted: (type: string) => type === "note", sinceMs: 0, outages: [], ...more };
   return checkDeliveries([log], arrivals, options).map(({ rule }) => rule);
@@ -86,9 +87,14 @@ describe("webhooks-out.md: at least once, under one id, in order per run", () =>
 
   it("what was taken comes again after a crash, and only around one", () => {
     const arrivals = [came(1, 10_000), came(2, 20_000), came(2, 25_000), came(4, 40_000)];
-    expect(rules(arrivals, { outages: [{ fromMs: 21_000 }] })).toEqual([]);
-    expect(rules(arrivals, { outages: [{ fromMs: 17_000 }] })).toEqual(["repeated"]);
-    expect(rules(arrivals, { outages: [{ fromMs: 26_000 }] })).toEqual(["repeated"]);
+    const found = (fromMs: number, untilMs: number) => rules(arrivals, { outages: [{ fromMs, untilMs }] });
+    expect(found(21_000, 24_000)).toEqual([]);
+    // It was dying, and had not died.
+    expect(found(19_000, 24_000)).toEqual([]);
+    expect(found(17_000, 19_000)).toEqual(["repeated"]);
+    // It had time enough to note it.
+    expect(found(23_000, 24_000)).toEqual(["repeated"]);
+    expect(found(26_000, 27_000)).toEqual(["repeated"]);
   });
 
   it("what is older than the subscription need not come", () => {

@@ -25,7 +25,7 @@ export interface Arrival {
   readonly isUnsure: boolean;
 }
 
-/** A repetition of what was taken is a crash's when the server died no longer ago than this, ms, before it had noted that. */
+/** What was taken is noted within this, ms; the server must have died, or been dying, in that time to send it again. */
 const NOTING_MS = 2_000;
 
 /**
@@ -92,10 +92,7 @@ function checkRun(
     const untaken = taken.has(highest) || highest === 0 || seq <= highest ? [] : [highest];
     for (const one of [...untaken, ...skipped]) flag("skipped", `event ${seq} came before ${one} was taken`);
     const before = surely.get(seq);
-    if (
-      before !== undefined &&
-      !outages.some(({ fromMs }) => fromMs >= before - NOTING_MS && fromMs <= atMs)
-    ) {
+    if (before !== undefined && !outages.some((outage) => isBetween(outage, before, atMs))) {
       flag(
         "repeated",
         `event ${seq} came again ${atMs - before} ms after it was taken, and the server had not died`,
@@ -113,4 +110,13 @@ function checkRun(
     violations.push({ rule: "lost", detail, run_id, seq: lost[0] ?? 0 });
   }
   return violations;
+}
+
+/** Whether the server may have died after an answer, before it had noted it. The end of an outage is when it lived again. */
+function isBetween(
+  { fromMs, untilMs }: Disturbances["outages"][number],
+  takenMs: number,
+  againMs: number,
+): boolean {
+  return fromMs <= Math.min(takenMs + NOTING_MS, againMs) && (untilMs ?? againMs) >= takenMs;
 }
