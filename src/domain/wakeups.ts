@@ -18,6 +18,8 @@ export interface Wakeups {
   sealDueAtMs: number | null;
   /** When a checkpoint is owed. */
   checkpointDueAtMs: number | null;
+  /** When somebody must see whether what is on its way to R2 has arrived: a crash would have ended that. */
+  historyDueAtMs: number | null;
 }
 
 /** The one moment the object's alarm must not miss, or null. An alarm that fires early finds nothing to do. */

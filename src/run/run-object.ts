@@ -107,6 +107,9 @@ const MAX_ARRIVAL_MS = 3_600_000;
 /** An alarm that is at work cannot fire: leases, the directory and feeds do not wait longer than this for R2. */
 const MAX_HISTORY_WAIT_MS = 1_000;
 
+/** While something is on its way to R2, an alarm stands by for no later than this: it is what goes on after a crash. */
+const HISTORY_GUARD_MS = 30_000;
+
 /** A run that is full looks so often whether what is due can be done. */
 const FULL_PAUSE_MS = 30_000;
 
@@ -165,6 +168,8 @@ export class RunObject extends DurableObject<Env> {
   #tombstone: Tombstone | null = null;
   /** The arrival that is going on; a later one, or a create, takes its place. */
   #arrival: symbol | null = null;
+  /** How many alarms have begun to move history to R2 and are not done. */
+  #keeping = 0;
   /** Settles with the last arrival of those that wait for each other. */
   #arrivedInTurn: Promise<unknown> = Promise.resolve();
 
@@ -568,8 +573,13 @@ export class RunObject extends DurableObject<Env> {
   /** For the alarm: what goes to R2 if that is due. Where R2 is slow it goes on behind the alarm, and arms that when it is done. */
   async #keepHistory({ checkpoints, sealer }: Loaded): Promise<void> {
     const keep = async (): Promise<void> => {
-      await checkpoints.createDue(Date.now());
-      await sealer.sealDue(Date.now());
+      this.#keeping += 1;
+      try {
+        await checkpoints.createDue(Date.now());
+        await sealer.sealDue(Date.now());
+      } finally {
+        this.#keeping -= 1;
+      }
       this.#arm();
     };
     const patience = new AbortController();
@@ -721,6 +731,7 @@ export class RunObject extends DurableObject<Env> {
         feedsDueAtMs: publisher.dueAtMs(),
         sealDueAtMs: sealer.dueAtMs(Date.now()),
         checkpointDueAtMs: checkpoints.dueAtMs(Date.now()),
+        historyDueAtMs: this.#keeping === 0 ? null : Date.now() + HISTORY_GUARD_MS,
       }),
     );
   }

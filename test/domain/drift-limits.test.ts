@@ -207,6 +207,7 @@ describe("wakeups", () => {
     "directoryDueAtMs",
     "feedsDueAtMs",
     "checkpointDueAtMs",
+    "historyDueAtMs",
     "sealDueAtMs",
   ] as const;
   const wakeupsOf = (moments: readonly (number | null)[]) =>
