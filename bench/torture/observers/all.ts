@@ -12,7 +12,7 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
   const { url, token } = surroundings;
   const client = createClient(url, token);
   const runIds: string[] = [];
-  const orphans = leaveOrphans(surroundings);
+  const orphans = await leaveOrphans(surroundings);
   const directory = watchDirectory([
     { client, runIds: (ofDrills) => ofDrills },
     { client: createClient(url, token, orphansTenant), runIds: () => orphans.runIds },

@@ -27,10 +27,10 @@ export interface Orphans extends Observer {
 
 /**
  * Makes runs with something due just before the server dies, and never touches them again: what is due must happen all
- * the same, and near its time. Every third one has a claim that waits
- * for it instead, which is sent again after each death.
+ * the same, and near its time. Beside each of them another, with a claim that waits for its task, and that is sent again after each
+ * death.
  */
-export function leaveOrphans(surroundings: Surroundings): Orphans {
+export async function leaveOrphans(surroundings: Surroundings): Promise<Orphans> {
   const { url, proxyUrl, token, seed, disturbances } = surroundings;
   const client = createClient(url, token, orphansTenant);
   const distant = createClient(proxyUrl, token, orphansTenant);
@@ -41,9 +41,8 @@ export function leaveOrphans(surroundings: Surroundings): Orphans {
   const failures: Violation[] = [];
   let made = 0;
 
-  async function make(): Promise<void> {
-    made += 1;
-    const runId = `orphan-${seed}-${made}`;
+  async function create(kind: string): Promise<{ orphan: Orphan; terms: Terms }> {
+    const runId = `orphan-${seed}-${made}-${kind}`;
     const terms = {
       startMs: rng.between(2_000, 5_000),
       runMs: rng.between(1_000, 5_000),
@@ -52,11 +51,26 @@ export function leaveOrphans(surroundings: Surroundings): Orphans {
     const orphan = new Orphan(client, runId);
     await orphan.create(terms);
     runIds.push(runId);
-    if (made % 3 === 1) dues.push(...(await orphan.leave(terms)));
-    else if (made % 3 === 2) waiters.push(startWaiter(distant, await orphan.failToRetry()));
-    else dues.push(...(await orphan.pause(terms)));
+    return { orphan, terms };
   }
 
+  async function leaveOne(): Promise<void> {
+    const { orphan, terms } = await create("left");
+    dues.push(...(made % 2 === 1 ? await orphan.leave(terms) : await orphan.pause(terms)));
+  }
+
+  async function leaveWaiting(): Promise<void> {
+    const { orphan } = await create("waiting");
+    waiters.push(startWaiter(distant, await orphan.failToRetry()));
+  }
+
+  async function make(): Promise<void> {
+    made += 1;
+    await Promise.all([leaveOne(), leaveWaiting()]);
+  }
+
+  // Not every kill meets a server that takes orphans: some there must be.
+  await make();
   return {
     runIds,
     beforeKill: async () => {
