@@ -19,11 +19,14 @@ export function watchRuns({ proxyUrl, token }: Surroundings, client: Client): Ob
     },
     check: async () => {
       const logs = await readLogs(client, [...new Set(readers.map(({ run_id }) => run_id))]);
+      const logOf = (run_id: string): RunLog[] => logs.filter((one) => one.run_id === run_id);
+      const isComplete = () =>
+        readers.every(({ run_id, follower }) => hasEverything(follower, logOf(run_id)));
+      await waitUntil(isComplete, catchUpMs);
       const violations: Violation[] = [];
       let examined = 0;
       for (const { run_id, name, follower } of readers) {
-        const log = logs.filter((one) => one.run_id === run_id);
-        await waitUntil(() => hasEverything(follower, log), catchUpMs);
+        const log = logOf(run_id);
         examined += follower.told.length;
         const { ended } = follower;
         const isOver = ended === "end terminal";
@@ -50,9 +53,9 @@ export async function watchFeed({ proxyUrl, token }: Surroundings, client: Clien
   return {
     check: async (runIds) => {
       const logs = await readLogs(client, runIds);
+      await waitUntil(() => hasEverything(events, logs) && hasEverything(sockets, logs), catchUpMs);
       const violations: Violation[] = [];
       for (const [name, follower] of Object.entries({ events, sockets })) {
-        await waitUntil(() => hasEverything(follower, logs), catchUpMs);
         if (follower.ended !== undefined) violations.push(endedEarly(name, follower.ended));
         violations.push(...checkTold(logs, follower.told));
       }
