@@ -278,6 +278,34 @@ describe("claims: each clock fires at its time, with its own reason", () => {
     expect(settled).toContain("named");
   });
 
+  it("of two that are overdue since the same moment, the lower id is settled first, named or not", () => {
+    const late = (id: string) => aTask({ id, clocks: { start_within_ms: 1 } });
+    const run = () => memoryRun({}, [late("c"), late("a"), late("d"), late("b")]);
+    for (const task_ids of [undefined, ["d", "a", "nope"]]) {
+      const command = { op: "settle_due", ...(task_ids !== undefined && { task_ids }) } as const;
+      const ids = committed(command, run()).map(({ event }) => event.task_id);
+      expect(ids).toEqual(["a", "b", "c", "d"]);
+    }
+  });
+
+  it("a task that was noted too early is told, so that its clock is noted anew", () => {
+    const early = aTask({ id: "early", clocks: { start_within_ms: NOW } });
+    const run = memoryRun({}, [early, aTask({ id: "none" })]);
+    const view = new Proxy(run, {
+      get: (target, name) => {
+        if (name === "dueTasks") return () => [early];
+        const member = Reflect.get(target, name);
+        return typeof member === "function" ? member.bind(target) : member;
+      },
+    });
+    const decision = decide({ op: "settle_due", task_ids: ["none"] }, view, aContext());
+    expect(decision).toMatchObject({
+      ok: true,
+      commits: [],
+      outcome: { op: "settle_due", settled: 0, early: ["early"] },
+    });
+  });
+
   it("a claim gives out nothing that is overdue", () => {
     const run = memoryRun({}, [aTask({ clocks: { finish_within_ms: NOW - CREATED } })]);
     const decision = decide({ op: "claim_task", agent_id: "ann" }, run, aContext());
