@@ -31,8 +31,8 @@ export interface Moment {
 export function afterAttempt(task: Task, end: AttemptEnd, moment: Moment): Task {
   const ended = withAttempt(task, end, moment.nowMs);
   const { cancellation: _cancellation, ...rest } = ended;
-  if (task.cancellation !== undefined || end.outcome === "cancelled") {
-    const reason = task.cancellation?.reason;
+  if (task.cancellation !== undefined) {
+    const { reason } = task.cancellation;
     const failure = {
       cause: "cancelled",
       at_ms: moment.nowMs,

@@ -40,7 +40,6 @@ export function mergeTodos(steps: Step[], todos: Todo[], replace: boolean): Step
 export function statusAfterTodos(run: RunHeader, steps: Step[]): RunStatus {
   if (isTerminal(run.status) || steps.length === 0) return run.status;
   if (steps.some((step) => step.status === "in_progress")) return "running";
-  if (steps.some((step) => step.status === "runnable")) return "planning";
   return steps.every((step) => step.status === "done") ? "completed" : "planning";
 }
 
