@@ -10,7 +10,7 @@ import type { EventRecord } from "../../src/protocol/event.ts";
 import type { FileChange } from "../../src/protocol/file-version.ts";
 import { RUN_STATUSES } from "../../src/protocol/status.ts";
 import { aFile, aMutation, anEvent, aRollback, contentsOf, fakeHash, storedStep } from "../support/audit.ts";
-import { aContext, committed, memoryRun, refused } from "../support/builders.ts";
+import { aContext, accepted, aRow, batch, committed, memoryRun, refused } from "../support/builders.ts";
 
 /** Counts ids on through the whole file, so that no two events have the same. */
 const CONTEXT = aContext();
@@ -253,5 +253,111 @@ describe("D25 D74 a rollback over random histories", () => {
     );
     // The histories are such that many rollbacks can be applied.
     expect(applied).toBeGreaterThan(30);
+  });
+});
+
+describe("a rollback by an agent", () => {
+  /** A run in which an agent was asked to undo one step, and the task that it was given for it. */
+  function requested() {
+    const run = memoryRun({ status: "paused" });
+    const step = record(run, [deleted("f")]);
+    const ask = () => committed(aRollback([step], { executor: "agent" }), run, CONTEXT);
+    const request = ask();
+    const task_id = request[0]?.event.task_id ?? "";
+    return { run, step, ask, request, task_id };
+  }
+  const move = (run: MemoryRun, task_id: string, action: string, members: object = {}) =>
+    committed({ op: "transition_task", task_id, action, ...members }, run, CONTEXT);
+  const claimed = (run: MemoryRun, task_id: string) => {
+    const claim = { op: "claim_task", agent_id: "ann" } as const;
+    const { outcome, commits } = accepted(claim, run, CONTEXT);
+    for (const commit of commits) run.apply(commit);
+    if (outcome.op !== "claim_task" || outcome.task?.id !== task_id)
+      throw new Error("the task was not given");
+    return { lease_token: outcome.lease?.token };
+  };
+
+  it("06§9 is a task that tells what to do and what should be there, then the request that names it", () => {
+    const { run, request, step, task_id } = requested();
+    expect(request.map(({ event }) => event.type)).toEqual([
+      "context.task.created",
+      "rollback_execution_requested",
+    ]);
+    expect(run.task(task_id)).toMatchObject({
+      max_attempts: 1,
+      payload: {
+        workspace_root: "/srv/ws",
+        steps: [
+          {
+            seq: step.seq,
+            event_id: step.event_id,
+            tool: "edit",
+            operations: [
+              { path: "f", action: "recreate_deleted_file", kind: "write_file", expected: { exists: false } },
+            ],
+          },
+        ],
+      },
+    });
+    expect(run.appliedSeq(step.seq)).toBeNull();
+  });
+
+  it.each<[string, "applied" | "failed" | "open", (run: MemoryRun, id: string) => void]>([
+    ["is completed", "applied", (run, id) => move(run, id, "complete", claimed(run, id))],
+    [
+      "is done by name",
+      "applied",
+      (run, id) => move(run, id, "status", { status: "done", ...claimed(run, id) }),
+    ],
+    ["fails", "failed", (run, id) => move(run, id, "fail", { error: " no ", ...claimed(run, id) })],
+    [
+      "is cancelled",
+      "failed",
+      (run, id) => committed({ op: "cancel_task", task_id: id, reason: "no" }, run, CONTEXT),
+    ],
+    ["is given back", "open", (run, id) => move(run, id, "release", claimed(run, id))],
+    ["is set aside", "open", (run, id) => move(run, id, "status", { status: "blocked" })],
+  ])("06§9 its task %s: the rollback is %s", (_, end, finish) => {
+    const { run, step, ask, task_id } = requested();
+    finish(run, task_id);
+    const isApplied = run.appliedSeq(step.seq) !== null;
+    expect(isApplied).toBe(end === "applied");
+    expect(run.head().audit.requested).toHaveLength(end === "open" ? 1 : 0);
+    // One that failed may be asked for again: none else.
+    const again = ask().at(-1)?.event;
+    const reason = (again?.payload as Told | undefined)?.reason;
+    expect(again?.type).toBe(
+      end === "failed" ? "rollback_execution_requested" : "rollback_execution_blocked",
+    );
+    if (end === "applied") expect(reason).toBe(BLOCKED.alreadyApplied);
+    if (end === "open") expect(reason).toBe(BLOCKED.alreadyRequested);
+    if (end === "applied") expect(run.appliedSeq(step.seq)).toBe(run.head().run.last_event_seq - 1);
+  });
+
+  it.each<[string, (run: MemoryRun, id: string) => void]>([
+    ["another takes its place", (run, id) => committed(batch(aRow({ id, task_type: "free" })), run, CONTEXT)],
+    ["the run is put back", (run) => committed({ op: "replace_run", run: run.run() }, run, CONTEXT)],
+  ])("06§9 is withdrawn when %s: what becomes of that task tells nothing of the rollback", (_, act) => {
+    const { run, step, task_id } = requested();
+    act(run, task_id);
+    expect(run.head().audit.requested).toEqual([]);
+    expect(move(run, task_id, "complete", claimed(run, task_id))).toHaveLength(1);
+    expect(run.appliedSeq(step.seq)).toBeNull();
+  });
+
+  it("06§9 other tasks have nothing to do with it", () => {
+    const { run } = requested();
+    committed(batch(aRow({ id: "other" })), run, CONTEXT);
+    expect(committed({ op: "cancel_task", task_id: "other" }, run, CONTEXT)).toHaveLength(1);
+    expect(run.head().audit.requested).toHaveLength(1);
+  });
+
+  it("06§9 a client's event of that name asks for nothing", () => {
+    const { run, step, request } = requested();
+    const payload = request[1]?.event.payload;
+    const other = memoryRun({ status: "paused" });
+    committed({ op: "append_event", type: "rollback_execution_requested", payload }, other, CONTEXT);
+    expect(other.head().audit.requested).toEqual([]);
+    expect(run.appliedSeq(step.seq)).toBeNull();
   });
 });
