@@ -34,6 +34,8 @@ describe("a run that is put back", () => {
   const stored = heldTask({
     attempts,
     clocks: { run_within_ms: 5 },
+    on_dependency_failure: "skip",
+    redriven_at_ms: 3,
     concurrency_key: "k",
     progress: { percent: 1, at_ms: NOW - 5 },
   });
@@ -63,6 +65,31 @@ describe("a run that is put back", () => {
     ]);
   });
 
+  it("claims: an attempt that the copy tells of itself is not told twice", () => {
+    const told: Attempt = {
+      fence: 7,
+      agent_id: "ann",
+      claimed_at_ms: 3,
+      ended_at_ms: 4,
+      outcome: "released",
+    };
+    const changed = putBack(stored, {
+      ...typed(aTask({ status: "runnable" })),
+      attempts: [...attempts, told],
+    });
+    expect(changed.attempts).toEqual([...attempts, told]);
+    const without = putBack(stored, { ...typed(aTask({ status: "runnable" })), attempts });
+    expect(without.attempts).toEqual([
+      ...attempts,
+      expect.objectContaining({ fence: 7, outcome: "revoked" }),
+    ]);
+  });
+
+  it("claims: work that is set aside keeps its progress, other work has none", () => {
+    expect(putBack(stored, { ...stored, status: "blocked" }).progress).toEqual(stored.progress);
+    expect(putBack(stored, { ...stored, status: "pending" })).not.toHaveProperty("progress");
+  });
+
   it("claims: work that the copy says is done was no failed attempt", () => {
     const changed = putBack(stored, aTask({ status: "done" }));
     expect(changed.attempts).toEqual(attempts);
@@ -84,7 +111,16 @@ describe("a run that is put back", () => {
   });
 
   function life(task: Task): Partial<Task> {
-    const { retry, clocks, concurrency_key, fence, claimed_at_ms, progress } = task;
-    return { retry, clocks, concurrency_key, fence, claimed_at_ms, progress, attempts } as Partial<Task>;
+    const { retry, clocks, on_dependency_failure, redriven_at_ms, concurrency_key } = task;
+    const { fence, claimed_at_ms, progress } = task;
+    const lease = { fence, claimed_at_ms, progress, attempts } as Partial<Task>;
+    return {
+      retry,
+      clocks,
+      on_dependency_failure,
+      redriven_at_ms,
+      concurrency_key,
+      ...lease,
+    } as Partial<Task>;
   }
 });

@@ -244,6 +244,18 @@ describe("workspace validation: a run with a path", () => {
   });
 });
 
+it("02§8 what was done in another workspace counts no more, from the commit that moved the run", () => {
+  const run = memoryRun({ last_event_seq: 4, revision: 5 });
+  const moveTo = (canonical_path: string) => {
+    const { workspace } = run.run();
+    committed({ op: "replace_run", run: { ...run.run(), workspace: { ...workspace, canonical_path } } }, run);
+    return run.head().workspace_since_seq;
+  };
+  expect([" /srv/ws/ ", "/srv/ws", "/srv/else", "/srv/else/", "/srv/ws"].map(moveTo)).toEqual([
+    0, 0, 6, 6, 8,
+  ]);
+});
+
 it.each([
   ["/a/", "/a"],
   [" /a//\t", "/a"],

@@ -4,14 +4,17 @@ import { decide } from "../../src/domain/decide.ts";
 import { forkOf } from "../../src/domain/fork.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
 import type { ForkOrigin } from "../../src/protocol/run.ts";
+import type { Task } from "../../src/protocol/task.ts";
 import {
   aContext,
   aRun,
   aTask,
+  heldTask,
   leasedTo,
   memoryRun,
   memoryRunOf,
   NOW,
+  RETRY,
   refused,
 } from "../support/builders.ts";
 import { anySteps } from "../support/commands.ts";
@@ -78,11 +81,32 @@ describe("the state that a fork begins with", () => {
     expect(third).toEqual(tasks[2]);
   });
 
+  it.each<[string, Partial<Task>]>([
+    ["an owner", { lease_owner: "ann" }],
+    ["a token", { lease_token: "x" }],
+    ["an expiry", { lease_expires_at_ms: NOW }],
+  ])("04§9 takes away a lease of which only %s is left", (_, lease) => {
+    const tasks = [
+      aTask({ id: "held", status: "in_progress", ...lease }),
+      aTask({ id: "stuck", status: "blocked", ...lease }),
+    ];
+    const [held, stuck] = forkOf(memoryRun({}, tasks), DRAFT).run().tasks;
+    expect(held).toMatchObject({ id: "held", status: "runnable" });
+    expect(stuck).toEqual(aTask({ id: "stuck", status: "blocked" }));
+  });
+
+  it("claims: counts no attempt of the origin's holder, and keeps the retry policy", () => {
+    const [held] = forkOf(memoryRun({}, [heldTask({ attempt: 1, max_attempts: 2 })]), DRAFT).run().tasks;
+    expect(held).toMatchObject({ status: "runnable", attempt: 1, retry: RETRY, next_retry_at_ms: NOW });
+    expect(held).not.toHaveProperty("attempts");
+  });
+
   it("claims: starts the clocks of its tasks anew, and halts nothing", () => {
     const clocks = { start_within_ms: 1_000, finish_within_ms: 2_000 };
     const tasks = [
       aTask({ id: "open", clocks }),
       aTask({ id: "over", status: "done", clocks }),
+      aTask({ id: "lost", status: "failed", clocks }),
       aTask({ id: "plain" }),
     ];
     const origin = memoryRun({ status: "paused" }, tasks);

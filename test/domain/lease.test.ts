@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { isStale, leaseMs, needsToken, withoutLease } from "../../src/domain/lease.ts";
+import { isHeldUpTo, isStale, leaseMs, needsToken, withoutLease } from "../../src/domain/lease.ts";
 import { WORK_STATUSES, type WorkStatus } from "../../src/protocol/status.ts";
 import { TASK_ACTIONS, type Task, type TaskAction } from "../../src/protocol/task.ts";
 import {
   aTask,
   committed,
+  heldTask,
   leasedTo,
   maskToken,
   memoryRun,
@@ -44,6 +45,28 @@ describe("the lease rule", () => {
       const { lease_token: _token, ...unleased } = at(NOW + 1);
       expect(needs(unleased)).toBe(false);
     }
+  });
+
+  it("04§7 a status beside an action that sets none makes no difference", () => {
+    const expired = aTask({ status: "in_progress", ...leasedTo("ann", "lease-1", NOW) });
+    for (const [action, requested, need] of NEEDS) {
+      if (requested !== null || action === null || action === "status") continue;
+      for (const status of WORK_STATUSES) {
+        expect(needsToken(expired, action, status, NOW), action).toBe(need === "always");
+      }
+    }
+  });
+
+  it.each<[boolean, string, { [Name in keyof Task]?: Task[Name] | undefined }]>([
+    [true, "of that very commit", {}],
+    [true, "of an earlier one", { fence: 6 }],
+    [false, "of a later one", { fence: 8 }],
+    [false, "set aside", { status: "blocked" }],
+    [false, "that no claim gave", { fence: undefined }],
+    [false, "without an end", { lease_expires_at_ms: undefined }],
+  ])("claims: a halt at fence 7 takes back (%s) a lease %s", (isTaken, _, members) => {
+    const task = { ...heldTask(), ...members } as Task;
+    expect(isHeldUpTo(task, 7)).toBe(isTaken);
   });
 
   it("04§7 every action besides status is in the table once", () => {

@@ -176,6 +176,40 @@ describe("a failed attempt", () => {
     );
   });
 
+  it("claims: chance makes a wait shorter by up to its jitter", () => {
+    const policy = { base_ms: 1_000, factor: 3, max_ms: 5_000, jitter: 0.5, non_retryable: [] };
+    const waits = [0, 0.2, 0.5].map((chance) =>
+      [1, 2, 3].map((attempt) => backoffMs(policy, attempt, chance)),
+    );
+    expect(waits).toEqual([
+      [1_000, 3_000, 5_000],
+      [900, 2_700, 4_500],
+      [750, 2_250, 3_750],
+    ]);
+  });
+
+  it.each(["run_time_exceeded", "silent", "failed"] as const)(
+    "claims: without a policy, %s is an attempt",
+    (outcome) => {
+      const { retry: _retry, ...task } = heldTask({ attempt: 1 });
+      const after = afterAttempt(
+        task,
+        { outcome, error: "e", error_code: "E" },
+        { nowMs: NOW, random: () => 0 },
+      );
+      expect(after).toMatchObject({ status: "failed", attempt: 2 });
+      const { fence, claimed_at_ms } = task;
+      const attempt = { fence, agent_id: "ann", claimed_at_ms, ended_at_ms: NOW, outcome };
+      expect(after.attempts).toStrictEqual([{ ...attempt, error: "e", error_code: "E" }]);
+      for (const without of ["fence", "claimed_at_ms"] as const) {
+        const { [without]: _left, ...unclaimed } = task;
+        expect(
+          afterAttempt(unclaimed as Task, { outcome }, { nowMs: NOW, random: () => 0 }),
+        ).not.toHaveProperty("attempts");
+      }
+    },
+  );
+
   it("claims: no task under a policy is tried more often than its cap", () => {
     const ends = fc.constantFrom("failed", "lease_expired", "run_time_exceeded", "silent") as fc.Arbitrary<
       Attempt["outcome"]

@@ -92,6 +92,17 @@ describe("claims: pausing, resuming and cancelling a run", () => {
     expect(run.head().halt?.revoke_at_ms).toBe(NOW + expected);
   });
 
+  it("its event tells the grace that was asked for, but not where nobody is to stop", () => {
+    const asked = { reason: "why", grace_ms: 5 };
+    const told = (action: Action, members: object) =>
+      at(runIn("paused"), NOW, control(action, members))[0]?.event;
+    expect(told("pause", asked)?.payload).toStrictEqual(asked);
+    expect(told("cancel", { grace_ms: 0 })?.payload).toStrictEqual({ reason: null, grace_ms: 0 });
+    expect(told("pause", {})?.payload).toStrictEqual({ reason: null });
+    expect(told("resume", asked)?.payload).toStrictEqual({ reason: "why" });
+    expect(told("resume", asked)).not.toHaveProperty("halt");
+  });
+
   it("to ask again may make a grace that runs shorter, never longer, and covers what was given out since", () => {
     const run = memoryRun();
     at(run, NOW, control("pause", { grace_ms: 30_000, reason: "first" }));
@@ -310,6 +321,7 @@ describe("claims: a heartbeat tells the holder whether to go on", () => {
     ["a run that has ended", "completed", { halt }, {}, { ...paused, reason: "run_ended" }],
     ["a run that has failed", "failed", { halt }, {}, { ...paused, reason: "run_ended" }],
     ["a run that nobody halted", "paused", {}, {}, { reason: "run_paused", revoke_at_ms: null }],
+    ["a lease of the halt's own commit", "paused", { halt }, { fence: 5 }, paused],
     ["a lease that came later", "paused", { halt }, { fence: 6 }, { ...paused, revoke_at_ms: null }],
     ["a task to be cancelled", "running", {}, { cancellation }, cancelled],
     ["both, the task first", "paused", { halt }, { cancellation }, cancelled],
