@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { type Audit, NO_AUDIT } from "../../src/domain/audit.ts";
 import { type Drift, driftBetween, NOT_COMPARED, type Sides } from "../../src/domain/drift.ts";
+import { isSameJson } from "../../src/domain/json-same.ts";
 import { jsonTooLarge } from "../../src/domain/json-size.ts";
 import { earliestWakeup, type Wakeups } from "../../src/domain/wakeups.ts";
 import { aRow, aTask, batch, committed, memoryRun, stepsOf } from "../support/builders.ts";
@@ -187,6 +189,38 @@ describe("drift", () => {
       state_mismatch: true,
     });
     expect(driftBetween(side(null), side("b"), true)).toEqual(NONE);
+  });
+
+  it("D86 so are audits that differ; one that is not known tells nothing", () => {
+    const audit = (more: object = {}): Audit => ({ ...NO_AUDIT, ...more });
+    const side = (known: Audit | null): Sides => ({ ...sides(), audit: known });
+    const other = audit({ tools: { ...NO_AUDIT.tools, used: ["write"] } });
+    expect(driftBetween(side(audit()), side(audit()), true)).toEqual(NONE);
+    expect(driftBetween(side(null), side(other), true)).toEqual(NONE);
+    expect(driftBetween(side(other), side(null), true)).toEqual(NONE);
+    for (const [replayed, stored] of [
+      [audit(), other],
+      [other, audit()],
+    ] as const) {
+      const told = driftBetween(side(replayed), side(stored), true);
+      expect(told).toEqual({ ...NONE, mismatch: true, state_mismatch: true });
+    }
+  });
+
+  it.each<[boolean, unknown, unknown]>([
+    [true, { a: 1, b: [null] }, { b: [null], a: 1 }],
+    [false, { a: 1 }, { a: 1, b: 2 }],
+    [false, { a: 1 }, { b: 1 }],
+    [false, { toString: 1 }, { a: 1 }],
+    [false, [], {}],
+    [false, ["x"], { 0: "x" }],
+    [false, [1, 2], [2, 1]],
+    [false, null, {}],
+    [false, 1, {}],
+    [false, "", []],
+    [false, 0, null],
+  ])("06§3.4 whether it is the same: %s, of %j and %j", (isSame, a, b) => {
+    expect([isSameJson(a, b), isSameJson(b, a)]).toEqual([isSame, isSame]);
   });
 
   it("06§3.4 every flag has a damage of its own", () => {

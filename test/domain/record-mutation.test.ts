@@ -118,7 +118,7 @@ describe("a mutation of the artifact space", () => {
     expect(refusal).toMatchObject({ code: "FIELD_INVALID", issues: [{ field, ...(rule && { rule }) }] });
   });
 
-  it("07D04 a content that is stored is the engine's word only: a client that claims one has told nothing", () => {
+  it("D04 a content that is stored is the engine's word only: a client that claims one has told nothing", () => {
     const event = recorded(p(1, 2));
     expect(mutationRecordOf(event)).not.toBeNull();
     expect(mutationRecordOf({ ...event, origin: "client" })).toBeNull();
@@ -126,7 +126,7 @@ describe("a mutation of the artifact space", () => {
   });
 
   it.each([`${A}a`, `x${A}`, A.slice(1), A.toUpperCase().replace("A", "g")])(
-    "07D04 %j is no hash",
+    "D04 %j is no hash",
     (sha256) => {
       const event = JSON.parse(JSON.stringify(recorded(p(1, 2))).replaceAll(A, sha256));
       expect(mutationRecordOf(event)).toBeNull();
