@@ -38,6 +38,8 @@ export function toHistory(commands: readonly CommandRecord[], terms: Terms): His
         if (retry === undefined && clocks === undefined) continue;
         operations.push(...reopened(id, command, never, terms));
       }
+    } else if (command.kind === "claim" && isLost(command)) {
+      operations.push(...lastAttempts(command, terms));
     }
   }
   const shorterMs = new Map<string, number>();
@@ -167,6 +169,16 @@ function endsByClock(
   if (termMs === never) return [];
   const earliestMs = clock.earliestEndMs({ calledMs, returnedMs: never, termMs });
   return [{ id: `${id} clock`, task, calledMs: earliestMs, returnedMs: never, act: "revoke", fence }];
+}
+
+/** A claim that nobody was told of may have been the last attempt at a task: it is over when the lease ends. */
+function lastAttempts({ command_id, sent_ms }: CommandRecord, { plan, leaseMs, clock }: Terms): Operation[] {
+  return plan.flatMap(({ id: task, retry, clocks = {} }): Operation[] => {
+    if (retry === undefined) return [];
+    const termMs = Math.min(leaseMs, shortestMs(clocks));
+    const calledMs = clock.earliestEndMs({ calledMs: sent_ms, returnedMs: never, termMs });
+    return [{ id: `${command_id} for good`, task, calledMs, returnedMs: never, act: "close" }];
+  });
 }
 
 /** Several commands take effect together, or none does. */

@@ -162,6 +162,16 @@ describe("commands that were never answered", () => {
     expect(rules(commands, task)).toEqual([misfit]);
   });
 
+  it("may be a claim that was the last attempt, once its lease has run out", () => {
+    const lost = sent(9, "claim", "lost", { agent: "b" });
+    const failed = [claim(0, 1), under(5, "fail", 1, { status: "runnable" })];
+    const redriven = (ms: number) => redrive(ms, { redriven: ["t"] });
+    expect(rules([...failed, lost, redriven(5_100)], row(policy))).toEqual([]);
+    expect(rules([...failed, lost, redriven(4_000)], row(policy))).toEqual(["not_linearizable redrive@4000"]);
+    expect(rules([...failed, redriven(5_100)], row(policy))).toEqual(["not_linearizable redrive@5100"]);
+    expect(rules([...failed, lost, redriven(5_100)])).toEqual(["not_linearizable redrive@5100"]);
+  });
+
   it("are told apart in little time, however many redrives were lost", () => {
     const lost = Array.from({ length: 60 }, (_, index) => redrive(100 + index, null, 1));
     const work = [claim(0, 1), under(5, "fail", 1, { status: "failed" }), ...lost];
