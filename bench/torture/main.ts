@@ -20,6 +20,13 @@ random moments, and a restart on what is left; the cron at odd times; jumps of t
 Exit status: 0 no violation, 1 violations or a torture that broke off, 2 wrong arguments. After a violation the server's storage is kept, and
 the last line says where.`;
 
+/** Signals that end it, and the exit status after each, as a shell would tell. */
+const interruptions = [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const;
+
 /** The arguments cannot be used; the message says which, and what would do. */
 class UsageError extends Error {
   override readonly name = "UsageError";
@@ -111,15 +118,17 @@ async function main(): Promise<number> {
       if (isTerminal) process.stderr.write(`\r${progressLine(progress, kills)}\u001b[K`);
     },
   });
-  // An interrupted torture leaves no process and no directory behind.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.once(
-      signal,
-      () => void torture.destroy().finally(() => process.exit(signal === "SIGINT" ? 130 : 143)),
-    );
+  // An interrupted torture leaves no process and no directory behind, and has no result.
+  let ending: Promise<number> | undefined;
+  for (const [signal, status] of interruptions) {
+    process.once(signal, () => {
+      ending ??= torture.destroy().then(() => status);
+      void ending.then((code) => process.exit(code));
+    });
   }
   const setting: TortureSetting = { lanes, agents, ...(planFile !== undefined && { planFile }) };
   const result = await torture.run();
+  if (ending !== undefined) return await ending;
   if (isTerminal) process.stderr.write("\r\u001b[K");
   process.stdout.write(`${summary(setting, result)}\n`);
   if (jsonFile !== undefined) await writeFile(jsonFile, `${toJson(setting, result)}\n`);

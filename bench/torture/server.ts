@@ -53,6 +53,7 @@ export class TorturedServer {
   #crons = 0;
   /** A start whose runtime was killed may fail, as one of `npm start` then does; whoever supervises it starts it again. */
   #mayEnd = false;
+  #isDestroyed = false;
 
   /**
    * @param options.logFile what the processes print is added to it
@@ -92,8 +93,9 @@ export class TorturedServer {
     return isIt ? pid : undefined;
   }
 
-  /** Forks the serving process. Does not wait for it. */
+  /** Forks the serving process. Does not wait for it. @throws ServerFailed when the server was destroyed meanwhile */
   launch(): void {
+    if (this.#isDestroyed) throw new ServerFailed("the server was destroyed");
     this.#mayEnd = false;
     const settings: ServerSettings = { ...this.#settings, vars: this.#vars() };
     const child = fork(join(import.meta.dirname, "server-process.ts"), [JSON.stringify(settings)], {
@@ -200,6 +202,7 @@ export class TorturedServer {
 
   /** Ends whatever still runs, at once, and the log with it. May be called again. */
   async destroy(): Promise<void> {
+    this.#isDestroyed = true;
     const runtime = this.runtimePid;
     this.#child?.kill("SIGKILL");
     if (runtime !== undefined) killIfThere(runtime);

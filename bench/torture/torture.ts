@@ -64,9 +64,9 @@ export interface TortureResult {
 const token = "token-of-the-torture";
 const portsStream = 4_000_000;
 /** A start takes some seconds, and starts are killed, too. */
-const outageMs = 60_000;
+const outageMs = 180_000;
 /** How long each phase may take at most, in milliseconds: what takes longer hangs, and is reported. */
-const limitsMs = { prepare: 60_000, beforeKill: 10_000, finish: 240_000, audit: 120_000, observers: 240_000 };
+const limitsMs = { prepare: 60_000, beforeKill: 10_000, finish: 360_000, audit: 120_000, observers: 240_000 };
 
 /**
  * One torture: a server on fresh storage, drills and observers at it through a bad network, and kills, crons and jumps of the
