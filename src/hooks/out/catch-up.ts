@@ -19,7 +19,7 @@ const KEEP_AFTER_MS = 5 * 60_000;
  * @returns how many runs it was told of.
  */
 export async function catchUp(env: Env, followed: Followed, nowMs: number, limit: number): Promise<number> {
-  const { toldUpto } = followed;
+  const toldUpto = notAhead(followed.toldUpto, nowMs);
   let place: ToldUpto = toldUpto;
   let told = 0;
   let isAtEnd = false;
@@ -37,6 +37,12 @@ export async function catchUp(env: Env, followed: Followed, nowMs: number, limit
   }
   const settledMs = Math.max(toldUpto.ms, nowMs - UNSETTLED_MS);
   const next = isAtEnd || place.ms > settledMs ? { ms: settledMs, run_id: "" } : place;
-  if (!isAtEnd || next.ms - toldUpto.ms >= KEEP_AFTER_MS) await setToldUpto(env.DIRECTORY, followed, next);
+  const isKept = toldUpto === followed.toldUpto && next.ms - toldUpto.ms < KEEP_AFTER_MS;
+  if (!isAtEnd || !isKept) await setToldUpto(env.DIRECTORY, followed, next);
   return told;
+}
+
+/** A place that a clock which ran ahead has left is given up: until that moment nothing would be told of. */
+function notAhead(place: ToldUpto, nowMs: number): ToldUpto {
+  return place.ms > nowMs ? { ms: nowMs - UNSETTLED_MS, run_id: "" } : place;
 }

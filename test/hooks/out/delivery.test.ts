@@ -387,6 +387,19 @@ describe("webhooks out: nothing is lost", () => {
     for (const run of runs) expect(receiver.seqs(run)).toEqual([1, 2, 3]);
   });
 
+  it("what no nudge tells, cron does, though its clock ran ahead before", async () => {
+    const { receiver } = await TestSubscription.make();
+    await nudgeSubscriptions(env, clock.nowMs() + DAY);
+    await nudgeSubscriptions(env, clock.nowMs());
+    const run = await newTestRun();
+    await loseNudges([run], () => commitNotes(run, clock, 2));
+    // Nor does it matter when cron comes next.
+    clock.advance(60 * 60_000);
+    await nudgeSubscriptions(env, clock.nowMs());
+    await receiver.has(2);
+    expect(receiver.seqs(run)).toEqual([1, 2]);
+  });
+
   it("what comes to the directory late, and no nudge tells, cron does", async () => {
     const { receiver } = await TestSubscription.make();
     const run = await newTestRun();
