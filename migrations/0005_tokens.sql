@@ -24,7 +24,7 @@ CREATE INDEX tokens_by_expiry ON tokens (expires_at_ms, tenant, token_id);
 CREATE TABLE revocations (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   token_id TEXT NOT NULL,
-  expires_at_ms INTEGER NOT NULL      -- epoch ms; then it is forgotten, as no token that comes from it is valid longer
+  expires_at_ms INTEGER NOT NULL      -- epoch ms; no token that comes from it is valid longer
 ) STRICT;
 
 CREATE INDEX revocations_by_expiry ON revocations (expires_at_ms);

@@ -137,7 +137,10 @@ export async function revokeToken(
   ]);
 }
 
-/** Forgets what has expired: revocations at once, tokens after a while. Up to `limit` rows of each; returns how many. */
+/**
+ * Forgets what expired a while ago: tokens, and revocations, which a clock that ran ahead must not undo for good. Up to `limit`
+ * rows of each; returns how many.
+ */
 export async function forgetTokens(
   db: D1Database,
   nowMs: number,
@@ -156,7 +159,7 @@ export async function forgetTokens(
         `DELETE FROM revocations WHERE seq IN
            (SELECT seq FROM revocations WHERE expires_at_ms < ? ORDER BY expires_at_ms LIMIT ?)`,
       )
-      .bind(nowMs, limit),
+      .bind(nowMs - keptMs, limit),
   ]);
   return { tokens: tokens?.meta.changes ?? 0, revocations: revocations?.meta.changes ?? 0 };
 }

@@ -44,8 +44,11 @@ export class RevokedSet {
    * @throws RevocationsUnknown
    */
   async refresh(nowMs: number, inBackground: (reading: Promise<void>) => void): Promise<void> {
-    // Where the clock has gone back, how old it is cannot be told.
-    if (this.#knownAtMs - nowMs > REFRESH_AFTER_MS) this.#knownAtMs = Number.NEGATIVE_INFINITY;
+    if (this.#knownAtMs - nowMs > REFRESH_AFTER_MS) {
+      // The clock has gone back: how old what is known is cannot be told, and what it took for expired may be not.
+      this.#knownAtMs = Number.NEGATIVE_INFINITY;
+      this.#lastSeq = 0;
+    }
     const ageMs = nowMs - this.#knownAtMs;
     if (ageMs < REFRESH_AFTER_MS) return;
     if (ageMs >= REVOCATION_BOUND_MS) {

@@ -45,7 +45,7 @@ describe("tokens in the directory", () => {
     expect((await findToken(db, tenantKey(token.tenant), token.token_id))?.revoked_at_ms).toBe(2);
   });
 
-  it("that expired are kept for a while, revocations are not; what is valid stays", async () => {
+  it("that expired are kept for a while, and as long what revokes them: a clock may have run ahead; what is valid stays", async () => {
     const nowMs = 100 * DAY_MS;
     const tokens = [newToken(nowMs - 31 * DAY_MS), newToken(nowMs - DAY_MS), newToken(nowMs + DAY_MS)];
     for (const token of tokens) {
@@ -66,7 +66,7 @@ describe("tokens in the directory", () => {
     );
     expect(left).toEqual([
       [0, 0],
-      [1, 0],
+      [1, 1],
       [1, 1],
     ]);
   });

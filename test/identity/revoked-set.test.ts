@@ -100,6 +100,14 @@ describe("what is revoked, as an isolate knows it", () => {
     expect(await check("a", 900 * SECOND)).toBe(true);
   });
 
+  it("R1 what a clock that ran ahead took for expired counts again when it has gone back", async () => {
+    const { check, revoke } = newSet();
+    revoke("a", 1_000 * SECOND);
+    expect(await check("a", 0)).toBe(true);
+    expect(await check("a", 2_000 * SECOND)).toBe(false);
+    expect(await check("a", 100 * SECOND)).toBe(true);
+  });
+
   it("R3 never read: refused", async () => {
     const { set, breakDown } = newSet();
     breakDown();
