@@ -22,12 +22,13 @@ const held = (members: Partial<Task> = {}) => heldTask({ claimed_at_ms: CLAIMED,
 function clocksOf(task: Task): Record<string, number> {
   const found: Record<string, number> = {};
   const clocks: Record<string, number> = { ...CLOCKS };
-  for (;;) {
+  for (const _ of Object.keys(CLOCKS)) {
     const due = nextDue({ ...task, clocks }, false, NOW);
-    if (due === null) return found;
+    if (due === null) break;
     found[due.clock] = due.at_ms;
     delete clocks[`${due.clock}_within_ms`];
   }
+  return found;
 }
 
 const start = CREATED + 100;

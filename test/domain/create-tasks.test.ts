@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import type { TaskRow } from "../../src/domain/command.ts";
+import type { Command, TaskRow } from "../../src/domain/command.ts";
 import { WORK_STATUSES, type WorkStatus } from "../../src/protocol/status.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import {
@@ -12,6 +12,7 @@ import {
   memoryRun,
   NOW,
   refused,
+  transition,
 } from "../support/builders.ts";
 
 /** A fresh task as a row becomes it, made at {@link NOW}. */
@@ -296,5 +297,30 @@ describe("an id that exists", () => {
     });
     const taken = [aRow({ id: "a", status: "done" }), aRow({ id: "a" })];
     expect(refused(batch(...taken), memoryRun())).toMatchObject({ code: "TASK_EXISTS", task_id: "a" });
+  });
+});
+
+describe("a caller that is bound to types of tasks", () => {
+  const run = () => memoryRun({}, [aTask({ task_type: "mine" }), aTask({ id: "u", task_type: "other" })]);
+  const task_types = ["mine", "ours"];
+  const row = (id: string, task_type: string) => ({ ...batch(aRow({ id, task_type })), task_types });
+  const move = (task_id: string) => transition("status", { task_id, status: "blocked", task_types });
+
+  it.each<[string, Command]>([
+    ["creates none of another", row("new", "other")],
+    ["takes the place of none of another", row("u", "mine")],
+    ["moves none of another", move("u")],
+  ])("%s", (_, command) => {
+    expect(refused(command, run())).toMatchObject({
+      code: "TOKEN_BOUND",
+      bound: "task_types",
+      allowed: task_types,
+    });
+  });
+
+  it("does all that with those of its own", () => {
+    for (const command of [row("new", "ours"), row("t", "ours"), move("t")]) {
+      expect(accepted(command, run()).commits).toHaveLength(1);
+    }
   });
 });

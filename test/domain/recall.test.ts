@@ -251,6 +251,11 @@ describe("what outcomes tell of leases", () => {
     expect(claimsOf(null)).toEqual([]);
   });
 
+  it("claims: of transitions, only a heartbeat by the strict rules tells how the run stands", () => {
+    const standing = (command: Command) => "standing" in accepted(command, arranged()).outcome;
+    expect(commands.filter(standing)).toEqual([beat]);
+  });
+
   it("claims: a heartbeat that is not recorded yet tells of the task and lease as they are recorded", () => {
     const stored = heldTask({ task_rev: 4 });
     const decided = accepted(beat, arranged()).outcome as OutcomeOf<"transition_task">;

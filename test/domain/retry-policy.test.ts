@@ -210,6 +210,14 @@ describe("a failed attempt", () => {
     },
   );
 
+  it("claims: who gives work back by its status has not failed", () => {
+    const run = memoryRun({}, [heldTask({ attempt: 1, max_attempts: 2 })]);
+    committed(transition("status", { status: "runnable", lease_token: "lease-1" }), run);
+    const attempts = [{ outcome: "released" }];
+    expect(run.task("t")).toMatchObject({ status: "runnable", attempt: 1, attempts });
+    expect(run.task("t")).not.toHaveProperty("dead_letter");
+  });
+
   it("claims: no task under a policy is tried more often than its cap", () => {
     const ends = fc.constantFrom("failed", "lease_expired", "run_time_exceeded", "silent") as fc.Arbitrary<
       Attempt["outcome"]

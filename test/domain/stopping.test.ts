@@ -290,6 +290,31 @@ describe("claims: cancelling a task", () => {
     expect(refused(cancel({ task_types: ["other"] }), run).code).toBe("TOKEN_BOUND");
   });
 
+  it.each<[string, Partial<CommandOf<"transition_task">>, Partial<Task>]>([
+    ["set aside is still to be cancelled", { status: "blocked" }, { status: "blocked" }],
+    ["gone on with too", { status: "in_progress" }, { status: "in_progress" }],
+    ["done is done", { status: "done" }, { status: "done" }],
+    ["given up is cancelled", { status: "runnable" }, { status: "failed" }],
+    ["failed is cancelled", { status: "failed" }, { status: "failed" }],
+  ])("by its status, work that is %s", (_, members, after) => {
+    const cancellation = { requested_at_ms: NOW, revoke_at_ms: NOW + 500 };
+    const run = memoryRun({}, [aTask(held({ cancellation }))]);
+    at(run, NOW, {
+      op: "transition_task",
+      task_id: "t",
+      action: "status",
+      lease_token: "lease-1",
+      ...members,
+    });
+    const task = run.task("t");
+    expect(task).toMatchObject(after);
+    const isOver = after.status === "done" || after.status === "failed";
+    expect(task?.cancellation).toEqual(isOver ? undefined : cancellation);
+    expect(task?.failure?.cause).toBe(after.status === "failed" ? "cancelled" : undefined);
+    // Work that is done was no failed attempt.
+    expect(task?.attempts?.length ?? 0).toBe(after.status === "failed" ? 1 : 0);
+  });
+
   it("tasks that mind a failed dependency follow", () => {
     const minds = { id: "next", depends_on_task_ids: ["t"], on_dependency_failure: "fail" } as const;
     const run = memoryRun({}, [

@@ -18,8 +18,7 @@ const anyTask = (id: string): fc.Arbitrary<Task> =>
   fc
     .record({
       state: fc.constantFrom<Partial<Task>>(
-        { status: "pending" },
-        { status: "pending" },
+        ...new Array<Partial<Task>>(6).fill({ status: "pending" }),
         { status: "runnable" },
         { status: "in_progress", ...holder },
         { status: "in_progress" },
@@ -34,20 +33,21 @@ const anyTask = (id: string): fc.Arbitrary<Task> =>
         { concurrency_key: "two" },
         { concurrency_key: "none" },
       ),
-      retry: fc.constantFrom<Partial<Task>>({}, {}, { next_retry_at_ms: NOW }, { next_retry_at_ms: NOW + 1 }),
-      depends_on_task_ids: fc.subarray(
-        IDS.filter((other) => other !== id),
-        { maxLength: 1 },
+      retry: fc.constantFrom<Partial<Task>>(
+        ...new Array<Partial<Task>>(5).fill({}),
+        { next_retry_at_ms: NOW },
+        { next_retry_at_ms: NOW + 1 },
+      ),
+      depends_on_task_ids: fc.oneof(
+        { weight: 3, arbitrary: fc.constant<string[]>([]) },
+        { weight: 1, arbitrary: fc.constantFrom(...IDS.filter((other) => other !== id)).map((one) => [one]) },
       ),
       priority: fc.nat(1),
     })
     .map(({ state, key, retry, depends_on_task_ids, priority }) =>
       aTask({ id, task_type: id, depends_on_task_ids, priority, ...state, ...key, ...retry }),
     );
-const anyTasks = fc
-  .tuple(...IDS.map(anyTask))
-  .chain((tasks) => fc.subarray(tasks, { minLength: 1 }))
-  .chain((tasks) => fc.shuffledSubarray(tasks, { minLength: tasks.length }));
+const anyTasks = fc.tuple(...IDS.map(anyTask)).chain((tasks) => fc.shuffledSubarray(tasks, { minLength: 3 }));
 
 const busyUnder = (tasks: readonly Task[], key: string) =>
   tasks.filter(
