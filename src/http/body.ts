@@ -66,15 +66,15 @@ function checkContentType(request: Request): void {
 /**
  * Reads until the limit, so that no client can make the Worker hold more. What is over it is read too, up to a bound,
  * and thrown away: a client that is still sending does not see an answer that comes before it is done.
- * @throws RequestRefused `BODY_TOO_LARGE`
+ * @throws RequestRefused `BODY_TOO_LARGE`, `BODY_MALFORMED`
  */
 export async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
   // A body whose length is known and allowed needs no counting, and reading it at once is much cheaper.
   const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) <= limit) return request.bytes();
+  if (declared !== null && Number(declared) <= limit) return request.bytes().catch(refuseBrokenOff);
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of request.body ?? []) {
+  for await (const chunk of chunksOf(request)) {
     length += chunk.length;
     if (length > limit + MAX_DRAINED_BYTES) throw bodyTooLarge(limit);
     if (length <= limit) chunks.push(chunk);
@@ -88,6 +88,30 @@ export async function readBytes(request: Request, limit: number): Promise<Uint8A
     offset += chunk.length;
   }
   return bytes;
+}
+
+/** A request's body, piece by piece. @throws RequestRefused `BODY_MALFORMED` when it breaks off */
+export async function* chunksOf({ body }: Request): AsyncGenerator<Uint8Array> {
+  if (body === null) return;
+  const reader = body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch(refuseBrokenOff);
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // Whoever wants no more of it cancels the rest; of one that broke off there is none.
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+/**
+ * The platform says of a body whose connection is lost, or whose chunks are none, what it says of a lost connection to an object: as
+ * a fault of its own that passes. It is the client's.
+ */
+function refuseBrokenOff(): never {
+  throw new RequestRefused({ code: "BODY_MALFORMED", error: "the body broke off before its end" });
 }
 
 export function bodyTooLarge(limit: number): RequestRefused {

@@ -51,7 +51,7 @@ export async function importRun(call: Call): Promise<HttpAnswer> {
     });
   }
   const identified = await identify(call, undefined, query.run_id ?? null);
-  const first = await firstLineOf(call.request.body, MAX_EXPORT_LINE_BYTES);
+  const first = await firstLineOf(call.request.body, MAX_EXPORT_LINE_BYTES).catch(() => refuseBrokenOff());
   const run_id = query.run_id ?? runIdIn(first.text);
   const issue = issueForId("run_id", run_id);
   if (issue !== null) refuseIssues("ID_INVALID", [issue]);
@@ -116,6 +116,12 @@ export function arrivedAnswer({ run, repeated, checks }: Arrived): HttpAnswer {
   };
   if (repeated) headers["idempotency-replayed"] = "true";
   return jsonAnswer({ run, checked: checks }, { status: 201, headers });
+}
+
+/** What breaks off later is refused where the lines are read. */
+function refuseBrokenOff(): never {
+  const issue = { field: "line 1", rule: "complete", message: "the stream broke off" };
+  throw new RequestRefused(importInvalid([issue]));
 }
 
 function runIdIn(line: string | null): string {

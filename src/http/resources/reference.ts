@@ -11,6 +11,7 @@ import { MAX_REFERENCE_BYTES } from "../../protocol/limits.ts";
 import { importInvalid } from "../../run/arrival-fault.ts";
 import { maskToken } from "../../run/lease-tokens.ts";
 import { exists } from "../../run/run-client.ts";
+import { chunksOf } from "../body.ts";
 import { refuseBound } from "../bounds.ts";
 import { type Call, unwrap } from "../call.ts";
 import { discard } from "../discard.ts";
@@ -108,7 +109,7 @@ const MEMBERS: ReadonlyMap<string, Exclude<keyof ReferenceFiles, "checkpoints">>
 async function formOf(request: Request): Promise<FormData> {
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of request.body ?? []) {
+  for await (const chunk of chunksOf(request)) {
     length += chunk.length;
     if (length <= MAX_REFERENCE_BYTES) chunks.push(chunk);
     if (length > 4 * MAX_REFERENCE_BYTES) break;
