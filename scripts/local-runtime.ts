@@ -48,6 +48,8 @@ export async function startLocalRuntime(options: {
   vars?: Record<string, string>;
   /** The module to serve, from the project's directory, in place of the one that wrangler.toml names. */
   main?: string;
+  /** Where a debugger reaches the Worker's isolate, at this machine; nowhere when absent. */
+  inspectorPort?: number;
 }): Promise<LocalRuntime> {
   if (process.platform === "win32")
     throw new StartError("the local start needs Linux or macOS (or WSL on Windows)");
@@ -58,6 +60,7 @@ export async function startLocalRuntime(options: {
   const { url, miniflare, lost, close } = await serveWorker({
     port: options.port,
     stateDir,
+    inspectorPort: options.inspectorPort,
     worker: async () => {
       secrets = {
         token: await loadToken(stateDir, options.token),

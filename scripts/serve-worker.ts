@@ -27,6 +27,7 @@ export interface ServedWorker {
  *
  * @param options.port 0 takes any free port.
  * @param options.stateDir holds everything that outlives the process; made if missing.
+ * @param options.inspectorPort where a debugger reaches the isolates, at this machine; nowhere when absent.
  * @param options.worker tells what to serve, once the state directory is this process's own.
  * @param options.prepare makes the Worker's bindings ready, while nobody else can reach it.
  * @throws StartError when the port is taken, or the state directory is in use or unusable.
@@ -34,6 +35,7 @@ export interface ServedWorker {
 export async function serveWorker(options: {
   port: number;
   stateDir: string;
+  inspectorPort?: number | undefined;
   worker(): Promise<WorkerDefinition>;
   prepare?(miniflare: Miniflare): Promise<void>;
 }): Promise<ServedWorker> {
@@ -51,6 +53,7 @@ export async function serveWorker(options: {
     const optionsWith = (sockets: { host: string; port: number }[]): MiniflareOptions => ({
       host,
       port: 0,
+      ...(options.inspectorPort !== undefined && { inspectorPort: options.inspectorPort }),
       cf: false,
       log: new Log(LogLevel.WARN),
       logRequests: false,
