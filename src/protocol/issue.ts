@@ -3,7 +3,7 @@
  * `issues[]`.
  *
  * - `field`: what is wrong: a query parameter's name, a header's name, or a path into the body
- *   (`tasks[3].payload.a`; the empty string is the whole body).
+ *   (`tasks[3].payload.a`; the empty string is the whole body). It ends in `…` where it was cut.
  * - `rule`: the rule that is broken, a short snake_case word meant for programs (`unsigned_integer`).
  * - `message`: the same for people: one sentence without the offending value, which may be long or secret.
  * - `limit`: the bound that was crossed, present only where the rule has one; its unit is the rule's (characters

@@ -1,5 +1,6 @@
 import { en } from "zod/locales";
 import * as z from "zod/mini";
+import { cut } from "./cut.ts";
 import type { Issue } from "./issue.ts";
 
 /** What an issue says that brings no message of its own: zod/mini knows no language. */
@@ -77,9 +78,13 @@ function bounds(issue: z.core.$ZodIssue): Pick<Issue, "limit" | "actual"> {
   return { ...(typeof limit === "number" && { limit }), ...(typeof actual === "number" && { actual }) };
 }
 
+/** A field's name is cut to this many UTF-16 units: members are called as clients like, and no answer grows with its request. */
+const MAX_FIELD_LENGTH = 200;
+
 function fieldName(prefix: string, path: PropertyKey[]): string {
-  return path.reduce<string>((name, part) => {
+  const field = path.reduce<string>((name, part) => {
     if (typeof part === "number") return `${name}[${part}]`;
     return name === "" ? String(part) : `${name}.${String(part)}`;
   }, prefix);
+  return field.length > MAX_FIELD_LENGTH ? `${cut(field, MAX_FIELD_LENGTH)}…` : field;
 }

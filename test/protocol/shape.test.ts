@@ -90,6 +90,15 @@ describe("issues of a schema", () => {
     expect(fitting(schema, { items: [{ n: 1 }] })).toEqual({ items: [{ n: 1 }] });
   });
 
+  it("design: no issue grows with the names that a client gives its members", () => {
+    const long = "n".repeat(100_000);
+    const cut = `${"n".repeat(200)}…`;
+    expect(issues(schema, { items: [], [long]: 1 })).toEqual([{ field: cut, rule: "unknown_field" }]);
+    expect(issues(z.record(z.string(), z.int()), { [long]: "" })).toEqual([{ field: cut, rule: "number" }]);
+    const pairs = issues(schema, { items: [], [`n${"💥".repeat(500)}`]: 1 });
+    expect(pairs.map(({ field }) => field.isWellFormed())).toEqual([true]);
+  });
+
   it("02§1.3 messages do not repeat what was sent", () => {
     const secret = "s3cr3t-value";
     const result = readShape(z.object({ a: z.int(), b: z.enum(["x"]) }), { a: secret, b: secret });
