@@ -11,6 +11,7 @@ import type { Plan } from "./plan.ts";
 import { batchTasks } from "./plan-batches.ts";
 import { readBack } from "./read-back.ts";
 import { Reader } from "./reader.ts";
+import type { CommandRecord } from "./records.ts";
 import { createRng, type Rng } from "./rng.ts";
 import { concurrencyLimits, type DrillTask, extrasFor, rowsOf } from "./rows.ts";
 import { type Command, CommandFailed, Sender } from "./sender.ts";
@@ -76,6 +77,8 @@ export interface DrillResult {
 /** A drill that works and is audited when its maker says so. */
 export interface RunningDrill {
   readonly runId: string;
+  /** Everything that was sent and answered so far: what the audit holds against the log. */
+  readonly records: readonly CommandRecord[];
   /** Until all is done, or cannot be; whatever the server does wrong is kept for the result. Throws what is no fault of the server. */
   work(): Promise<void>;
   /** Reads everything back and gives the result. Throws when the server cannot be read at all. */
@@ -192,6 +195,10 @@ class Drill implements RunningDrill {
       requeueDelaysMs: audited?.report.requeueDelaysMs ?? [],
       violations: [...this.#journal.violations, ...(audited?.report.violations ?? [])],
     };
+  }
+
+  get records(): readonly CommandRecord[] {
+    return this.#journal.commands;
   }
 
   close(): void {

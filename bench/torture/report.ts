@@ -65,7 +65,9 @@ export function summary(setting: TortureSetting, result: TortureResult): string 
     verdict(result),
     ...(result.keptDir === undefined
       ? []
-      : [`Kept: ${result.keptDir} (the server's storage in state, its output in server.log)`]),
+      : [
+          `Kept: ${result.keptDir} (the server's storage and output, and what was sent and answered in drills that something is held against)`,
+        ]),
   ].join("\n");
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -121,7 +121,18 @@ export class Torture {
       rmSync(this.#dir, { recursive: true, force: true, maxRetries: 5 });
       return result;
     }
+    this.#keepRecords();
     return { ...result, keptDir: this.#dir };
+  }
+
+  /** What the drills that something is held against have sent and been answered, for whoever looks into it. */
+  #keepRecords(): void {
+    const accused = new Set(
+      this.#drills.filter(({ violations }) => violations.length > 0).map(({ runId }) => runId),
+    );
+    for (const { runId, records } of this.#lanes?.drills ?? []) {
+      if (accused.has(runId)) writeFileSync(join(this.#dir, `${runId}.json`), JSON.stringify(records));
+    }
   }
 
   /** Ends everything at once and leaves nothing behind; for a torture that is interrupted. */
