@@ -77,6 +77,10 @@ export async function commitContent(
   identified: CommitKey | null,
 ): Promise<Committed<"put_artifact">> {
   const committed = await commitFile(call, { op: "put_artifact", ...plan, sha256, bytes }, identified);
+  const { file } = committed.outcome;
+  // Any key can be a client's: what it has put under this one is not what is put now.
+  const isOther = file.path !== plan.path || file.sha256 !== sha256;
+  if (identified?.anyBody === true && isOther) throw new RequestRefused(commandIdConflict);
   // Not confirmed, it is asked for by collection: no reason to fail what is done.
   await store.confirm(runHolder(call.id("run_id")), [sha256]).catch((error: unknown) => {
     console.error(JSON.stringify({ event: "confirm_failed", error: String(error) }));

@@ -349,6 +349,25 @@ describe("design: completing an upload can be cut off anywhere and repeated", ()
     expect(await run.client.readOverview()).toMatchObject({ value: { last_event_seq: 1 } });
   });
 
+  it("under whose own key something else was put in, it is refused and not taken for that", async () => {
+    const run = await newTestRun();
+    const id = await startedUpload(run, 1);
+    const taken = await serve(
+      request("PUT", `${run.id}/artifacts/other`, "x", { "idempotency-key": `upload:${id}` }),
+      env,
+    );
+    expect(taken.status).toBe(201);
+    const path = `${run.id}/uploads/${id}/complete`;
+    for (let time = 0; time < 2; time += 1) {
+      expect(await codeOf(await serve(request("POST", path), env))).toEqual([422, "COMMAND_ID_CONFLICT"]);
+    }
+    // Of what was refused the run is asked, as of everything that it may not have.
+    const asked = env.DIRECTORY.prepare(
+      "SELECT count(*) AS count FROM blob_holders WHERE tenant = ? AND holder = ? AND asked_at_ms IS NOT NULL",
+    );
+    expect(await asked.bind(TENANT, `run:${run.id}`).first("count")).toBe(1);
+  });
+
   it("parts that were sent twice at a time, and are noted as the wrong one, are asked for again", async () => {
     const run = await newTestRun();
     const id = await startedUpload(run, 1);
