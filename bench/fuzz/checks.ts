@@ -182,12 +182,19 @@ function issueFaults(
   const told = fields.some((field) => isAbout(field, faultAt));
   return told
     ? []
-    : [{ rule: "field", detail: `${nameOf(faultAt)} is wrong, told are ${fields.slice(0, 5).join(", ")}` }];
+    : [
+        {
+          rule: "field",
+          detail: `${nameOf(faultAt).slice(0, 200)} is wrong, told are ${fields.slice(0, 5).join(", ")}`,
+        },
+      ];
 }
 
 /** Whether a field is the one at the path, or lies around it or within it. */
 function isAbout(field: string, path: Path): boolean {
   const name = nameOf(path);
+  // A long one is cut.
+  if (field.endsWith("…")) return name.startsWith(field.slice(0, -1));
   const isWithin = (inner: string, outer: string) =>
     inner === outer || outer === "" || inner.startsWith(`${outer}.`) || inner.startsWith(`${outer}[`);
   return isWithin(field, name) || isWithin(name, field);

@@ -236,6 +236,8 @@ export function faultyValue(schema: Schema, source: Source): Faulty | null {
   return null;
 }
 
+const LONG_NAME = "n".repeat(100_000);
+
 interface Fault {
   readonly value: unknown;
   readonly what: string;
@@ -277,11 +279,9 @@ function faultAt({ schema, path }: Site, value: unknown, rng: Rng): Fault | null
   }
   if (def.type === "object" && def.catchall !== undefined && isObject(value)) {
     if (defOf(def.catchall as Schema).type === "never") {
-      faults.push({
-        value: { ...value, no_such_field: 1 },
-        what: "an unknown field",
-        below: ["no_such_field"],
-      });
+      for (const name of ["no_such_field", LONG_NAME]) {
+        faults.push({ value: { ...value, [name]: 1 }, what: "an unknown field", below: [name] });
+      }
     }
   }
   return faults.length === 0 ? null : pickFrom(rng, faults);

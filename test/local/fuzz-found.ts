@@ -43,7 +43,9 @@ function toHost(host: string, method: string, path: string, body: object): Found
 const chunked = (line: string, type: string, chunks: string) => (host: string, token: string) =>
   `${line} HTTP/1.1\r\nHost: ${host}\r\nAuthorization: Bearer ${token}\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}`;
 
-/** Each was a 5xx. */
+const LONG_NAME = "n".repeat(100_000);
+
+/** Each was a 5xx, or longer than its request. */
 export const FOUND: readonly Found[] = [
   {
     what: "a chunk of no size was 503 OVERLOADED, as if the server were busy",
@@ -68,5 +70,10 @@ export const FOUND: readonly Found[] = [
       mapping: "plain_json",
     }),
     wanted: { status: 201, text: expect.stringMatching(/"url":"\/hooks\/[0-9a-f]+".*"secret":"/) },
+  },
+  {
+    what: "an unknown field with a long name was told three times in the answer",
+    send: toHost("localhost", "POST", "/v1/runs", { objective: "o", [LONG_NAME]: 1 }),
+    wanted: { status: 422, text: expect.stringMatching(/^.{0,4000}$/) },
   },
 ];
