@@ -120,7 +120,9 @@ function stored(): Mutable<Stored> {
           lease_due_at_ms: NOW + 30_000,
         },
       ],
-      subscriptions: [{ tenant: "local/local", subscription_id: "sub", status: "active" }],
+      subscriptions: [
+        { tenant: "local/local", subscription_id: "sub", status: "active", created_at_ms: NOW },
+      ],
       blobs: [{ tenant: "local/local", sha256, key: "k", bytes: 5 }],
       blob_holders: [{ tenant: "local/local", holder: "run:r", sha256 }],
     },
@@ -252,11 +254,25 @@ describe("architecture.md, Time: whatever is due or pending has an alarm", () =>
   it("an alarm from before the clock was moved forward may be as much later, and no more", () => {
     const state = stored();
     Object.assign(state.runs[0] ?? {}, { alarmMs: NOW + 30_000, scheduledMs: NOW });
-    const forward = { outages: [], jumps: [{ askedMs: 1, answeredMs: 2, byMs: 20_000 }] };
+    const forward = { outages: [], jumps: [{ askedMs: NOW + 1, answeredMs: NOW + 2, byMs: 20_000 }] };
     expect(rulesOf(state, forward)).toEqual([]);
-    const backward = { outages: [], jumps: [{ askedMs: 1, answeredMs: 2, byMs: -3_000 }] };
+    const backward = { outages: [], jumps: [{ askedMs: NOW + 1, answeredMs: NOW + 2, byMs: -3_000 }] };
     Object.assign(state.runs[0] ?? {}, { alarmMs: NOW + 33_001 });
     expect(rulesOf(state, backward)).toEqual(["late_alarm"]);
+  });
+  it("a jump that was over before the run, or the subscription, was made excuses nothing", () => {
+    const longAgo = { askedMs: NOW - 1_000_000, answeredMs: NOW - 999_999 };
+    const forward = { outages: [], jumps: [{ ...longAgo, byMs: 20_000 }] };
+    const set = (ofRun: number, ofSubscription: number) => {
+      const state = stored();
+      Object.assign(state.runs[0] ?? {}, { alarmMs: NOW + ofRun, scheduledMs: NOW });
+      Object.assign(state.subscriptions[0] ?? {}, { alarmMs: NOW + ofSubscription, scheduledMs: NOW });
+      return rulesOf(state, forward);
+    };
+    // By the server's clock the lease ends at NOW + 30,000 and the guard of a delivery at NOW + 50,000.
+    expect(set(10_000, 30_000)).toEqual([]);
+    expect(set(10_001, 30_000)).toEqual(["late_alarm"]);
+    expect(set(10_000, 30_001)).toEqual(["late_alarm"]);
   });
 });
 

@@ -68,7 +68,7 @@ export function owedBySubscription(stored: StoredSubscription, isActive: boolean
 }
 
 /**
- * @param owed by the object. @param minOffsetMs of the server's clock since it was first started: an alarm that was set
+ * @param owed by the object. @param minOffsetMs of the server's clock since the object was made: an alarm that was set
  * before its clock was moved forward stays where it was.
  */
 export function checkAlarm(
@@ -92,36 +92,41 @@ export function checkAlarm(
   return violations;
 }
 
-/** Every object's alarm. */
+/** Every object's alarm. @param clock the server's: its least offset since a moment that it told, and what it said at the end. */
 export function checkAlarms(
   { runs, subscriptions, directory }: Stored,
-  clock: { minOffsetMs: number; closedMs: number },
+  clock: { minOffsetSince(madeMs: number): number; closedMs: number },
 ): { examined: number; violations: Violation[] } {
   const violations: Violation[] = [];
   let examined = 0;
-  const check = (alarm: Alarm, owed: readonly Owed[], name: string): void => {
+  const check = (alarm: Alarm, owed: readonly Owed[], name: string, madeMs: number): void => {
     examined += owed.length;
-    violations.push(...checkAlarm(alarm, owed, clock.minOffsetMs, name));
+    violations.push(...checkAlarm(alarm, owed, clock.minOffsetSince(madeMs), name));
   };
   for (const stored of runs) {
-    const { tenant, run_id } = identityOf(stored);
+    const { tenant, run_id, madeMs } = identityOf(stored);
     const row = directory.runs.find((one) => one.tenant === tenant && one.run_id === run_id);
-    check(stored, owedByRun(stored, row?.last_event_seq), run_id);
+    check(stored, owedByRun(stored, row?.last_event_seq), run_id, madeMs);
   }
   for (const stored of subscriptions) {
-    const isActive = directory.subscriptions.some(
-      ({ tenant, subscription_id, status }) =>
-        `${tenant}/${subscription_id}` === stored.name && status === "active",
+    const row = directory.subscriptions.find(
+      ({ tenant, subscription_id }) => `${tenant}/${subscription_id}` === stored.name,
     );
-    check(stored, owedBySubscription(stored, isActive, clock.closedMs), stored.name);
+    const owed = owedBySubscription(stored, row?.status === "active", clock.closedMs);
+    check(stored, owed, stored.name, row?.created_at_ms ?? Number.NEGATIVE_INFINITY);
   }
   return { examined, violations };
 }
 
-/** The key of the tenant that a run belongs to, and its id. */
-export function identityOf({ run }: Pick<StoredRun, "run">): { tenant: string; run_id: string } {
-  const { tenant_context: of, run_id } = JSON.parse(run.initial) as RunHeader;
-  return { tenant: `${encodeURIComponent(of.org_id)}/${encodeURIComponent(of.workspace_id)}`, run_id };
+/** The key of the tenant that a run belongs to, its id, and when it was made, by the server's clock. */
+export function identityOf({ run }: Pick<StoredRun, "run">): {
+  tenant: string;
+  run_id: string;
+  madeMs: number;
+} {
+  const { tenant_context: of, run_id, created_at_ms: madeMs } = JSON.parse(run.initial) as RunHeader;
+  const tenant = `${encodeURIComponent(of.org_id)}/${encodeURIComponent(of.workspace_id)}`;
+  return { tenant, run_id, madeMs };
 }
 
 function headAt({ run, commits }: StoredRun, seq: number): RunHead | undefined {

@@ -13,7 +13,11 @@ import type { Stored } from "./stored.ts";
 export function judge(stored: Stored, disturbances: Disturbances, closedMs: number): Finding[] {
   const ever = offsetsBetween(disturbances, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY);
   const now = offsetsBetween(disturbances, closedMs, closedMs);
-  const alarms = checkAlarms(stored, { minOffsetMs: ever.min, closedMs: closedMs + now.max });
+  const alarms = checkAlarms(stored, {
+    // By this machine's clock it was no sooner than this: what the clock was before, no alarm can have gone by.
+    minOffsetSince: (madeMs) => offsetsBetween(disturbances, madeMs - ever.max, Number.POSITIVE_INFINITY).min,
+    closedMs: closedMs + now.max,
+  });
   const commits = stored.runs.reduce((sum, run) => sum + run.commits.length, 0);
   const rows = stored.runs.flatMap((run) => checkRunRows(run, identityOf(run).run_id));
   return [

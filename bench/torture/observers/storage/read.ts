@@ -111,7 +111,7 @@ export async function readStorage(stateDir: string): Promise<Stored | null> {
     ),
     subscriptions: all<Stored["directory"]["subscriptions"][number]>(
       db,
-      "SELECT tenant, subscription_id, status FROM subscriptions",
+      "SELECT tenant, subscription_id, status, created_at_ms FROM subscriptions",
     ),
     blobs: all<Stored["directory"]["blobs"][number]>(db, "SELECT tenant, sha256, key, bytes FROM blobs"),
     blob_holders: all<Stored["directory"]["blob_holders"][number]>(

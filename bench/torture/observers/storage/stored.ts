@@ -83,6 +83,8 @@ export interface StoredDirectory {
     readonly tenant: string;
     readonly subscription_id: string;
     readonly status: string;
+    /** By the server's clock, epoch ms. */
+    readonly created_at_ms: number;
   }[];
   readonly blobs: readonly {
     readonly tenant: string;
