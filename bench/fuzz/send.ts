@@ -98,7 +98,7 @@ function answeredOf(response: http.IncomingMessage, body: Buffer | null): Answer
 
 /** What the watched Worker says was written (bench/raw/fuzz/watched-baton.ts). */
 export function writtenIn(header: string | undefined): Record<string, number> {
-  return header === undefined ? {} : (JSON.parse(header) as Record<string, number>);
+  return header === undefined ? {} : (JSON.parse(decodeURIComponent(header)) as Record<string, number>);
 }
 
 /** The request as a command line that sends it again; `$URL` is the server. */

@@ -14,7 +14,7 @@ import { Writes } from "./writes.ts";
  * while a request is under way is that request's, or what time and the engine bring by themselves.
  */
 const LANE = "x-fuzz-lane";
-/** Of an answer: what was written while it was made, as JSON; absent when nothing was. */
+/** Of an answer: what was written while it was made, as percent-encoded JSON; absent when nothing was. */
 const WRITTEN = "x-fuzz-written";
 
 /** What the request that is under way has written, by lane. */
@@ -119,7 +119,8 @@ async function answerWatched(
   if (response.status >= 400) await Promise.allSettled(behind);
   if (current.get(lane) === writes) current.delete(lane);
   if (response.status !== 101 && writes.length > 0) {
-    response.headers.set(WRITTEN, JSON.stringify(writes.counts()));
+    // Types of events are the client's, in any script.
+    response.headers.set(WRITTEN, encodeURIComponent(JSON.stringify(writes.counts()).toWellFormed()));
   }
   return response;
 }
