@@ -61,8 +61,9 @@ export interface TortureResult {
   readonly keptDir?: string;
 }
 
-const token = "token-of-the-torture";
-const portsStream = 4_000_000;
+/** Not by the seed: another torture of the same seed on this machine, whose server happens to be away, must not be met. */
+const token = `token-of-the-torture-${crypto.randomUUID()}`;
+const portsSeed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 /** A start takes some seconds, and starts are killed, too. */
 const outageMs = 180_000;
 /** How long each phase may take at most, in milliseconds: what takes longer hangs, and is reported. */
@@ -161,7 +162,7 @@ export class Torture {
   async #prepare(): Promise<TorturedServer> {
     const { seed, lanes, agents, plan, tasks = { min: 150, max: 400 } } = this.#options;
     mkdirSync(join(this.#dir, "state"));
-    const port = await freePort(createRng(seed, portsStream));
+    const port = await freePort(createRng(portsSeed, 0));
     const server = new TorturedServer({
       port,
       stateDir: join(this.#dir, "state"),

@@ -206,13 +206,18 @@ test("design: deliveries survive the death of the server, at least once, in orde
   await before.exited;
   isDown = false;
   await startBaton(environment);
-  await until(() => receiver.received.length >= 8);
-  const seqs = receiver.received.map(({ headers, body }) => {
-    const { data } = new Webhook(secret).verify(body, headers) as { data: { seq: number; run_id: string } };
-    return data;
-  });
+  const told = () =>
+    receiver.received.map(({ headers, body }) => {
+      const { data } = new Webhook(secret).verify(body, headers) as { data: { seq: number; run_id: string } };
+      return data;
+    });
+  const seqsOf = (run: string) => told().flatMap(({ run_id, seq }) => (run_id === run ? [seq] : []));
+  await until(() => runs.every((run) => seqsOf(run).includes(3)));
   for (const run of runs) {
-    expect(seqs.filter(({ run_id }) => run_id === run).map(({ seq }) => seq)).toEqual([1, 1, 2, 3]);
+    const seqs = seqsOf(run);
+    expect(seqs.slice(0, 2)).toEqual([1, 1]);
+    // A start runs the runtime twice: what was delivered in the first, and not noted there, is delivered again.
+    expect(seqs.filter((seq, index) => seq !== seqs[index - 1])).toEqual([1, 2, 3]);
   }
 });
 
