@@ -115,8 +115,8 @@ export class Lane {
     if (this.#made % 5 === 0) await this.#newHooks();
   }
 
-  /** A run with tasks in several states, a lock, an artifact of two versions, a mutation and a checkpoint. */
-  async #newRun(run_id = `made-${this.number}-${this.#made}`): Promise<void> {
+  /** A run of an id that no request has made by chance, with tasks in several states, a lock, an artifact of two versions, a mutation and a checkpoint. */
+  async #newRun(run_id = `made-${crypto.randomUUID()}`): Promise<void> {
     this.#made += 1;
     const workspace = { workspace_id: "w", canonical_path: "/w", lease_epoch: 0 };
     await this.ask("POST", "/v1/runs", { run_id, objective: "o", workspace });

@@ -615,9 +615,28 @@ export function sourceOf(
   return {
     rng,
     hint: (name) => (Object.hasOwn(hints, name) ? hints[name]?.() : undefined),
+    share: (name) => (name === "lease_token" && holder !== null ? 0.85 : SHARES.get(name)),
     json: () => garbage.json(rng),
   };
 }
+
+/** Members that must fit something else: with each of them in every third request next to none would be accepted. */
+const SHARES: ReadonlyMap<string, number> = new Map(
+  [
+    "task_id",
+    "lock_id",
+    "lease_token",
+    "payload_artifact",
+    "expected_task_rev",
+    "expected_version",
+    "expected_revision",
+    "locks",
+    "retryable",
+    "error_code",
+    "progress",
+    "status",
+  ].map((name) => [name, 0.07]),
+);
 
 const TEMPLATES = [
   "it says {{ a }}",

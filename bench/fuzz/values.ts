@@ -12,6 +12,8 @@ export interface Source {
   readonly rng: Rng;
   /** A fitting value for a member of that name, such as the id of a task that is there; undefined where there is none to say. */
   hint(name: string): unknown;
+  /** How often a member of that name is there though it need not be; undefined where nothing speaks for or against it. */
+  share?(name: string): number | undefined;
   /** Some JSON, for members that take any. */
   json(): unknown;
 }
@@ -28,17 +30,7 @@ export interface Faulty {
 
 /** Members that are mostly left out, because a request with all of them at once contradicts itself. */
 const OPTIONAL_SHARE = 0.35;
-/** Members that name something else, which then must be there and fit: with them in every third request next to none would be accepted. */
-const RARE = new Set([
-  "task_id",
-  "lock_id",
-  "payload_artifact",
-  "expected_task_rev",
-  "expected_version",
-  "expected_revision",
-  "locks",
-]);
-const RARE_SHARE = 0.06;
+const DEEP_SHARE = 0.1;
 const ABSENT = Symbol("absent");
 
 type Def = Record<string, unknown> & { type: string };
@@ -82,8 +74,8 @@ export function fittingValue(schema: Schema, source: Source, name = ""): unknown
 
 function draw(schema: Schema, source: Source, name: string, depth: number): unknown {
   const { rng } = source;
-  if (mayBeAbsent(schema) && !rng.chance(RARE.has(name) ? RARE_SHARE : depth > 3 ? 0.1 : OPTIONAL_SHARE))
-    return ABSENT;
+  const share = source.share?.(name) ?? (depth > 3 ? DEEP_SHARE : OPTIONAL_SHARE);
+  if (mayBeAbsent(schema) && !rng.chance(share)) return ABSENT;
   const bare = unwrapped(schema);
   const def = defOf(bare);
   const hinted = def.type === "object" || def.type === "array" ? undefined : source.hint(name);
