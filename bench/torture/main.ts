@@ -2,7 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { type Plan, parsePlan } from "../drill/plan.ts";
 import { progressLine, summary, type TortureSetting, toJson } from "./report.ts";
-import { Torture } from "./torture.ts";
+import { Interrupted, Torture } from "./torture.ts";
 
 const usage = `Usage: npm run torture [-- options]
 
@@ -143,6 +143,8 @@ main().then(
   // Whatever was given up for hanging must not keep the program from its end.
   (status) => process.exit(status),
   (error: unknown) => {
+    // Whoever interrupted it ends the program, once all is cleared away.
+    if (error instanceof Interrupted) return;
     const isUsage = error instanceof UsageError;
     process.stderr.write(
       `torture: ${isUsage ? `${error.message}\nTry --help.` : `broken off: ${messageOf(error)}`}\n`,

@@ -14,6 +14,11 @@ export interface TortureSetting {
 /** How many violations of one rule the summary spells out; the JSON has all of them. */
 const shownExamples = 3;
 
+const unreadBecause = {
+  no_sqlite: "this Node has no node:sqlite, which it has from 22.13 on",
+  not_reached: "it broke off before",
+};
+
 /** One line that says how far the torture is. */
 export function progressLine({ phase, kills, elapsedMs }: TortureProgress, allKills: number): string {
   return `${seconds(elapsedMs)}  ${kills}/${allKills} kills  ${phase}`;
@@ -58,9 +63,9 @@ export function summary(setting: TortureSetting, result: TortureResult): string 
     line("took", seconds(result.elapsedMs)),
     "",
     ...result.findings.flatMap(findingLines),
-    ...(result.storageRead
+    ...(result.storage === "read"
       ? []
-      : [line("not checked", "the storage: this Node has no node:sqlite, which it has from 22.13 on")]),
+      : [line("not checked", `the storage: ${unreadBecause[result.storage]}`)]),
     "",
     verdict(result),
     ...(result.keptDir === undefined
@@ -112,7 +117,7 @@ export function toJson(setting: TortureSetting, result: TortureResult): string {
         counts,
       })),
       commands: commandCounts(drills),
-      storage_read: result.storageRead,
+      storage_read: result.storage === "read",
       elapsed_ms: Math.round(result.elapsedMs),
       kept_dir: result.keptDir ?? null,
       checks: findings,

@@ -54,8 +54,8 @@ export interface TortureResult {
   readonly drills: readonly DrillResult[];
   /** One line of the report each. */
   readonly findings: readonly Finding[];
-  /** Whether the storage was read; not where Node has no SQLite. */
-  readonly storageRead: boolean;
+  /** Whether the storage was read: not where Node has no SQLite, nor where the torture broke off before. */
+  readonly storage: "read" | "no_sqlite" | "not_reached";
   readonly elapsedMs: number;
   /** What the server left behind, and what it printed; kept where something was wrong. */
   readonly keptDir?: string;
@@ -68,6 +68,11 @@ const portsSeed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 const outageMs = 180_000;
 /** How long each phase may take at most, in milliseconds: what takes longer hangs, and is reported. */
 const limitsMs = { prepare: 60_000, beforeKill: 10_000, finish: 360_000, audit: 120_000, observers: 240_000 };
+
+/** Somebody ended the torture before its end: it has no result. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+}
 
 /**
  * One torture: a server on fresh storage, drills and observers at it through a bad network, and kills, crons and jumps of the
@@ -97,7 +102,8 @@ export class Torture {
   #observers: Observers | undefined;
   #lanes: Lanes | undefined;
   #drills: DrillResult[] = [];
-  #isStorageRead = false;
+  #storage: TortureResult["storage"] = "not_reached";
+  #isDestroyed = false;
 
   constructor(options: TortureOptions) {
     this.#options = options;
@@ -108,6 +114,7 @@ export class Torture {
     return this.#dir;
   }
 
+  /** @throws Interrupted when it is destroyed meanwhile: what a server does that is taken away is no violation. */
   async run(): Promise<TortureResult> {
     try {
       await this.#torture();
@@ -117,6 +124,7 @@ export class Torture {
     } finally {
       await this.#close();
     }
+    if (this.#isDestroyed) throw new Interrupted("the torture was interrupted");
     const result = this.#result();
     if (!result.findings.some(({ violations }) => violations.length > 0)) {
       rmSync(this.#dir, { recursive: true, force: true, maxRetries: 5 });
@@ -138,6 +146,7 @@ export class Torture {
 
   /** Ends everything at once and leaves nothing behind; for a torture that is interrupted. */
   async destroy(): Promise<void> {
+    this.#isDestroyed = true;
     await this.#close();
     rmSync(this.#dir, { recursive: true, force: true, maxRetries: 5 });
   }
@@ -294,7 +303,7 @@ export class Torture {
     await server.close();
     this.#enter("reading the storage");
     const stored = await observers.checkStorage(join(this.#dir, "state"));
-    this.#isStorageRead = stored !== null;
+    this.#storage = stored === null ? "no_sqlite" : "read";
     this.#findings.push(...(stored ?? []));
   }
 
@@ -331,7 +340,7 @@ export class Torture {
       },
       drills: this.#drills,
       findings: failEmpty([server, ...this.#findings]),
-      storageRead: this.#isStorageRead,
+      storage: this.#storage,
       elapsedMs: performance.now() - this.#startedMs,
     };
   }

@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { Interrupted, Torture } from "../../bench/torture/torture.ts";
 import { processInfo } from "../../scripts/process-info.ts";
 import { descendants, endIfThere, until } from "./baton-process.ts";
 
@@ -108,6 +110,32 @@ test("an interrupted torture leaves no process and no directory behind", { timeo
   await until(() => below.every((pid) => processInfo(pid) === undefined));
   expect(await leftIn(run.tmp)).toEqual([]);
 });
+
+test.each(["killing", "waiting for the server", "at work"])(
+  "whatever it is about, who interrupts it is told no verdict: %s",
+  async (phase) => {
+    const interrupted = Promise.withResolvers<void>();
+    let isReached = false;
+    const torture: Torture = new Torture({
+      kills: 2,
+      seed: 1,
+      lanes: 1,
+      agents: 2,
+      onProgress: (progress) => {
+        if (isReached || !progress.phase.startsWith(phase)) return;
+        isReached = true;
+        torture.destroy().then(interrupted.resolve, interrupted.reject);
+      },
+    });
+    onTestFinished(() => torture.destroy());
+    await expect(torture.run()).rejects.toThrow(Interrupted);
+    await interrupted.promise;
+    expect(existsSync(torture.dir)).toBe(false);
+    await until(() =>
+      descendants(process.pid).every((pid) => !processInfo(pid)?.command.includes(torture.dir)),
+    );
+  },
+);
 
 test.each([
   [["--kills", "0"], "--kills must be a whole number from 1 to 10000"],

@@ -36,7 +36,7 @@ function result(more: Partial<TortureResult> = {}): TortureResult {
     jumps: { forward: 2, back: 1 },
     drills: [drill(), drill()],
     findings: [{ name: "nothing is lost", examined: 12, violations: [] }],
-    storageRead: true,
+    storage: "read",
     elapsedMs: 60_000,
     ...more,
   };
@@ -69,7 +69,13 @@ it("tells violations by rule, a few of each, and where the storage was kept", ()
 });
 
 it("says when the storage could not be read", () => {
-  expect(summary(setting, result({ storageRead: false }))).toMatch(/^not checked +the storage/m);
+  expect(summary(setting, result({ storage: "no_sqlite" }))).toMatch(/^not checked +the storage: this Node/m);
+  expect(summary(setting, result({ storage: "not_reached" }))).toMatch(
+    /^not checked +the storage: it broke off/m,
+  );
+  expect(JSON.parse(toJson(setting, result({ storage: "not_reached" })))).toMatchObject({
+    storage_read: false,
+  });
 });
 
 it("adds up the audits of all drills, and says of which run a violation is", () => {
