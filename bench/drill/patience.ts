@@ -8,8 +8,8 @@ export interface Patience {
   readonly outageMs: number;
   /** Jitter between attempts. */
   readonly rng: Rng;
-  /** Called after each attempt without an answer, before the request is sent again. */
-  readonly onMiss?: () => void;
+  /** Called after each attempt without an answer, before the request is sent again; with what asked to come again. */
+  readonly onMiss?: (putOff: Answer | undefined) => void;
 }
 
 const firstPauseMs = 50;
@@ -25,7 +25,7 @@ export async function sendUntilAnswered(api: Api, request: Request, patience: Pa
   for (let attempt = 1; ; attempt += 1) {
     const answer = await attemptOf(api, request);
     if (!(answer instanceof NoAnswer) && answer.status !== 429 && answer.status < 500) return answer;
-    patience.onMiss?.();
+    patience.onMiss?.(answer instanceof NoAnswer ? undefined : answer);
     const elapsedMs = performance.now() - startedMs;
     if (elapsedMs >= patience.outageMs) {
       const trouble = answer instanceof NoAnswer ? answer.message : describe(answer);

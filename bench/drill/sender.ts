@@ -181,7 +181,9 @@ export class Sender {
   async #answerTo(command: Command, record: OpenRecord): Promise<Answer> {
     const { outageMs, forget } = this.#manners;
     let mayCrash = true;
-    const onMiss = (): void => {
+    const onMiss = (putOff: Answer | undefined): void => {
+      // A server that is restarted, or busy, says so with 503 or 429, or nothing at all; 500 is a fault, though a repeat heals it.
+      if (putOff?.status === 500) this.#note(command, "internal_error", describe(putOff));
       record.missed += 1;
       this.#journal.counts.unanswered += 1;
       if (mayCrash && this.#rng.chance(forget)) this.#forget(command);
@@ -229,6 +231,11 @@ export class Sender {
   }
 
   #fail(command: Command, rule: string, detail: string): never {
+    throw new CommandFailed(this.#note(command, rule, detail));
+  }
+
+  /** Notes a violation, and gives what is told of it. */
+  #note(command: Command, rule: string, detail: string): string {
     const { commandId, taskId, path, body } = command;
     const told = `${detail}, to ${command.method ?? "POST"} ${path} ${(JSON.stringify(body) ?? "").slice(0, 300)}`;
     this.#journal.violations.push({
@@ -238,7 +245,7 @@ export class Sender {
       command_id: commandId,
       ...(taskId === undefined ? {} : { task_id: taskId }),
     });
-    throw new CommandFailed(told);
+    return told;
   }
 
   #pause(range: { readonly min: number; readonly max: number }): Promise<void> {

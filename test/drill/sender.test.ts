@@ -43,6 +43,18 @@ describe("a command that meets with no answer", () => {
     expect(journal.counts).toMatchObject({ unanswered: 2, neverAnswered: 0 });
   });
 
+  it("is no violation where the server has too much to do, and one where it says that it failed", async () => {
+    const busy = served([{ status: 503 }, { status: 429 }, {}]);
+    await busy.sender.send(completion);
+    expect(busy.journal.violations).toEqual([]);
+    const broken = served([{ status: 500, body: { code: "INTERNAL" } }, {}]);
+    expect(await broken.sender.send(completion)).toMatchObject({ status: "done" });
+    expect(broken.journal.violations).toMatchObject([
+      { check: "answers", rule: "internal_error", command_id: "c" },
+    ]);
+    expect(broken.journal.commands).toMatchObject([{ missed: 1, answers: [{ status: 200 }] }]);
+  });
+
   it("is a violation once the outage is longer than it may be", async () => {
     const { sender, journal } = served([null], { outageMs: 0 });
     await expect(sender.send(completion)).rejects.toBeInstanceOf(CommandFailed);
