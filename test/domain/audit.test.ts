@@ -7,7 +7,7 @@ import { countedTool, OTHER_TOOLS, withTools } from "../../src/domain/counts.ts"
 import { referenceTo } from "../../src/domain/evidence.ts";
 import { mutationTotals } from "../../src/domain/rollback.ts";
 import { MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
-import { aFile, aMutation, anEvent, countedAnew, fakeHash } from "../support/audit.ts";
+import { aMutation, anEvent, anyMutation, countedAnew, fakeHash } from "../support/audit.ts";
 import { accepted, aRow, aRun, batch, committed, memoryRun, NOW } from "../support/builders.ts";
 import { MemoryEngine } from "../support/memory-engine.ts";
 
@@ -22,28 +22,13 @@ const ledgerRecord = fc.record({
   args_summary: fc.jsonValue({ maxDepth: 1 }),
 });
 
-const file = fc.record({
-  path: fc.constantFrom("a", "b/c", "../x"),
-  existed_before: fc.boolean(),
-  existed_after: fc.boolean(),
-  changed: fc.boolean(),
-  rollback_snapshot: fc.constantFrom(
-    { status: "inline_text", content: "x" } as const,
-    { status: "too_large", byte_count: 5 } as const,
-    { status: "binary" } as const,
-  ),
-});
-const mutation = fc
-  .record({ files: fc.array(file, { maxLength: 3 }), tool, outcome: fc.constantFrom("succeeded", "failed") })
-  .map(({ files, tool, outcome }) => aMutation(files.map(aFile), { tool, outcome } as object));
-
 /** Commands that append what audits look at, and things that look like it. */
 const command: fc.Arbitrary<Command> = fc
   .oneof(
     fc.record({ type: fc.constant("tool_effect_recorded"), payload: fc.record({ record: ledgerRecord }) }),
     fc.record({
       type: fc.constant("mutation_checkpoint_recorded"),
-      payload: fc.record({ record: mutation }),
+      payload: fc.record({ record: anyMutation }),
     }),
     fc.record({
       type: fc.constantFrom("rollback_execution_applied", "rollback_execution_blocked"),
@@ -140,7 +125,7 @@ describe("U1 the audit in the head", () => {
 
   it("the totals of the mutation view follow from those of the preview", () => {
     fc.assert(
-      fc.property(fc.array(mutation, { maxLength: 8 }), (records) => {
+      fc.property(fc.array(anyMutation, { maxLength: 8 }), (records) => {
         const run = memoryRun();
         for (const record of records) {
           committed(
@@ -168,6 +153,20 @@ describe("U1 the audit in the head", () => {
             (one) => one.existed_before && one.rollback_snapshot.status !== "inline_text",
           ).length,
         });
+        const steps = records
+          .map(({ files }) => files.filter((one) => one.changed))
+          .filter((files) => files.length > 0);
+        const isExecutable = (one: (typeof changed)[number]) => inline.includes(one) || created.includes(one);
+        const executable = steps.filter((files) => files.every(isExecutable));
+        expect(totals.rollback_plan).toEqual({
+          record_count: records.length,
+          executable_record_count: executable.length,
+          advisory_record_count: steps.length - executable.length,
+          executable_operation_count: inline.length + created.length,
+          advisory_operation_count: changed.length - inline.length - created.length,
+          by_action: preview.by_action,
+        });
+        expect(totals.rollback_readiness.by_action).toEqual(preview.by_action);
       }),
       { numRuns: 50 },
     );

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import type { Audit } from "../../src/domain/audit.ts";
 import type { CommandOf } from "../../src/domain/command.ts";
 import { countOf } from "../../src/domain/counts.ts";
@@ -31,6 +32,28 @@ export function aMutation(files: MutatedFile[], members: Partial<MutationRecord>
     ...members,
   };
 }
+
+/** A file as a client may report it. */
+const anyFile = fc.record({
+  path: fc.constantFrom("a", "b/c", "../x"),
+  existed_before: fc.boolean(),
+  existed_after: fc.boolean(),
+  changed: fc.boolean(),
+  rollback_snapshot: fc.constantFrom(
+    { status: "inline_text", content: "x" } as const,
+    { status: "too_large", byte_count: 5 } as const,
+    { status: "binary" } as const,
+  ),
+});
+
+/** Mutation records as a client may report them. */
+export const anyMutation: fc.Arbitrary<MutationRecord> = fc
+  .record({
+    files: fc.array(anyFile, { maxLength: 3 }),
+    tool: fc.constantFrom("read", "write", "__proto__", "bash"),
+    outcome: fc.constantFrom("succeeded" as const, "failed" as const),
+  })
+  .map(({ files, ...members }) => aMutation(files.map(aFile), members));
 
 /** An event as the engine stores it, with these members. */
 export function anEvent(members: Partial<EventRecord> & { seq: number; type: string }): EventRecord {
