@@ -150,7 +150,7 @@ function changedMembers(before: object, after: object): ChangedMembers {
   const changed: [string, Changed][] = [];
   for (const name of names) {
     const isIn = { before: Object.hasOwn(left, name), after: Object.hasOwn(right, name) };
-    if (isIn.before && isIn.after && isSameJson(left[name], right[name])) continue;
+    if (isSameJson(left[name], right[name])) continue;
     changed.push([
       name,
       { ...(isIn.before && { before: left[name] }), ...(isIn.after && { after: right[name] }) },
@@ -169,7 +169,7 @@ function applyMembers(before: object, changes: ChangedMembers): object {
 
 function listDiff<T>(before: T[], after: T[]): ListDiff<T> {
   let same = 0;
-  while (same < before.length && same < after.length && isSameJson(before[same], after[same])) same += 1;
+  while (same < before.length && isSameJson(before[same], after[same])) same += 1;
   return { removed: before.slice(same), added: after.slice(same) };
 }
 

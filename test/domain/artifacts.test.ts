@@ -158,9 +158,17 @@ describe("conditions on what a path holds", () => {
 
   it("a refusal tells what the path holds", () => {
     const run = memoryRun();
-    expect(refused(put({ expected: { exists: true } }), run)).toMatchObject({ version: null, sha256: null });
+    expect(refused(put({ expected: { exists: true } }), run)).toMatchObject({
+      error: "the path holds nothing",
+      version: null,
+      sha256: null,
+    });
     committed(put(), run);
-    expect(refused(put({ expected: { exists: false } }), run)).toMatchObject({ version: 1, sha256: SHA });
+    expect(refused(put({ expected: { exists: false } }), run)).toMatchObject({
+      error: "the path holds another version",
+      version: 1,
+      sha256: SHA,
+    });
   });
 });
 

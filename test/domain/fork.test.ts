@@ -155,6 +155,7 @@ describe("the state that a fork begins with", () => {
     const others: unknown[] = [
       { artifact_ref: { ...artifact_ref, version: 3, sha256: "b".repeat(64) } },
       { artifact_ref: { ...artifact_ref, version: 3 } },
+      { artifact_ref: { ...artifact_ref, sha256: "b".repeat(64) } },
       { artifact_ref: { ...artifact_ref, path: "q" } },
       { artifact_ref: { ...artifact_ref, path: 1 } },
       { artifact_ref: "p" },

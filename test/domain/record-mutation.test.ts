@@ -118,6 +118,18 @@ describe("a mutation of the artifact space", () => {
     expect(refusal).toMatchObject({ code: "FIELD_INVALID", issues: [{ field, ...(rule && { rule }) }] });
   });
 
+  it("is refused where its record is larger than an event may be", () => {
+    const files = (count: number) =>
+      Array.from({ length: count }, (_, index) => p(null, null, `${index}/${"n".repeat(250)}`));
+    // Each file names its path twice.
+    expect(accepted(command(files(350)), arranged()).commits).toHaveLength(1);
+    expect(refused(command(files(500)), arranged())).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "event_payload_bytes",
+      limit: 262_144,
+    });
+  });
+
   it("D04 a content that is stored is the engine's word only: a client that claims one has told nothing", () => {
     const event = recorded(p(1, 2));
     expect(mutationRecordOf(event)).not.toBeNull();

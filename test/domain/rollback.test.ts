@@ -1,11 +1,11 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Commit } from "../../src/domain/commit.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
-import type { MutatedFile } from "../../src/domain/mutations.ts";
+import type { MutatedFile, MutationRecord } from "../../src/domain/mutations.ts";
 import { limitExceeded } from "../../src/domain/refusals.ts";
 import { BLOCKED, isEligible } from "../../src/domain/rollback.ts";
-import type { PlannedStep } from "../../src/domain/rollback-plan.ts";
+import { type PlannedStep, plannedStep } from "../../src/domain/rollback-plan.ts";
 import type { EventRecord } from "../../src/protocol/event.ts";
 import type { FileChange } from "../../src/protocol/file-version.ts";
 import { RUN_STATUSES } from "../../src/protocol/status.ts";
@@ -25,9 +25,21 @@ function put(run: MemoryRun, path: string, content: string | null): void {
   run.apply({ event, patch: null } satisfies Commit);
 }
 
-/** Appends a client's mutation record of these files and gives back its step. */
+/** Appends a client's mutation record of these files and gives back its step, its contents stored. */
 function record(run: MemoryRun, files: MutatedFile[]): PlannedStep {
   const mutation = aMutation(files);
+  return storedStep(recorded(run, mutation), mutation);
+}
+
+/** The same, its contents in it as an agent needs them. */
+function planned(run: MemoryRun, files: MutatedFile[]): PlannedStep {
+  const mutation = aMutation(files);
+  const step = plannedStep(recorded(run, mutation), mutation);
+  if (step === null) throw new Error("the record has nothing to undo");
+  return step;
+}
+
+function recorded(run: MemoryRun, mutation: MutationRecord): EventRecord {
   const [commit] = committed(
     {
       op: "append_event",
@@ -39,7 +51,7 @@ function record(run: MemoryRun, files: MutatedFile[]): PlannedStep {
     CONTEXT,
   );
   if (commit === undefined) throw new Error("an append makes a commit");
-  return storedStep(commit.event, mutation);
+  return commit.event;
 }
 
 /** What a rollback's event says; applies it. */
@@ -152,6 +164,166 @@ describe("06§9 the checks, each at its place", () => {
       expect(after).toMatchObject({ status, steps: [] });
       if (["failed", "completed", "cancelled"].includes(status)) expect(after.ended_at_ms).toBe(5);
     }
+  });
+});
+
+/** A content as the door stores it. */
+const contentOf = (text: string) => ({
+  sha256: fakeHash(text),
+  bytes: text.length,
+  content_type: "text/plain",
+});
+
+describe("06§9 what a blocked rollback tells", () => {
+  const toldOf = (run: MemoryRun, ...args: Parameters<typeof aRollback>) => rolledBack(run, ...args).payload;
+
+  it("the answer is the event", () => {
+    const { commits, outcome } = accepted(aRollback([]), memoryRun(), CONTEXT);
+    expect(outcome).toEqual({ op: "execute_rollback", event: commits[0]?.event });
+  });
+
+  it("names the steps that were not found, in order, and not those that were", () => {
+    const run = memoryRun({ status: "paused" });
+    const good = record(run, [deleted("good")]);
+    const event_ids = ["z", good.event_id, " a "];
+    expect(toldOf(run, [good], { event_ids })).toEqual({
+      reason: BLOCKED.notFound,
+      selected_event_ids: event_ids,
+      missing_event_ids: ["a", "z"],
+    });
+  });
+
+  it("names the paths whose contents are lost, each once", () => {
+    const run = memoryRun({ status: "paused" });
+    const steps = [
+      record(run, [deleted("a", "lost"), deleted("b", "kept"), deleted("c", "lost")]),
+      record(run, [deleted("a", "lost"), aFile({ path: "d", existed_before: false })]),
+    ];
+    expect(toldOf(run, steps, { lost: [fakeHash("lost"), fakeHash("other")] })).toEqual({
+      reason: BLOCKED.snapshotLost,
+      selected_event_ids: steps.map(({ event_id }) => event_id),
+      missing_event_ids: null,
+      conflicting_paths: ["a", "c"],
+    });
+  });
+
+  it("names the paths that are not as they were left, each once; those that cannot be compared only where none differs", () => {
+    const run = memoryRun({ status: "paused" });
+    for (const path of ["a", "b", "c"]) put(run, path, "now");
+    const [now, then] = [fakeHash("now"), fakeHash("then")];
+    const same = aFile({ path: "a", after_hash: now });
+    const bare = aFile({ path: "b" });
+    const differing = aFile({ path: "c", after_hash: then });
+    const steps = [record(run, [bare, differing]), record(run, [same, bare, differing])];
+    const told = { selected_event_ids: steps.map(({ event_id }) => event_id), missing_event_ids: null };
+    expect(toldOf(run, steps)).toEqual({ ...told, reason: BLOCKED.differs, conflicting_paths: ["c"] });
+    const others = [record(run, [bare]), record(run, [same, bare])];
+    expect(toldOf(run, others)).toMatchObject({ reason: BLOCKED.notComparable, conflicting_paths: ["b"] });
+  });
+});
+
+describe("D74 whether a path is as its record left it", () => {
+  const HASH = fakeHash("now");
+  const edit = { existed_before: true, existed_after: true };
+  const creation = { existed_before: false, existed_after: true };
+  const deletion = { existed_before: true, existed_after: false };
+
+  it.each<[string, string | null, Partial<MutatedFile>, string | null]>([
+    ["an edit, still there", "now", { ...edit, after_hash: HASH }, null],
+    ["its hash with the prefix", "now", { ...edit, after_hash: `sha256:${HASH}` }, null],
+    ["its hash in capitals", "now", { ...edit, after_hash: `SHA256:${HASH.toUpperCase()}` }, null],
+    ["its hash between blanks", "now", { ...edit, after_hash: ` ${HASH}\n` }, null],
+    ["an edit of what was changed since", "new", { ...edit, after_hash: HASH }, BLOCKED.differs],
+    ["an edit of what is gone", null, { ...edit, after_hash: HASH }, BLOCKED.differs],
+    ["an edit of what is gone, without a hash", null, edit, BLOCKED.differs],
+    ["no hash", "now", edit, BLOCKED.notComparable],
+    ["an empty one", "now", { ...edit, after_hash: "" }, BLOCKED.notComparable],
+    ["another kind of hash", "now", { ...edit, after_hash: `md5:${HASH}` }, BLOCKED.notComparable],
+    ["a hash with more after it", "now", { ...edit, after_hash: `${HASH}0` }, BLOCKED.notComparable],
+    ["a hash with more before it", "now", { ...edit, after_hash: `0${HASH}` }, BLOCKED.notComparable],
+    ["a hash cut short", "now", { ...edit, after_hash: HASH.slice(1) }, BLOCKED.notComparable],
+    ["a creation, still there", "now", { ...creation, after_hash: HASH }, null],
+    ["a creation of what was changed since", "new", { ...creation, after_hash: HASH }, BLOCKED.differs],
+    ["a creation without a hash", "now", creation, BLOCKED.notComparable],
+    ["a creation of what is gone already", null, { ...creation, after_hash: HASH }, null],
+    ["a deletion, still gone", null, deletion, null],
+    ["a deletion of what is back", "now", deletion, BLOCKED.differs],
+    ["a deletion of what is back as it was", "before", deletion, BLOCKED.differs],
+  ])("%s", (_, holds, members, reason) => {
+    const run = memoryRun({ status: "paused" });
+    if (holds !== null) put(run, "f", holds);
+    const { type, payload } = rolledBack(run, [record(run, [aFile({ path: "f", ...members })])]);
+    const ended = reason === null ? "applied" : "blocked";
+    expect(type).toBe(`rollback_execution_${ended}`);
+    expect(payload.reason).toBe(reason ?? undefined);
+    expect(payload.conflicting_paths).toEqual(reason === null ? undefined : ["f"]);
+  });
+});
+
+describe("06§9 an applied rollback", () => {
+  it("tells what it did, newest step first, and which files that left different", () => {
+    const run = memoryRun({ status: "paused" });
+    put(run, "edited", "now");
+    put(run, "new", "now");
+    put(run, "there and back", "one");
+    const first = record(run, [
+      aFile({ path: "edited", after_hash: fakeHash("now") }),
+      aFile({ path: "new", existed_before: false, after_hash: fakeHash("now") }),
+      aFile({
+        path: "there and back",
+        after_hash: fakeHash("two"),
+        rollback_snapshot: { status: "inline_text", content: "one" },
+      }),
+    ]);
+    const other = record(run, [deleted("not selected")]);
+    const last = record(run, [
+      aFile({
+        path: "there and back",
+        after_hash: fakeHash("one"),
+        rollback_snapshot: { status: "inline_text", content: "two" },
+      }),
+      deleted("gone", "text"),
+      aFile({ path: "gone already", existed_before: false }),
+    ]);
+    const event_ids = [first.event_id, ` ${last.event_id}`];
+    const event = rolledBack(run, [first, other, last], { event_ids });
+    const restored = (path: string) => ({ path, action: "restore_previous_contents", kind: "write_file" });
+    const removed = (path: string) => ({ path, action: "delete_created_file", kind: "delete_file" });
+    const recreated = (path: string) => ({ path, action: "recreate_deleted_file", kind: "write_file" });
+    const { seq, event_id, tool } = last;
+    expect(event).toMatchObject({
+      type: "rollback_execution_applied",
+      status: "paused",
+      step_id: "session-run",
+    });
+    expect(event.payload).toEqual({
+      workspace_root: "/srv/ws",
+      selected_event_ids: event_ids,
+      applied_step_count: 2,
+      applied_operation_count: 6,
+      applied_by_action: {
+        restore_previous_contents: 3,
+        delete_created_file: 2,
+        recreate_deleted_file: 1,
+      },
+      steps: [
+        {
+          ...{ seq, event_id, tool, operation_count: 3 },
+          operations: [restored("there and back"), recreated("gone"), removed("gone already")],
+        },
+        {
+          ...{ seq: first.seq, event_id: first.event_id, tool, operation_count: 3 },
+          operations: [restored("edited"), removed("new"), restored("there and back")],
+        },
+      ],
+      files: expect.any(Array),
+    });
+    expect(event.payload.files?.toSorted((a, b) => (a.path < b.path ? -1 : 1))).toEqual([
+      { path: "edited", ...contentOf("before") },
+      { path: "gone", ...contentOf("text") },
+      { path: "new", sha256: null, bytes: 0, content_type: "" },
+    ]);
+    expect(run.appliedSeq(other.seq)).toBeNull();
   });
 });
 
@@ -300,6 +472,150 @@ describe("a rollback by an agent", () => {
       },
     });
     expect(run.appliedSeq(step.seq)).toBeNull();
+  });
+
+  it("06§9 the task has the contents to write, and where those lie that are stored", () => {
+    const run = memoryRun({ status: "paused" });
+    const stored = { sha256: fakeHash("s"), byte_count: 9, content_type: "image/png", version: 4 };
+    const step = planned(run, [
+      aFile({ path: "text", after_hash: "sha256:x" }),
+      aFile({ path: "picture", rollback_snapshot: { status: "stored", ...stored } }),
+      aFile({ path: "new", existed_before: false }),
+    ]);
+    const [made] = committed(aRollback([step], { executor: "agent" }), run, CONTEXT);
+    const { byte_count: bytes, ...artifact } = stored;
+    expect(run.task(made?.event.task_id ?? "")).toMatchObject({
+      task_type: "context.rollback",
+      depends_on_task_ids: [],
+      decision_ids: [],
+      artifact_ids: [],
+    });
+    expect(run.task(made?.event.task_id ?? "")?.payload).toEqual({
+      workspace_root: "/srv/ws",
+      steps: [
+        {
+          ...{ seq: step.seq, event_id: step.event_id, tool: "edit" },
+          operations: [
+            {
+              path: "text",
+              action: "restore_previous_contents",
+              kind: "write_file",
+              content: "before",
+              expected: { exists: true, hash: "sha256:x" },
+            },
+            {
+              path: "picture",
+              action: "restore_previous_contents",
+              kind: "write_file",
+              artifact: { ...artifact, bytes },
+              expected: { exists: true, hash: null },
+            },
+            {
+              path: "new",
+              action: "delete_created_file",
+              kind: "delete_file",
+              expected: { exists: true, hash: null },
+            },
+          ],
+        },
+      ],
+    });
+  });
+
+  it("12: a content that the record promises and does not have is refused, for either executor", () => {
+    const run = memoryRun({ status: "paused" });
+    const empty = planned(run, [aFile({ rollback_snapshot: { status: "inline_text" } })]);
+    const none = planned(run, [aFile({ rollback_snapshot: { status: "inline_text", content: "" } })]);
+    for (const executor of ["agent", "artifacts"] as const) {
+      expect(refused(aRollback([none, empty], { executor }), run)).toMatchObject({
+        code: "FIELD_INVALID",
+        issues: [{ field: "event_ids", rule: "content" }],
+      });
+    }
+    expect(committed(aRollback([none], { executor: "agent" }), run, CONTEXT)).toHaveLength(2);
+  });
+
+  it("11: a step that an agent is at is blocked, also with others and by itself", () => {
+    const run = memoryRun({ status: "paused" });
+    const [one, two, three] = ["1", "2", "3"].map((path) => record(run, [deleted(path)]));
+    if (one === undefined || two === undefined || three === undefined) throw new Error("there are three");
+    committed(aRollback([one, two], { executor: "agent" }), run, CONTEXT);
+    for (const steps of [[one], [two], [three, one]]) {
+      expect(rolledBack(run, steps).payload.reason).toBe(BLOCKED.alreadyRequested);
+    }
+    expect(rolledBack(run, [three]).type).toBe("rollback_execution_applied");
+  });
+
+  it("16 rollbacks can be with agents at a time", () => {
+    const run = memoryRun({ status: "paused" });
+    const ask = (step: PlannedStep) => aRollback([step], { executor: "agent" });
+    const steps = Array.from({ length: 17 }, (_, index) => record(run, [deleted(`${index}`)]));
+    const [over, ...others] = steps.toReversed() as [PlannedStep, ...PlannedStep[]];
+    for (const step of others) committed(ask(step), run, CONTEXT);
+    expect(refused(ask(over), run)).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "open_rollback_tasks",
+      limit: 16,
+      actual: 17,
+    });
+    // The artifact space needs no agent.
+    expect(rolledBack(run, [over]).type).toBe("rollback_execution_applied");
+  });
+
+  it("its task is one of the 200,000 that a run takes", () => {
+    const run = memoryRun({ status: "paused" });
+    const ask = aRollback([record(run, [deleted("f")])], { executor: "agent" });
+    const held = vi.spyOn(run, "taskCount").mockReturnValue(199_999);
+    expect(accepted(ask, run, CONTEXT).commits).toHaveLength(2);
+    held.mockReturnValue(200_000);
+    expect(refused(ask, run)).toMatchObject({ limit_name: "tasks_per_run", limit: 200_000, actual: 200_001 });
+  });
+
+  // Of each there are two steps: what one has alone is within the bounds.
+  it.each<[string, number, number, string | null]>([
+    ["long texts under short names", 1, 120_000, null],
+    ["longer texts than a task's payload takes", 1, 140_000, "task_payload_bytes"],
+    ["more names than are remembered of each", 50, 1, "rollback_bytes"],
+  ])("what is asked for has a bound: %s", (_, files, length, limit_name) => {
+    const run = memoryRun({ status: "paused" });
+    const segment = "n".repeat(files * 4);
+    const paths = Array.from({ length: files }, (_, index) => `${index}/${segment}/${segment}`);
+    const contents = paths.map((path) => deleted(path, "x".repeat(length)));
+    const steps = [planned(run, contents), planned(run, contents)];
+    const ask = (chosen: PlannedStep[]) => aRollback(chosen, { executor: "agent" });
+    for (const step of steps) expect(accepted(ask([step]), run, CONTEXT).commits).toHaveLength(2);
+    if (limit_name === null) expect(accepted(ask(steps), run, CONTEXT).commits).toHaveLength(2);
+    else expect(refused(ask(steps), run)).toMatchObject({ code: "LIMIT_EXCEEDED", limit_name });
+  });
+
+  it.each<[string, object, string]>([
+    ["the task's error", { error: " no \n" }, "no"],
+    ["where it has none, that it failed", {}, "the rollback task failed"],
+    ["where it is blank, that it failed", { error: " " }, "the rollback task failed"],
+  ])("06§9 the reason of a failed one is %s", (_, members, reason) => {
+    const { run, step, task_id } = requested();
+    const commits = move(run, task_id, "fail", { ...members, ...claimed(run, task_id) });
+    expect(commits.map(({ event }) => event.type)).toEqual([
+      "context.task.failed",
+      "rollback_execution_blocked",
+    ]);
+    expect(commits[1]?.event).toMatchObject({ status: "paused", step_id: "session-run" });
+    expect(commits[1]?.event.payload).toEqual({
+      reason,
+      selected_event_ids: [step.event_id],
+      missing_event_ids: null,
+      task_id,
+    });
+  });
+
+  it("06§9 what a completed one did is what was asked for, without files of the artifact space", () => {
+    const { run, step, request, task_id } = requested();
+    const applied = (request[1]?.event.payload as { applied?: object } | undefined)?.applied;
+    const commits = move(run, task_id, "complete", claimed(run, task_id));
+    expect(commits[1]?.event).toMatchObject({ status: "paused", step_id: "session-run" });
+    expect(commits[1]?.event.payload).toEqual({ ...applied, task_id });
+    expect(applied).toMatchObject({ selected_event_ids: [step.event_id], applied_step_count: 1 });
+    expect(run.files()).toEqual([]);
   });
 
   it.each<[string, "applied" | "failed" | "open", (run: MemoryRun, id: string) => void]>([

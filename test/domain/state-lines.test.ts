@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Commit } from "../../src/domain/commit.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
 import type { FileChange } from "../../src/protocol/file-version.ts";
-import { aRow, batch, committed, memoryRun } from "../support/builders.ts";
+import { aRow, batch, committed, memoryRun, stepsOf } from "../support/builders.ts";
 
 const HASH = "0".repeat(64);
 
@@ -48,6 +48,15 @@ describe("the artifact space, by the events that change it", () => {
     run.apply(fileCommit(2, "anything", [put("a")]));
     expect(run.files()).toEqual([]);
   });
+
+  it("is as it was after such an event without files: a log from elsewhere may have one", () => {
+    const run = memoryRun();
+    const commit = fileCommit(1, "context.artifact.added", []);
+    for (const [index, payload] of [null, {}].entries()) {
+      run.apply({ ...commit, event: { ...commit.event, seq: index + 1, payload } });
+    }
+    expect(run.files()).toEqual([]);
+  });
 });
 
 describe("L1: a state as lines", () => {
@@ -71,6 +80,18 @@ describe("L1: a state as lines", () => {
     expect(lines.every((line) => !line.includes("\n"))).toBe(true);
   });
 
+  it("has the members of the head and of all in it in order of their names", () => {
+    const [line = ""] = memoryStateLines(memoryRun({ steps: stepsOf({ s: "pending" }), last_error: "x" }));
+    let objects = 0;
+    JSON.parse(line, (_, value: unknown) => {
+      if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+      objects += 1;
+      expect(Object.keys(value)).toEqual(Object.keys(value).toSorted());
+      return value;
+    });
+    expect(objects).toBeGreaterThan(5);
+  });
+
   it("does not show how the head came about", () => {
     const { run_id, ...rest } = memoryRun().head().run;
     const one = memoryRun();
@@ -81,6 +102,7 @@ describe("L1: a state as lines", () => {
   it.each<[string, string[]]>([
     ["no head", []],
     ["another beginning", ['{"task":{"id":"t"}}']],
+    ["a head that is not the first line", ['{"task":{"id":"t"}}', '{"head":{}}']],
     ["two heads", ['{"head":{}}', '{"head":{}}']],
     ["a line of no known kind", ['{"head":{}}', '{"foo":1}']],
     ["a line that is no JSON", ['{"head":{}}', '{"task":']],

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import type { MutatedFile, MutationRecord, RollbackSnapshot } from "../../src/domain/mutations.ts";
+import { plannedStep } from "../../src/domain/rollback-plan.ts";
 import { undoOf } from "../../src/domain/undo.ts";
-import { aFile, aMutation } from "../support/audit.ts";
+import { aFile, aMutation, anEvent } from "../support/audit.ts";
 
 const INLINE: RollbackSnapshot = { status: "inline_text", content: "x" };
-const STORED: RollbackSnapshot = {
+const STORED: Extract<RollbackSnapshot, { status: "stored" }> = {
   status: "stored",
   sha256: "0".repeat(64),
   byte_count: 3,
@@ -52,11 +53,7 @@ describe("06§6 the undo of a file", () => {
   });
 
   it("writes what is stored by reference, and what is inline as it is", () => {
-    const {
-      status: _status,
-      byte_count: bytes,
-      ...stored
-    } = STORED as Extract<RollbackSnapshot, { status: "stored" }>;
+    const { status: _status, byte_count: bytes, ...stored } = STORED;
     expect(only(aFile({ rollback_snapshot: STORED })).operation?.operation).toEqual({
       kind: "write_file",
       path: "a",
@@ -90,5 +87,75 @@ describe("06§6 the undo of a record", () => {
       executable_operation_count: operations,
       advisory_operation_count: advisory,
     });
+  });
+
+  it("counts what can be undone as it is, and what needs its prior content from elsewhere", () => {
+    expect(
+      undoOf(aMutation([good, advice, advice, none, aFile({ changed: false })])).rollback_readiness,
+    ).toEqual({
+      candidate_file_count: 4,
+      directly_revertible_file_count: 1,
+      requires_snapshot_file_count: 2,
+      by_action: { restore_previous_contents: 3, no_action: 1 },
+      files: expect.any(Array),
+    });
+  });
+});
+
+describe("06§9 the step of a record on its way to be applied", () => {
+  const event = anEvent({ seq: 7, type: "mutation_checkpoint_recorded" });
+  const at = { seq: 7, event_id: "evt-7", tool: "edit" };
+  const unchanged = aFile({ path: "unchanged", changed: false, existed_after: false, after_hash: "none" });
+  const restored = (path: string) => ({ path, action: "restore_previous_contents", kind: "write_file" });
+
+  it("says what to write, and how the record left each path that it changed", () => {
+    const files = [
+      unchanged,
+      aFile({ path: "text", after_hash: "h1" }),
+      aFile({ path: "new", existed_before: false, after_hash: "h2", rollback_snapshot: INLINE }),
+      unchanged,
+      aFile({ path: "stored", rollback_snapshot: STORED }),
+      aFile({ path: "gone", existed_after: false, rollback_snapshot: INLINE }),
+    ];
+    const { byte_count: bytes, status: _status, ...stored } = STORED;
+    expect(plannedStep(event, aMutation(files))).toEqual({
+      ...at,
+      executable: true,
+      operations: [
+        { ...restored("text"), text: "before", after: { exists: true, hash: "h1" } },
+        {
+          path: "new",
+          action: "delete_created_file",
+          kind: "delete_file",
+          after: { exists: true, hash: "h2" },
+        },
+        { ...restored("stored"), artifact: { ...stored, bytes }, after: { exists: true, hash: null } },
+        {
+          path: "gone",
+          action: "recreate_deleted_file",
+          kind: "write_file",
+          text: "x",
+          after: { exists: false, hash: null },
+        },
+      ],
+    });
+  });
+
+  it("is only advice where a content is missing, and none where nothing was changed", () => {
+    const binary = aFile({ rollback_snapshot: { status: "binary" } });
+    expect(plannedStep(event, aMutation([binary]))).toEqual({
+      ...at,
+      executable: false,
+      operations: [
+        {
+          path: "a",
+          action: "restore_previous_contents",
+          kind: "advisory_only",
+          after: { exists: true, hash: null },
+        },
+      ],
+    });
+    expect(plannedStep(event, aMutation([unchanged]))).toBeNull();
+    expect(plannedStep(event, aMutation([]))).toBeNull();
   });
 });
