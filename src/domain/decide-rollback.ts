@@ -266,8 +266,8 @@ class VirtualSpace {
     return hash === current.sha256 ? "same" : "differs";
   }
 
-  apply({ path, kind, content }: PlannedOperation): void {
-    this.#written.set(path, kind === "write_file" ? (content ?? null) : null);
+  apply({ path, content }: PlannedOperation): void {
+    this.#written.set(path, content ?? null);
   }
 
   /** What differs from the real space in the end. */

@@ -20,7 +20,7 @@ export interface PlannedOperation {
   text?: string;
   /** The prior content, where it lies in the artifact space. */
   artifact?: StoredContent;
-  /** What a write writes, once it is stored. */
+  /** What a write writes, once it is stored; nothing else has it. */
   content?: { sha256: string; bytes: number; content_type: string };
   /** How the record left the path. */
   after: { exists: boolean; hash: string | null };

@@ -220,6 +220,7 @@ describe("what changed between any two moments", () => {
     const isSame = Object.keys(expected).length === 0;
     expect(isEmptyDiff(changes)).toBe(isSame);
     expect(isEmptyDiff(diff(other, base))).toBe(isSame);
+    expect(applyDiff(wired(base), wired(changes))).toEqual(wired(other));
     expect(applyDiff(wired(other), wired(diff(other, base)))).toEqual(wired(base));
   });
 });
