@@ -67,7 +67,7 @@ function leaseOf({ fence, claimed_at_ms, progress }: Task): Partial<Task> {
 }
 
 function isTold(attempts: Task["attempts"], fence: number | undefined): boolean {
-  return fence === undefined || (attempts?.some((one) => one.fence === fence) ?? false);
+  return attempts?.some((one) => one.fence === fence) ?? false;
 }
 
 /** Without what another status makes untrue. */

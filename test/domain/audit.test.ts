@@ -1,13 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Audit, NO_AUDIT, withEvent } from "../../src/domain/audit.ts";
+import { type Audit, auditMembers, type EffectKind, NO_AUDIT, withEvent } from "../../src/domain/audit.ts";
 import { canonicalJson } from "../../src/domain/canonical-json.ts";
 import type { Command } from "../../src/domain/command.ts";
 import { countedTool, OTHER_TOOLS, withTools } from "../../src/domain/counts.ts";
 import { referenceTo } from "../../src/domain/evidence.ts";
+import { newHead } from "../../src/domain/head.ts";
 import { mutationTotals } from "../../src/domain/rollback.ts";
-import { MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
-import { aMutation, anEvent, anyMutation, countedAnew, fakeHash } from "../support/audit.ts";
+import { MAX_TOOL_NAME_LENGTH, MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
+import { aFile, aMutation, anEvent, anyMutation, countedAnew, fakeHash } from "../support/audit.ts";
 import { accepted, aRow, aRun, batch, committed, memoryRun, NOW } from "../support/builders.ts";
 import { MemoryEngine } from "../support/memory-engine.ts";
 
@@ -185,6 +186,15 @@ describe("U2 what it can grow to", () => {
   it("a tool of that name, or of too long a name, is one of the others", () => {
     expect(["x".repeat(201), OTHER_TOOLS].reduce(countedTool, {})).toEqual({ [OTHER_TOOLS]: 2 });
     expect(withTools([], ["x".repeat(201), "b", "a", "b"])).toEqual(["a", "b"]);
+    const longest = "x".repeat(MAX_TOOL_NAME_LENGTH);
+    expect(countedTool({}, longest)).toEqual({ [longest]: 1 });
+    expect(withTools([], [longest])).toEqual([longest]);
+  });
+
+  it("the others take no place of those that are named", () => {
+    const names = Array.from({ length: MAX_TOOLS_NAMED }, (_, index) => `t${index}`);
+    const counts = ["x".repeat(201), ...names, "one more"].reduce(countedTool, {});
+    expect(counts).toEqual({ ...Object.fromEntries(names.map((name) => [name, 1])), [OTHER_TOOLS]: 2 });
   });
 });
 
@@ -228,17 +238,134 @@ describe("what agents were asked for", () => {
     ],
     ["a task in its place", { seq: 3, type: "context.task.created", task_id: "t" }, 0],
     ["another task", { seq: 3, type: "context.task.created", task_id: "u" }, 1],
+    ["an end that names no task", { seq: 3, type: "rollback_execution_blocked", payload: null }, 1],
     ["a PUT", { seq: 3, type: "context.run.replaced", payload: { run: {} } }, 0],
+    ["an import", { seq: 3, type: "context.run.imported", payload: { run: {} } }, 0],
+    ["a client's word for either", { seq: 3, type: "context.run.replaced", origin: "client" }, 1],
+    ["a transition of its task", { seq: 3, type: "context.task.claimed", task_id: "t" }, 1],
   ])("%s", (_, event, left) => {
     expect(asked.requested).toEqual([{ task_id: "t", applied }]);
     expect(withEvent(asked, anEvent(event)).audit.requested).toHaveLength(left);
   });
 
   it("marks as applied what the engine says was, and nothing else", () => {
-    const payload = { steps: [{ seq: 1 }, { seq: "2" }, null, { seq: 4 }] };
+    const payload = { steps: [{ seq: 1 }, { seq: "2" }, null, { seq: 1.5 }, { seq: 2 ** 53 }, { seq: 4 }] };
     const event = { seq: 5, type: "rollback_execution_applied", payload };
     expect(withEvent(NO_AUDIT, anEvent(event)).applied).toEqual([1, 4]);
     expect(withEvent(NO_AUDIT, anEvent({ ...event, origin: "client" })).applied).toEqual([]);
+    const blocked = anEvent({ ...event, type: "rollback_execution_blocked" });
+    expect(withEvent(NO_AUDIT, blocked).applied).toEqual([]);
+  });
+
+  it.each([[null], [{}], [{ steps: null }], [{ steps: "1" }], [{ steps: { 0: { seq: 1 } } }]])(
+    "a log from elsewhere may say of an applied rollback %j: it marks nothing",
+    (payload) => {
+      const event = anEvent({ seq: 5, type: "rollback_execution_applied", payload });
+      expect(withEvent(NO_AUDIT, event).applied).toEqual([]);
+    },
+  );
+
+  it.each([
+    [null],
+    [{}],
+    [{ task_id: "t" }],
+    [{ task_id: "t", applied: null }],
+    [{ task_id: "t", applied: { steps: {} } }],
+    [{ applied }],
+    [{ task_id: 1, applied }],
+  ])("a log from elsewhere may ask with %j: nobody is asked for anything", (payload) => {
+    expect(withEvent(NO_AUDIT, anEvent({ ...request, payload })).audit).toEqual(NO_AUDIT);
+  });
+
+  it("several are asked for in order, and each is ended alone", () => {
+    const second = anEvent({ ...request, seq: 3, payload: { task_id: "u", applied } });
+    const both = withEvent(asked, second).audit;
+    expect(both.requested.map(({ task_id }) => task_id)).toEqual(["t", "u"]);
+    const end = anEvent({
+      seq: 4,
+      type: "rollback_execution_applied",
+      payload: { ...applied, task_id: "t" },
+    });
+    expect(withEvent(both, end).audit.requested).toEqual([{ task_id: "u", applied }]);
+  });
+});
+
+describe("the index of what audits ask for", () => {
+  const APPROVALS = [
+    "planning_started",
+    "plan_approved",
+    "revision_requested",
+    "run_paused",
+    "run_resumed",
+    "run_cancelled",
+    "task_retry_requested",
+  ];
+  const record = {
+    session_id: "s",
+    message_id: "m",
+    tool: "t",
+    phase: "outcome",
+    status: "failed",
+    args_summary: 1,
+  };
+  it.each<[string, unknown, EffectKind | null]>([
+    ["tool_effect_recorded", { record }, "ledger"],
+    ["tool_effect_recorded", { record: { ...record, tool: 1 } }, null],
+    ["mutation_checkpoint_recorded", { record: aMutation([]) }, "mutation"],
+    ["mutation_checkpoint_recorded", {}, null],
+    ["rollback_execution_applied", null, "rollback"],
+    ["rollback_execution_blocked", null, "rollback"],
+    ["rollback_execution_requested", null, null],
+    ["tool_routing_decision", null, "routing"],
+    ...APPROVALS.map((type): [string, unknown, EffectKind] => [type, null, "approval"]),
+    [" Plan_Approved\n", null, "approval"],
+    ["plan_approved_", null, null],
+    ["note", null, null],
+    ["context.task.created", null, null],
+  ])("an event %j %j is one of %s; only a mutation is found by its id", (type, payload, kind) => {
+    const event = anEvent({ seq: 4, type, payload });
+    expect(withEvent(NO_AUDIT, event).effect).toEqual(
+      kind === null ? null : { kind, seq: 4, event_id: kind === "mutation" ? "evt-4" : null },
+    );
+  });
+});
+
+it("02§2.3 beside a run that nothing was recorded of, everything is nought", () => {
+  expect(auditMembers(newHead(aRun({ status: "running" })))).toEqual({
+    ledger_summary: {
+      record_count: 0,
+      by_status: {},
+      by_phase: {},
+      by_tool: {},
+      last_seq: null,
+      last_ts_ms: null,
+      fintech_connector_proof: [],
+    },
+    mutation_checkpoint_summary: {
+      record_count: 0,
+      changed_file_count: 0,
+      by_outcome: {},
+      by_tool: {},
+      last_seq: null,
+      last_ts_ms: null,
+    },
+    rollback_preview_summary: {
+      executable: false,
+      step_count: 0,
+      executable_step_count: 0,
+      advisory_step_count: 0,
+      executable_operation_count: 0,
+      advisory_operation_count: 0,
+      by_action: {},
+    },
+    rollback_history_summary: { entry_count: 0, by_outcome: {}, last_seq: null, last_ts_ms: null },
+    last_rollback_outcome: null,
+    rollback_policy: {
+      eligible: false,
+      run_status: "running",
+      required_confirm: "rollback",
+      required_policy_ack: "allow_rollback_execution",
+    },
   });
 });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { readPatch } from "../../src/domain/blackboard.ts";
 import type { CommandOf } from "../../src/domain/command.ts";
 import { NOTE_LISTS, PATCH_OPS, type PatchOp } from "../../src/protocol/blackboard.ts";
 import { accepted, aTask, committed, memoryRun, memoryRunOf, NOW, refused } from "../support/builders.ts";
@@ -159,6 +160,10 @@ describe("refusals", () => {
         issues: [{ field: "payload", rule: "string" }],
       });
     }
+  });
+
+  it.each(TASK_OPS)("05§2 %s has no effect of its own on the board", (op) => {
+    expect(readPatch(op, note)).toMatchObject({ ok: false, issues: [{ field: "op", rule: "board_op" }] });
   });
 
   it("05§2 every op is one or the other", () => {

@@ -29,7 +29,10 @@ describe("a run that is put back", () => {
   const putBack = (stored: Task, sent: Task): Task => {
     const run = memoryRun({}, [stored]);
     committed({ op: "replace_run", run: { ...run.run(), tasks: [sent] } }, run);
-    return run.task("t") as Task;
+    const task = run.task("t") as Task;
+    // What is stored is what is sent: no member is there and empty.
+    expect(JSON.parse(JSON.stringify(task))).toStrictEqual(task);
+    return task;
   };
   const stored = heldTask({
     attempts,
@@ -63,6 +66,16 @@ describe("a run that is put back", () => {
       ...attempts,
       expect.objectContaining({ fence: 7, outcome: "revoked", progress: { percent: 1, at_ms: NOW - 5 } }),
     ]);
+  });
+
+  it("claims: what no claim gave has no lease to keep, and leaves no attempt", () => {
+    const { fence, claimed_at_ms, ...unclaimed } = stored;
+    expect(putBack(unclaimed, typed(unclaimed))).not.toHaveProperty("fence");
+    const given = { ...unclaimed, fence, lease_token: "elsewhere" } as Task;
+    expect(putBack(given, typed(aTask({ status: "runnable" })))).toMatchObject({ attempts });
+    expect(putBack(heldTask({ fence: undefined } as object), aTask())).not.toHaveProperty("attempts");
+    const loose = aTask({ status: "in_progress", progress: { percent: 1, at_ms: 2 } });
+    expect(putBack(loose, typed(loose))).not.toHaveProperty("progress");
   });
 
   it("claims: an attempt that the copy tells of itself is not told twice", () => {
@@ -108,6 +121,9 @@ describe("a run that is put back", () => {
     const stopping = { ...stored, cancellation };
     expect(putBack(stopping, typed(stopping)).cancellation).toEqual(cancellation);
     expect(putBack(stopping, aTask({ status: "failed" }))).not.toHaveProperty("cancellation");
+    expect(putBack(stopping, aTask({ status: "done" }))).not.toHaveProperty("cancellation");
+    for (const status of ["failed", "done"] as const)
+      expect(putBack(aTask({ status }), aTask({ status }))).toEqual(aTask({ status }));
   });
 
   function life(task: Task): Partial<Task> {

@@ -129,6 +129,7 @@ describe("writing and not writing", () => {
     [{ path: 5, target: "x" }, null],
     [{ file: {}, target: "x" }, null],
     [{ name: "x" }, null],
+    [{ undefined: "x" }, null],
     [{ Path: "x" }, null],
     [{}, null],
     [null, null],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type Audit, NO_AUDIT } from "../../src/domain/audit.ts";
 import { type Drift, driftBetween, NOT_COMPARED, type Sides } from "../../src/domain/drift.ts";
+import { isDeeperThan } from "../../src/domain/json-depth.ts";
 import { isSameJson } from "../../src/domain/json-same.ts";
 import { jsonTooLarge } from "../../src/domain/json-size.ts";
 import { earliestWakeup, type Wakeups } from "../../src/domain/wakeups.ts";
@@ -223,6 +224,10 @@ describe("drift", () => {
     expect([isSameJson(a, b), isSameJson(b, a)]).toEqual([isSame, isSame]);
   });
 
+  it("06§3.4 a replay that was cut short compares nothing, and finds nothing", () => {
+    expect(Object.values(NOT_COMPARED).every((flag) => flag === false)).toBe(true);
+  });
+
   it("06§3.4 every flag has a damage of its own", () => {
     const raised = new Set(DAMAGES.flatMap(([, , flags]) => flags));
     const flags = Object.keys(NONE).filter(
@@ -281,5 +286,34 @@ describe("payload size", () => {
       limit: bytes - 1,
       actual: bytes,
     });
+  });
+});
+
+describe("depth", () => {
+  const nested = (value: unknown, levels: number): unknown =>
+    levels === 0
+      ? value
+      : levels % 2 === 0
+        ? { a: 1, b: nested(value, levels - 1) }
+        : [nested(value, levels - 1)];
+
+  it.each<[string, unknown, number]>([
+    ["a text", "[[]]", 0],
+    ["null", null, 0],
+    ["an empty list", [], 1],
+    ["an empty object", {}, 1],
+  ])("%s in so many lists and objects is as deep as they are many, and itself", (_, value, own) => {
+    for (let levels = 0; levels < 6; levels += 1) {
+      const depths = [0, 1, 2, 3, 4, 5, 6, 7, 8].filter((depth) =>
+        isDeeperThan(nested(value, levels), depth),
+      );
+      expect(depths).toEqual(Array.from({ length: levels + own }, (_, depth) => depth));
+    }
+  });
+
+  it("what is nested without end is not followed further than that", () => {
+    const endless: unknown[] = [];
+    endless.push(endless);
+    expect(isDeeperThan(endless, 100)).toBe(true);
   });
 });

@@ -95,8 +95,11 @@ describe("the state that a fork begins with", () => {
     expect(stuck).toEqual(aTask({ id: "stuck", status: "blocked" }));
   });
 
+  const unruled: Partial<Task> = { status: "in_progress", ...leasedTo("ann", "lease-1") };
   it("claims: counts no attempt of the origin's holder, and keeps the retry policy", () => {
-    const [held] = forkOf(memoryRun({}, [heldTask({ attempt: 1, max_attempts: 2 })]), DRAFT).run().tasks;
+    const tasks = [heldTask({ attempt: 1, max_attempts: 2 }), aTask({ id: "u", ...unruled })];
+    const [held, other] = forkOf(memoryRun({}, tasks), DRAFT).run().tasks;
+    expect(JSON.parse(JSON.stringify(other))).toStrictEqual(other);
     expect(held).toMatchObject({ status: "runnable", attempt: 1, retry: RETRY, next_retry_at_ms: NOW });
     expect(held).not.toHaveProperty("attempts");
   });

@@ -8,6 +8,8 @@ import type { MemoryRun } from "../../src/domain/memory.ts";
 import { fromCheckpoint } from "../../src/domain/replay.ts";
 import type { Checkpoint } from "../../src/protocol/checkpoint.ts";
 import type { EventRecord } from "../../src/protocol/event.ts";
+import type { RunHeader } from "../../src/protocol/run.ts";
+import type { RunStatus } from "../../src/protocol/status.ts";
 import { aRun, aTask, memoryRun, NOW, stepsOf } from "../support/builders.ts";
 import { anySteps } from "../support/commands.ts";
 import { execute } from "../support/execute.ts";
@@ -159,6 +161,65 @@ describe("what a commit means", () => {
     const task = aTask({ id: "a", status: "done", task_rev: 2 });
     run.apply(commitOf({ type: "context.task.completed", status: "failed", payload: { task } }));
     expect(run.run()).toMatchObject({ status: "queued", tasks: [task, aTask({ id: "b" })] });
+  });
+
+  it.each([
+    "context.lock.acquired",
+    "context.artifact.removed",
+    "context.run.gap",
+    "context.run.settings_set",
+    "context.blackboard.patched",
+  ])("03§8 an engine's %s leaves the run's status as it is, whatever it declares, and its tasks", (type) => {
+    const patch = { op: "add_task", payload: aTask({ id: "z" }) } as unknown as Commit["patch"];
+    const commit = commitOf({ type, status: "failed", payload: { other: 1 } }, patch);
+    const { head: after, changes } = evolve(head, commit);
+    expect(after.run).toEqual({ ...head.run, revision: 2, last_event_seq: 1, updated_at_ms: NOW });
+    expect(changes).toEqual([]);
+  });
+
+  it("05§2 a summary stands in the head alone", () => {
+    const patch = { op: "set_rolling_summary", payload: "new" } as unknown as Commit["patch"];
+    const { head: after, changes } = evolve(head, commitOf({ type: "context.blackboard.patched" }, patch));
+    expect(after.summaries).toEqual({ rolling: "new", latest_context_pack: "" });
+    expect(changes).toEqual([]);
+  });
+
+  it("06§9 what is told of rollbacks indexes the event, and changes no task or note", () => {
+    for (const status of ["running", "completed"] as const) {
+      const report = commitOf({ type: "rollback_execution_blocked", status });
+      expect(evolve(head, report).changes).toEqual([
+        { kind: "index_effect", effect: { kind: "rollback", seq: 1, event_id: null } },
+      ]);
+    }
+  });
+
+  it.each<[string, Partial<RunHeader>, RunStatus, number | undefined]>([
+    ["was over, and stays so", { status: "completed", ended_at_ms: 7 }, "completed", 7],
+    ["was over, and ends in another way", { status: "completed", ended_at_ms: 7 }, "failed", 7],
+    ["was over, it is not known since when", { status: "completed" }, "completed", NOW],
+    ["was under way, and is over", { status: "running" }, "completed", NOW],
+    ["was over, and goes on", { status: "completed", ended_at_ms: 7 }, "running", undefined],
+    ["goes on", { status: "running" }, "running", undefined],
+  ])("D73 by another engine's report a run %s", (_, before, status, endedAtMs) => {
+    for (const type of ["rollback_execution_applied", "mutation_checkpoint_recorded"]) {
+      const { run } = evolve(newHead(aRun(before)), commitOf({ type, status })).head;
+      expect([run.status, run.ended_at_ms]).toEqual([status, endedAtMs]);
+    }
+  });
+
+  it("D70 the mismatch that paused a run is remembered while it is paused, and no longer", () => {
+    const payload = { expected_path: "/srv/ws", phase: "start", actual_path: "/other" };
+    const paused = evolve(head, commitOf({ type: "workspace_mismatch", status: "paused", payload })).head;
+    const mismatch = { expected_path: "/srv/ws", phase: "start", current_path: "/other", step_id: null };
+    expect(paused.last_mismatch).toEqual(mismatch);
+    expect(evolve(paused, commitOf({ status: "paused" })).head.last_mismatch).toEqual(mismatch);
+    expect(evolve(paused, commitOf({ type: "run_resumed", seq: 2 })).head.last_mismatch).toBeNull();
+  });
+
+  it("02§8 an event that leaves the workspace where it is moves no run", () => {
+    const later = newHead(aRun({ last_event_seq: 4, revision: 5 }));
+    for (const type of ["note", "context.lock.acquired", "workspace_mismatch"])
+      expect(evolve(later, commitOf({ seq: 5, type })).head.workspace_since_seq).toBe(0);
   });
 
   it("design: a path that is written again and again costs each time the same", () => {

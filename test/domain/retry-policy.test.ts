@@ -349,6 +349,8 @@ describe("handing over", () => {
     });
     const attempts = [attempt(1, { at_ms: 1 }), attempt(2, { at_ms: 2 }), attempt(3)];
     expect(handoverOf(aTask({ attempts }))?.last_progress).toEqual({ at_ms: 2 });
+    const silent = attempts.map(({ progress: _progress, ...one }) => one);
+    expect(handoverOf(aTask({ attempts: silent }))?.last_progress).toBeNull();
     expect(handoverOf(aTask())).toBeNull();
   });
 

@@ -99,7 +99,9 @@ describe("L1: a state as lines", () => {
     expect([...memoryStateLines(other)]).toEqual([...memoryStateLines(one)]);
   });
 
+  const head = JSON.stringify({ head: memoryRun().head() });
   it.each<[string, string[]]>([
+    ["a line of a kind that no state has", [head, '{"tasks":[]}']],
     ["no head", []],
     ["another beginning", ['{"task":{"id":"t"}}']],
     ["a head that is not the first line", ['{"task":{"id":"t"}}', '{"head":{}}']],

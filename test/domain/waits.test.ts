@@ -176,7 +176,7 @@ describe("what a task waits for, and what claims take", () => {
     ],
   ];
   it.each(cases)("claims: %s, in full", (_, task, surroundings, waits) => {
-    expect(waitsFor(task, surroundings, NOW)).toEqual(waits);
+    expect(waitsFor(task, surroundings, NOW)).toStrictEqual(waits);
   });
 });
 
