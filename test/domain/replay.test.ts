@@ -171,7 +171,7 @@ describe("what a commit means", () => {
     "context.blackboard.patched",
   ])("03§8 an engine's %s leaves the run's status as it is, whatever it declares, and its tasks", (type) => {
     const patch = { op: "add_task", payload: aTask({ id: "z" }) } as unknown as Commit["patch"];
-    const commit = commitOf({ type, status: "failed", payload: { other: 1 } }, patch);
+    const commit = commitOf({ type, status: "failed", payload: { run: forged.run } }, patch);
     const { head: after, changes } = evolve(head, commit);
     expect(after.run).toEqual({ ...head.run, revision: 2, last_event_seq: 1, updated_at_ms: NOW });
     expect(changes).toEqual([]);
@@ -185,9 +185,10 @@ describe("what a commit means", () => {
   });
 
   it("06§9 what is told of rollbacks indexes the event, and changes no task or note", () => {
-    for (const status of ["running", "completed"] as const) {
-      const report = commitOf({ type: "rollback_execution_blocked", status });
-      expect(evolve(head, report).changes).toEqual([
+    const over = newHead(aRun({ status: "failed", ended_at_ms: 7 }));
+    for (const before of [head, over]) {
+      const report = commitOf({ type: "rollback_execution_blocked", status: "completed" });
+      expect(evolve(before, report).changes).toEqual([
         { kind: "index_effect", effect: { kind: "rollback", seq: 1, event_id: null } },
       ]);
     }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Commit } from "../../src/domain/commit.ts";
+import { changeOf } from "../../src/domain/memory.ts";
 import { memoryStateLines, readStateLines } from "../../src/domain/state-lines.ts";
 import type { FileChange } from "../../src/protocol/file-version.ts";
 import { aRow, batch, committed, memoryRun, stepsOf } from "../support/builders.ts";
@@ -97,6 +98,10 @@ describe("L1: a state as lines", () => {
     const one = memoryRun();
     const other = readStateLines([JSON.stringify({ head: { ...one.head(), run: { ...rest, run_id } } })]);
     expect([...memoryStateLines(other)]).toEqual([...memoryStateLines(one)]);
+  });
+
+  it.each(["head", "tasks", "fact", ""])("has nothing of the kind %j behind its head", (kind) => {
+    expect(() => changeOf(kind, {})).toThrow(`a state has no ${kind}`);
   });
 
   const head = JSON.stringify({ head: memoryRun().head() });
