@@ -5,7 +5,7 @@
  */
 export default {
   mutate: ["src/domain/**/*.ts"],
-  plugins: ["./bench/mutation/runner.ts"],
+  plugins: ["./bench/mutation/runner.ts", "./bench/mutation/judged.ts"],
   testRunner: "repeating",
   coverageAnalysis: "perTest",
   mutator: {
@@ -20,7 +20,7 @@ export default {
   tsconfigFile: "none",
   incremental: true,
   incrementalFile: "coverage/mutation/incremental.json",
-  reporters: ["clear-text", "html", "json"],
+  reporters: ["clear-text", "html", "json", "judged"],
   clearTextReporter: { reportMutants: false, reportTests: false, allowEmojis: false },
   htmlReporter: { fileName: "coverage/mutation/report.html" },
   jsonReporter: { fileName: "coverage/mutation/report.json" },
