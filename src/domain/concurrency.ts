@@ -21,6 +21,6 @@ export class Places {
   }
 
   take(key: string): void {
-    if (key !== "") this.#taken.set(key, (this.#taken.get(key) ?? 0) + 1);
+    this.#taken.set(key, (this.#taken.get(key) ?? 0) + 1);
   }
 }

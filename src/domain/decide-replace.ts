@@ -54,12 +54,11 @@ export function decideReplace(
   const settings = run.settings ?? head.run.settings;
   const asSent: Run = {
     ...body,
-    ...(run.ended_at_ms !== undefined && isTerminal(run.status) && { ended_at_ms: run.ended_at_ms }),
+    ...(isTerminal(run.status) && { ended_at_ms: run.ended_at_ms ?? context.nowMs }),
     tenant_context: head.run.tenant_context,
     ...(head.run.forked_from !== undefined && { forked_from: head.run.forked_from }),
     tasks: run.tasks.map((task) => carriedOver(maskTask(task, context), view.task(task.id), context.nowMs)),
   };
-  if (isTerminal(run.status)) asSent.ended_at_ms ??= context.nowMs;
   const replacement = withSettings(asSent, settings);
   const { tasks, ...header } = replacement;
   const tooLarge =

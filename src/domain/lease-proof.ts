@@ -44,7 +44,7 @@ export function unprovenLeaseOf(
   bench: Bench,
 ): Refusal | null {
   if (lease_token === undefined) return leaseRefusal(task, "TASK_LEASE_REQUIRED", "lease token required");
-  if (task.lease_token === undefined || bench.maskToken(lease_token) !== task.lease_token) {
+  if (bench.maskToken(lease_token) !== task.lease_token) {
     return leaseRefusal(task, "TASK_LEASE_INVALID", "invalid lease token");
   }
   const { lease_expires_at_ms } = task;
@@ -63,7 +63,7 @@ export function unprovenLock(
   const lock = lockOf(view, lock_id);
   if (lock === undefined) return { ok: false, refusal: lockLost(lock_id, null, "there is no such lock") };
   const token = lock.task_id === undefined ? lock.lease_token : view.task(lock.task_id)?.lease_token;
-  if (token === undefined || bench.maskToken(lease_token) !== token) {
+  if (bench.maskToken(lease_token) !== token) {
     return { ok: false, refusal: lockLost(lock_id, lock, "invalid lease token") };
   }
   if (lock.expires_at_ms <= bench.nowMs) {

@@ -342,10 +342,7 @@ export function transitionedOutcome(
 ): OutcomeOf<"transition_task"> {
   const stored = taskOf(event);
   const token = command.lease_token;
-  const proved =
-    token !== undefined &&
-    stored.lease_token !== undefined &&
-    stored.lease_token === context.maskToken(token);
+  const proved = token !== undefined && stored.lease_token === context.maskToken(token);
   const task = proved ? withToken(stored, token) : stored;
   const isBeat = command.strict === true && event.type === "context.task.heartbeat";
   return {

@@ -9,6 +9,7 @@ import {
   aContext,
   accepted,
   aTask,
+  CREATED,
   committed,
   FINGERPRINT,
   leasedTo,
@@ -306,6 +307,22 @@ describe("a claim of several", () => {
     expect(several(4, long).claims).toHaveLength(2);
     const longer = { text: "x".repeat(MAX_CLAIMED_LENGTH) };
     expect(several(4, [aTask({ payload: longer })]).claims).toHaveLength(1);
+  });
+
+  it("claims: as much as just fits is taken", () => {
+    const text = (task: Task) => JSON.stringify(task).length;
+    const second = (length: number) => aTask({ id: "u", payload: "x".repeat(length) });
+    const room = MAX_CLAIMED_LENGTH - text(aTask()) - text(second(0));
+    expect(several(2, [aTask(), second(room)]).claims).toHaveLength(2);
+    expect(several(2, [aTask(), second(room + 1)]).claims).toHaveLength(1);
+  });
+
+  it("claims: what is overdue is given out no more, nor what comes after it", () => {
+    const late = aTask({ id: "late", priority: 1, clocks: { start_within_ms: NOW - CREATED } });
+    const first = aTask({ id: "first", priority: 2 });
+    expect(several(3, [aTask(), late, first]).claims.map(({ task }) => task.id)).toEqual(["first"]);
+    const inTime = { ...late, clocks: { start_within_ms: NOW - CREATED + 1 } };
+    expect(several(3, [aTask(), inTime, first]).claims).toHaveLength(3);
   });
 
   it("claims: a repeat gets them all again, with the same tokens", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { nextDue } from "../../src/domain/clocks.ts";
+import { isOverdue, nextDue } from "../../src/domain/clocks.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import type { Attempt } from "../../src/protocol/task-life.ts";
 import { aTask, CREATED, heldTask, NOW } from "../support/builders.ts";
@@ -68,5 +68,16 @@ describe("claims: the clocks that run", () => {
     const clocks = { finish_within_ms: 100, start_within_ms: 100 };
     const due = (members: Partial<Task>) => nextDue(aTask({ clocks, ...members }), false, NOW)?.clock;
     expect([due({ cancellation }), due({})]).toEqual(["revoke", "finish"]);
+  });
+});
+
+describe("claims: what is overdue", () => {
+  it.each<[string, Partial<Task>, boolean]>([
+    ["no clock", {}, false],
+    ["a clock that runs", { clocks: { start_within_ms: NOW - CREATED + 1 } }, false],
+    ["a clock in its last millisecond", { clocks: { start_within_ms: NOW - CREATED } }, true],
+    ["a dependency that may fail", { on_dependency_failure: "fail" }, false],
+  ])("a task with %s: %s", (_, members, expected) => {
+    expect(isOverdue(aTask(members), NOW)).toBe(expected);
   });
 });

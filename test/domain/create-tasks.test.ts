@@ -191,6 +191,14 @@ describe("a batch", () => {
     expect(refused(batch(aRow({ id: "over" })), run)).toMatchObject({ ...refusal, row: 0 });
   });
 
+  it("design: a task that takes the place of another needs no room", () => {
+    const run = memoryRun({}, [aTask()]);
+    const held = vi.spyOn(run, "taskCount").mockReturnValue(199_999);
+    expect(accepted(batch(aRow({ id: "t" }), aRow({ id: "last" })), run).commits).toHaveLength(2);
+    held.mockReturnValue(200_000);
+    expect(accepted(batch(aRow({ id: "t" })), run).commits).toHaveLength(1);
+  });
+
   it("04§2 500 rows are taken, 501 refused", () => {
     const rows = Array.from({ length: 500 }, () => aRow());
     expect(accepted(batch(...rows), memoryRun()).commits).toHaveLength(500);

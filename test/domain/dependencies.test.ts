@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { CommandOf } from "../../src/domain/command.ts";
 import { recall } from "../../src/domain/outcome.ts";
+import { MAX_DEPENDENCIES_PER_TASK } from "../../src/protocol/limits.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import {
   aContext,
@@ -161,6 +162,26 @@ describe("claims: edges are changed while a task waits", () => {
       aTask({ id: "mine", ...mine }),
     ]);
     expect(refused(change(members), run)).toMatchObject({ code: "FIELD_INVALID", ...refusal });
+  });
+
+  it("as many as a task may have are taken, those that go made room for", () => {
+    const many = (count: number, from = 0) => Array.from({ length: count }, (_, index) => `x${from + index}`);
+    const full = () => memoryRun({}, [on("t", ...many(MAX_DEPENDENCIES_PER_TASK))]);
+    const swap = change({ add: ["new"], remove: ["x0"] });
+    expect(accepted(swap, full()).commits).toHaveLength(1);
+    expect(refused({ ...swap, add: ["new", "newer", "newest"] }, full())).toMatchObject({
+      code: "LIMIT_EXCEEDED",
+      limit_name: "dependencies_per_task",
+      limit: MAX_DEPENDENCIES_PER_TASK,
+      actual: MAX_DEPENDENCIES_PER_TASK + 2,
+    });
+  });
+
+  it("one that no task has is waited for, whoever else waits for the task", () => {
+    const run = memoryRun({}, [on("t"), on("near", "t")]);
+    expect(accepted(change({ add: ["later"] }), run).outcome).toMatchObject({
+      unknown_dependency_ids: ["later"],
+    });
   });
 
   it("the lease that it is made under stands on its event", () => {

@@ -65,7 +65,16 @@ describe("driver", () => {
     (statuses, id, target, why) => {
       const run = memoryRun({ status: "paused", steps: stepsOf(statuses) }, [aTask()]);
       const before = run.run();
+      const { outcome } = accepted({ op: "select_next_step", dry_run: false }, run);
       const [commit] = committed({ op: "select_next_step", dry_run: false }, run);
+      expect(outcome).toEqual({
+        op: "select_next_step",
+        dry_run: false,
+        selected_step_id: id,
+        target_status: target,
+        why_next_step: why,
+        event: commit?.event,
+      });
       const steps = stepsOf(id === null ? statuses : { ...statuses, [id]: "in_progress" });
       const after = {
         ...before,
@@ -190,7 +199,14 @@ describe("workspace validation: a run with a path", () => {
     (shown) => {
       for (const status of LIVE) {
         const run = withPath("/srv/ws/", status);
+        const { outcome } = accepted(probe(shown), run);
         const [commit] = committed(probe(shown), run);
+        expect(outcome).toEqual({
+          op: "validate_workspace",
+          mismatch: { expected_path: "/srv/ws/", actual_path: shown },
+          run_status: "paused",
+          event: commit?.event,
+        });
         expect(commit?.event).toMatchObject({
           type: "workspace_mismatch",
           status: "paused",

@@ -1,7 +1,9 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import type { Command } from "../../src/domain/command.ts";
 import { cycleAmong, findCycle, type Graph, SearchExhausted } from "../../src/domain/graph.ts";
-import { aRow, aTask, batch, committed, memoryRun, refused } from "../support/builders.ts";
+import { MAX_SEARCHED_PER_BATCH } from "../../src/protocol/limits.ts";
+import { accepted, aRow, aTask, batch, committed, memoryRun, refused } from "../support/builders.ts";
 
 /** Who waits for whom: each id with the ids it depends on. */
 type Edges = Record<string, string[]>;
@@ -70,6 +72,7 @@ describe("findCycle", () => {
     ["only one of several", { a: ["x"], b: [] }, "x", ["b", "a"], ["x", "a", "x"]],
     ["a diamond is none", { a: ["c"], b: ["c"], c: [] }, "x", ["a", "b"], null],
     ["dependents beside the way", { a: ["x"], b: ["x"], c: ["b"] }, "x", ["d"], null],
+    ["dependents beside a way", { b: ["x"], c: ["x"], a: ["x"] }, "x", ["a"], ["x", "a", "x"]],
     ["somebody else's cycle", { a: ["b"], b: ["a"] }, "x", ["a"], null],
     ["a cycle below", { a: ["x", "b"], b: ["a"] }, "x", [], null],
   ];
@@ -132,6 +135,53 @@ describe("the allowance of a search", () => {
   });
 });
 
+describe("an allowance that is used up", () => {
+  it("D49 allows no search, and a task that waits for itself needs none", () => {
+    expect(() => findCycle(graphOf({}), "x", ["a"], { left: 0 })).toThrow(SearchExhausted);
+    expect(findCycle(graphOf({}), "x", ["a", "x"], { left: 0 })).toEqual(["x", "x"]);
+  });
+
+  const tooMany = Array.from({ length: MAX_SEARCHED_PER_BATCH + 1 }, (_, index) => `d${index}`);
+  const refusal = {
+    code: "LIMIT_EXCEEDED",
+    limit_name: "tasks_searched_for_cycles",
+    limit: MAX_SEARCHED_PER_BATCH,
+    actual: MAX_SEARCHED_PER_BATCH + 1,
+  };
+  /** A task, one that it waits for, and more that wait for it than a search may look at. */
+  const crowded = () => {
+    const run = memoryRun({}, [aTask({ depends_on_task_ids: ["a", "b"] })]);
+    vi.spyOn(run, "dependentsOf").mockReturnValue(tooMany);
+    return run;
+  };
+
+  it("D49 refuses what cannot be told, as a limit", () => {
+    const edges = { depends_on_task_ids: ["a", "b", "c", "d"] };
+    expect(refused(batch(aRow({ id: "t", ...edges })), crowded())).toEqual({
+      ...refusal,
+      error: expect.any(String),
+      row: 0,
+    });
+    const change: Command = { op: "change_dependencies", task_id: "t", add: ["c", "d"], remove: [] };
+    expect(refused(change, crowded())).toMatchObject(refusal);
+  });
+
+  it("D49 a task that keeps its edges, or loses some, needs no search", () => {
+    for (const depends_on_task_ids of [["b", "a"], ["a"], []]) {
+      expect(accepted(batch(aRow({ id: "t", depends_on_task_ids })), crowded()).commits).toHaveLength(1);
+    }
+  });
+
+  it("what else goes wrong in a search is no limit", () => {
+    const run = memoryRun();
+    const broken = () => {
+      throw new Error("no storage");
+    };
+    vi.spyOn(run, "dependentsOf").mockImplementation(broken);
+    expect(() => refused(batch(aRow({ depends_on_task_ids: ["a"] })), run)).toThrow("no storage");
+  });
+});
+
 describe("the edges of a search", () => {
   it("D49 count against the allowance, so that a task with many dependents is not read again and again", () => {
     const dependents = Array.from({ length: 1_000 }, (_, index) => `d${index}`);
@@ -160,6 +210,7 @@ describe("cycleAmong", () => {
 
   it("D49 finds a cycle exactly when there is one, and what it finds is one", () => {
     expect(cycleAmong(tasksOf({ a: ["a"] }))).toEqual(["a", "a"]);
+    expect(cycleAmong(tasksOf({ a: ["never"], b: ["c"], c: ["b"] }))).toEqual(["b", "c", "b"]);
     fc.assert(
       fc.property(anyEdges, (edges) => {
         const cycle = cycleAmong(tasksOf(edges));
@@ -172,6 +223,71 @@ describe("cycleAmong", () => {
 });
 
 describe("cycles in a batch", () => {
+  it("D49 row by row: it is refused at the first that closes one with the board and the rows before it", () => {
+    const few = nodes.slice(0, 5);
+    const row = fc.tuple(
+      fc.constantFrom(...few),
+      fc.array(fc.constantFrom(...few), { minLength: 1, maxLength: 3 }),
+    );
+    const rows = fc.array(row, { minLength: 2, maxLength: 8 });
+    fc.assert(
+      fc.property(acyclic, rows, (board, wishes) => {
+        const edges = Object.fromEntries(Object.entries(board).filter(([id]) => few.includes(id)));
+        const run = memoryRun(
+          {},
+          Object.entries(edges).map(([id, depends_on_task_ids]) => aTask({ id, depends_on_task_ids })),
+        );
+        const first = wishes.findIndex(([id, dependencies]) => {
+          edges[id] = dependencies;
+          return isReachable(edges, id, dependencies);
+        });
+        const command = batch(
+          ...wishes.map(([id, depends_on_task_ids]) => aRow({ id, depends_on_task_ids })),
+        );
+        if (first === -1) {
+          expect(accepted(command, run).commits).toHaveLength(wishes.length);
+          return;
+        }
+        const refusal = refused(command, run);
+        if (refusal.code !== "TASK_DEPENDENCY_CYCLE") throw new Error(refusal.code);
+        expect(refusal.row).toBe(first);
+        expectCycle(refusal.cycle, edges, wishes[first]?.[0] ?? "");
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  /** Rows of a batch, each an id with what it waits for, and the cycle that the last one closes. */
+  const inTurn: [string, [string, ...string[]][], string[] | null][] = [
+    ["a row that lost its edges", [["x", "y"], ["x"], ["y", "z", "x"]], null],
+    ["another row beside it", [["x", "y"], ["w", "y"], ["x"], ["y", "z", "w"]], ["y", "w", "y"]],
+    [
+      "the second of two that wait for one",
+      [
+        ["x", "y"],
+        ["w", "y"],
+        ["y", "z", "w"],
+      ],
+      ["y", "w", "y"],
+    ],
+    ["one of the board that is replaced", [["b"], ["y", "z", "b"]], null],
+    [
+      "one that keeps an edge, and gets another",
+      [
+        ["b", "y"],
+        ["b", "y", "a"],
+        ["a", "z", "b"],
+      ],
+      ["a", "b", "a"],
+    ],
+  ];
+  it.each(inTurn)("D49 the edges of %s", (_, rows, cycle) => {
+    const run = memoryRun({}, [aTask({ id: "b", depends_on_task_ids: ["y"] })]);
+    const command = batch(...rows.map(([id, ...depends_on_task_ids]) => aRow({ id, depends_on_task_ids })));
+    if (cycle === null) expect(accepted(command, run).commits).toHaveLength(rows.length);
+    else expect(refused(command, run)).toMatchObject({ cycle, row: rows.length - 1 });
+  });
+
   it("D49 against the board: the refusal shows the way round, and nothing is committed", () => {
     const run = memoryRun({}, [aTask({ id: "a", depends_on_task_ids: ["b"] })]);
     expect(refused(batch(aRow({ id: "b", depends_on_task_ids: ["a"] })), run)).toEqual({

@@ -5,8 +5,9 @@ import { decide } from "../../src/domain/decide.ts";
 import type { Decision } from "../../src/domain/decision.ts";
 import type { Context } from "../../src/domain/draft.ts";
 import { newHead } from "../../src/domain/head.ts";
-import { heldLocks, obstacleTo } from "../../src/domain/locks.ts";
+import { heldLocks, locksAfter, obstacleTo } from "../../src/domain/locks.ts";
 import { MemoryRun } from "../../src/domain/memory.ts";
+import type { EventRecord } from "../../src/protocol/event.ts";
 import { MAX_LOCK_COMPARISONS, MAX_LOCK_NAMES_LENGTH, MAX_LOCKS } from "../../src/protocol/limits.ts";
 import type { Lock, LockedResource, LockMode } from "../../src/protocol/lock.ts";
 import type { Task } from "../../src/protocol/task.ts";
@@ -334,6 +335,19 @@ describe("locks of a run", () => {
   });
 });
 
+/** An event of the engine. */
+const anEvent = (type: string): EventRecord => ({
+  event_id: "e",
+  run_id: "r",
+  seq: 9,
+  ts_ms: NOW,
+  type,
+  status: "running",
+  run_status: "running",
+  revision: 10,
+  payload: null,
+});
+
 /** Locks of bob on one name each, all of them out. */
 function locksOn(names: readonly string[]): Lock[] {
   return names.map((name, index) => ({
@@ -394,6 +408,15 @@ describe("bounds of locks", () => {
     }
   });
 
+  it("claims: what one command may compare has a bound", () => {
+    const long = (end: string) => `${"*a".repeat(199)}${end}`;
+    const resources = acquire(long("b")).resources;
+    expect(obstacleTo(resources, locksOn([long("c")]), NOW).refusal).toBeNull();
+    const tooMany = locksOn(Array.from({ length: 20 }, (_, index) => `${long("c")}${index}`));
+    const refusal = { limit_name: "lock_comparisons", limit: MAX_LOCK_COMPARISONS };
+    expect(obstacleTo(resources, tooMany, NOW)).toMatchObject({ conflicts: [], refusal });
+  });
+
   it("claims: names that take too long to compare are refused, and the commands of a batch share what there is", () => {
     const resources = acquire("*a").resources;
     const locks = locksOn(["*b"]);
@@ -404,6 +427,24 @@ describe("bounds of locks", () => {
     expect(conflicts).toEqual([]);
     const limit = MAX_LOCK_COMPARISONS;
     expect(refusal).toMatchObject({ limit_name: "lock_comparisons", limit, actual: limit + 1 });
+  });
+});
+
+describe("what the holder of a lock is told", () => {
+  it("claims: with a renewal, the lock as it is now, its token, and when that was", () => {
+    const [lock] = locksOn(["n"]);
+    const command = {
+      op: "heartbeat_lock",
+      lock_id: "lock-0",
+      lease_token: "lease-1",
+      lease_ms: 9_000,
+    } as const;
+    expect(accepted(command, memoryRunOf({ locks: locksOn(["n"]) })).outcome).toEqual({
+      op: "heartbeat_lock",
+      lock: { ...lock, expires_at_ms: NOW + 9_000 },
+      token: "lease-1",
+      at_ms: NOW,
+    });
   });
 });
 
@@ -476,6 +517,7 @@ describe("what ends locks beside their holders", () => {
       ["without the task", []],
       ["with a fence that no claim gave", [{ ...task, fence: 8 }]],
       ["with work that is over", [{ ...task, status: "done" }]],
+      ["with a lease of the copy's making", [{ ...task, lease_token: maskToken("lease-9") }]],
     ];
     const left = changes.map(([name, tasks]) => {
       const locks = [{ ...lock, task_id: "t", fence: 7 }, ...locksOn(["m"])] as Lock[];
@@ -488,6 +530,40 @@ describe("what ends locks beside their holders", () => {
       "without the task": ["m"],
       "with a fence that no claim gave": ["n", "m"],
       "with work that is over": ["m"],
+      "with a lease of the copy's making": ["m"],
     });
+  });
+});
+
+describe("a lock that was taken with a task", () => {
+  const lock: Lock = {
+    lock_id: "l",
+    agent_id: "ann",
+    fence: 7,
+    resources: [{ name: "n", mode: EXCLUSIVE }],
+    task_id: "t",
+    expires_at_ms: NOW + 1,
+  };
+  const until = NOW + 500;
+  const task = heldTask({ lease_expires_at_ms: until });
+  const { lease_expires_at_ms: _expires, ...endless } = task;
+  const beat = anEvent("context.task.heartbeat");
+
+  it.each<[string, Task, Lock, Lock[]]>([
+    ["goes on as long as the task's lease", task, lock, [{ ...lock, expires_at_ms: until }]],
+    [
+      "goes on when the task is set aside",
+      { ...task, status: "blocked" },
+      lock,
+      [{ ...lock, expires_at_ms: until }],
+    ],
+    ["ends with the work", { ...task, status: "runnable" }, lock, []],
+    ["ends when another claim has the task", { ...task, fence: 8 }, lock, []],
+    ["ends when the task's lease has no end that it could share", endless, lock, []],
+    ["never comes back once it has expired", task, { ...lock, expires_at_ms: NOW }, []],
+    ["is none of another task's", { ...task, id: "u", status: "done" }, lock, [lock]],
+  ])("claims: %s", (_, after, before, expected) => {
+    const { locks = [] } = locksAfter([before], beat, [{ kind: "put_task", task: after }]);
+    expect(locks).toEqual(expected);
   });
 });

@@ -9,6 +9,7 @@ import {
   claimsOf,
   factsOf,
   heldOutcome,
+  leaseOf,
   type Outcome,
   type OutcomeOf,
   recall,
@@ -139,7 +140,17 @@ describe("a repeat is told what was told first", () => {
     expect(log.length).toBeGreaterThan(0);
     expect(recall(command, log, factsOf(outcome), aContext())).toEqual(outcome);
     expect(recall(command, [], factsOf(outcome), aContext())).toBeNull();
+    // The commits tell all of it.
+    expect(factsOf(outcome)).toStrictEqual({});
   });
+
+  it.each(["patch_blackboard", "transition_task", "put_artifact"] as const)(
+    "05§5 %s is told nothing where the commits are another's",
+    (op) => {
+      const { log } = made({ op: "append_event", type: "note", payload: null }, arranged());
+      for (const command of COMMANDS[op]) expect(recall(command, log, {}, aContext())).toBeNull();
+    },
+  );
 
   it("05§5 execute_rollback by the engine and by an agent, for which a task is made first", () => {
     for (const executor of ["artifacts", "agent"] as const) {
@@ -237,6 +248,12 @@ describe("a repeat of several commands in one", () => {
     expect(recall(whole(list), log, { parts }, aContext())).toBeNull();
     expect(recall(whole(list), log, {}, aContext())).toBeNull();
   });
+
+  it("is told nothing where a commit is none of its command's", () => {
+    const { log } = made({ op: "append_event", type: "note", payload: null }, arranged());
+    const parts: BatchPart[] = [{ op: "patch_blackboard", commits: 1 }];
+    expect(recall(whole(COMMANDS.patch_blackboard), log, { parts }, aContext())).toBeNull();
+  });
 });
 
 describe("what outcomes tell of leases", () => {
@@ -254,6 +271,16 @@ describe("what outcomes tell of leases", () => {
   it("claims: of transitions, only a heartbeat by the strict rules tells how the run stands", () => {
     const standing = (command: Command) => "standing" in accepted(command, arranged()).outcome;
     expect(commands.filter(standing)).toEqual([beat]);
+  });
+
+  it("claims: a lease is told of where there is a token in clear, and an end", () => {
+    const { lease_expires_at_ms: _expires, ...endless } = heldTask();
+    const { lease_token: _token, ...bare } = heldTask();
+    expect([aTask(), endless, bare].map((task) => leaseOf(task, NOW))).toEqual([null, null, null]);
+    const known = { lease_token: "x", lease_expires_at_ms: NOW + 5 };
+    const lease = { token: "x", owner: "", fence: null, expires_at_ms: NOW + 5 };
+    expect(leaseOf(aTask(known), NOW)).toEqual({ ...lease, expires_in_ms: 5 });
+    expect(leaseOf(aTask(known), NOW + 9)).toEqual({ ...lease, expires_in_ms: 0 });
   });
 
   it("claims: a heartbeat that is not recorded yet tells of the task and lease as they are recorded", () => {

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { CommandOf } from "../../src/domain/command.ts";
+import { MAX_TASKS_PER_RUN } from "../../src/protocol/limits.ts";
 import type { Run } from "../../src/protocol/run.ts";
 import { RUN_STATUSES } from "../../src/protocol/status.ts";
+import type { Task } from "../../src/protocol/task.ts";
 import {
   accepted,
   aRun,
@@ -105,6 +107,25 @@ describe("replacing a run", () => {
     expect(JSON.stringify(commits)).not.toContain("lease-");
   });
 
+  it.each(["x", ""])("D05 a token that only has a fingerprint in it is a token (%j before it)", (before) => {
+    const token = `${before}${maskToken("lease-1")}${before === "" ? "x" : ""}`;
+    const run = memoryRun();
+    committed(put({ tasks: [aTask({ status: "in_progress", lease_token: token })] }), run);
+    expect(run.task("t")?.lease_token).toBe(maskToken(token));
+  });
+
+  it("02§2.4 settings are the body's, or the run's where the body has none", () => {
+    const settings = { grace_ms: 5 };
+    const settingsAfter = (members: Partial<Run>) => {
+      const run = memoryRun({ settings });
+      committed(put(members), run);
+      return run.run().settings;
+    };
+    expect(settingsAfter({})).toEqual(settings);
+    expect(settingsAfter({ settings: { grace_ms: 7 } })).toEqual({ grace_ms: 7 });
+  });
+
+  const times = (count: number) => new Array<Task>(count).fill(aTask());
   const tooMany = Array.from({ length: 1_001 }, (_, index) => ({
     step_id: `${index}`,
     title: "",
@@ -135,6 +156,21 @@ describe("replacing a run", () => {
       "1,001 steps",
       { steps: tooMany },
       { code: "LIMIT_EXCEEDED", limit_name: "steps_per_run", limit: 1_000, actual: 1_001 },
+    ],
+    [
+      "200,001 tasks",
+      { tasks: times(MAX_TASKS_PER_RUN + 1) },
+      { code: "LIMIT_EXCEEDED", limit_name: "tasks_per_run", limit: 200_000, actual: 200_001 },
+    ],
+    [
+      "a task id 200,000 times",
+      { tasks: times(MAX_TASKS_PER_RUN) },
+      { code: "FIELD_INVALID", issues: [{ field: "tasks", rule: "unique_ids" }] },
+    ],
+    [
+      "settings larger than a run may have",
+      { settings: { concurrency: { keys: { ["k".repeat(64 * 1024)]: 1 } } } as NonNullable<Run["settings"]> },
+      { code: "LIMIT_EXCEEDED", limit_name: "run_settings_bytes", limit: 65_536 },
     ],
     [
       "a task larger than two rows hold",

@@ -105,6 +105,33 @@ describe("names of resources", () => {
   });
 
   it.each([
+    ["db", "db", true],
+    ["db/*", "db/*", true],
+    ["db", "dbs", false],
+    ["a/b/**", "a/c", false],
+    ["x?", "y*", false],
+  ])("claims: %s and %s are told apart, or the same, for nothing: %s", (a, b, expected) => {
+    expect([overlap(a, b, { left: 0 }), overlap(b, a, { left: 0 })]).toEqual([expected, expected]);
+  });
+
+  it.each([
+    ["*", "abcdefgh", 4],
+    ["*/abcdefgh", "?/abcdefgh", 9],
+  ])(
+    "claims: %s and %s are compared by segments alone, of which %i are held against each other",
+    (a, b, cost) => {
+      for (const [one, other] of [
+        [a, b],
+        [b, a],
+      ] as const) {
+        const allowance = { left: cost };
+        expect(overlap(one, other, allowance)).toBe(true);
+        expect(allowance.left).toBe(0);
+      }
+    },
+  );
+
+  it.each([
     ["", "non_blank"],
     ["  ", "non_blank"],
     ["a\nb", "printable"],

@@ -154,6 +154,14 @@ describe("a failed attempt", () => {
     expect(blocked).toMatchObject({ ...LETTER });
   });
 
+  it("04§8.1 who says it again of what has failed changes nothing", () => {
+    const failure = { cause: "not_retryable", at_ms: 5 } as const;
+    const clocks = { finish_within_ms: 1_000_000 };
+    const failed = aTask({ status: "failed", retry: RETRY, attempt: 1, clocks, dead_letter: true, failure });
+    const again = changedBy(failed, "status", { status: "failed" });
+    expect(again).toStrictEqual({ ...failed, task_rev: 2, updated_ts: NOW });
+  });
+
   it("claims: a wait is within its bounds, whatever the policy", () => {
     const policy: fc.Arbitrary<RetryPolicy> = fc.record({
       base_ms: fc.integer({ min: 0, max: 1e9 }),
@@ -247,10 +255,12 @@ describe("a failed attempt", () => {
 });
 
 describe("what goes with which action", () => {
-  it.each([
+  it.each<[string, Parameters<typeof transition>[1], string]>([
     ["complete", { retryable: false }, "retryable"],
     ["release", { error_code: "E" }, "error_code"],
     ["heartbeat", { retryable: true }, "retryable"],
+    ["status", { status: "blocked", error_code: "E" }, "error_code"],
+    ["complete", { status: "failed", error_code: "E" }, "error_code"],
     ["complete", { progress: { percent: 100 } }, "progress"],
     ["retry", { progress: {} }, "progress"],
   ])("claims: %s with %j is refused, not half done", (action, said, field) => {
@@ -282,6 +292,17 @@ describe("handing over", () => {
       at_ms: NOW,
     });
     expect(changedBy(task, "complete")).not.toHaveProperty("progress");
+  });
+
+  it("claims: a heartbeat's patch has the last report, and none where there is none", () => {
+    const beat = (task: Task, progress?: object) => {
+      const command = transition("heartbeat", { lease_token: "lease-1", ...(progress && { progress }) });
+      const [commit] = committed(command, memoryRun({}, [task]));
+      return commit?.patch?.payload;
+    };
+    expect(beat(heldTask(), report)).toMatchObject({ progress: told });
+    expect(beat(heldTask({ progress: told }))).toMatchObject({ progress: told });
+    expect(beat(heldTask())).not.toHaveProperty("progress");
   });
 
   /** Every way in which a lease ends and the task goes on. */
@@ -426,6 +447,12 @@ describe("dead letters", () => {
       },
     ]);
     expect(recall({ op: "redrive_task", task_id: "t" }, commits, {}, aContext())).toEqual(outcome);
+  });
+
+  it("claims: of one that does not say why it failed, no cause is told", () => {
+    const { failure: _failure, ...silent } = letter("t");
+    const [commit] = committed({ op: "redrive_task", task_id: "t" }, memoryRun({}, [silent]));
+    expect(commit?.event.payload).toMatchObject({ cause: null });
   });
 
   it("claims: only a dead letter is redriven", () => {

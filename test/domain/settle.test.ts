@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { decide } from "../../src/domain/decide.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
 import type { Task } from "../../src/protocol/task.ts";
@@ -288,6 +288,46 @@ describe("claims: each clock fires at its time, with its own reason", () => {
     }
   });
 
+  it("an early one is told beside one that is late, and what is not there or has no clock is left", () => {
+    const early = aTask({ id: "early", clocks: { start_within_ms: NOW } });
+    const late = aTask({ id: "late", clocks: { start_within_ms: 1 } });
+    const minds = aTask({ id: "minds", depends_on_task_ids: ["ok"], on_dependency_failure: "fail" });
+    const run = memoryRun({}, [early, late, minds, aTask({ id: "ok", status: "done" })]);
+    vi.spyOn(run, "dueTasks").mockReturnValue([early, late]);
+    const decision = decide({ op: "settle_due", task_ids: ["gone", "minds"] }, run, aContext());
+    expect(decision).toMatchObject({
+      ok: true,
+      commits: [{ event: { task_id: "late" } }],
+      outcome: { op: "settle_due", settled: 1, early: ["early"] },
+    });
+  });
+
+  it("its event and patch are these, exactly", () => {
+    const clocks = { run_within_ms: WITHIN };
+    const before = aTask(held({ clocks, retry: POLICY, workflow_id: "w", last_error: "before" }));
+    const run = memoryRun({}, [before]);
+    const [commit] = settle(run);
+    const error = `task ran longer than ${WITHIN} ms`;
+    const told = { task_id: "t", task_rev: 2, status: "runnable", error, reason: "run_time_limit" };
+    expect(commit?.event.payload).toEqual({
+      ...told,
+      workflow_id: "w",
+      lease_owner: "ann",
+      fence: 3,
+      task: run.task("t"),
+      patch_seq: 1,
+    });
+    expect(commit?.patch?.payload).toEqual({
+      ...told,
+      lease_owner: null,
+      lease_token: null,
+      lease_expires_at_ms: null,
+      assigned_agent: "ann",
+      attempt: 1,
+      next_retry_at_ms: NOW + POLICY.base_ms,
+    });
+  });
+
   it("a task that was noted too early is told, so that its clock is noted anew", () => {
     const early = aTask({ id: "early", clocks: { start_within_ms: NOW } });
     const run = memoryRun({}, [early, aTask({ id: "none" })]);
@@ -406,6 +446,17 @@ describe("claims: a task that is to be cancelled ends with its attempt", () => {
   const cancellation = { requested_at_ms: NOW - 5, revoke_at_ms: NOW, reason: "not needed" };
   const cancelling = (members: Partial<Task> = {}) =>
     memoryRun({}, [aTask(held({ cancellation, ...members }))]);
+
+  it.each([
+    [undefined, "task was cancelled"],
+    ["no need", "task was cancelled: no need"],
+  ])("with the reason %s its error is: %s", (reason, error) => {
+    const run = memoryRun({}, [aTask()]);
+    const command = { op: "cancel_task", task_id: "t", ...(reason !== undefined && { reason }) } as const;
+    const [commit] = committed(command, run);
+    expect(run.task("t")?.last_error).toBe(error);
+    expect(commit?.event.payload).toMatchObject({ error });
+  });
 
   it("at the end of the grace the lease is revoked, and the task is cancelled", () => {
     const run = cancelling();

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { Command, CommandOf } from "../../src/domain/command.ts";
-import type { RunHead } from "../../src/domain/head.ts";
+import { newHead, type RunHead } from "../../src/domain/head.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
+import { haltBy } from "../../src/domain/stop.ts";
 import { DEFAULT_GRACE_MS } from "../../src/protocol/limits.ts";
 import type { RunStatus } from "../../src/protocol/status.ts";
 import type { Stop, Task } from "../../src/protocol/task.ts";
@@ -114,6 +115,13 @@ describe("claims: pausing, resuming and cancelling a run", () => {
     expect(run.head().halt).toMatchObject({ seq: 4, revoke_at_ms: NOW + 21_000 });
   });
 
+  it("a grace is over at its last millisecond: who asks again then gives a new one", () => {
+    const run = memoryRun();
+    at(run, NOW, control("pause", { grace_ms: 100 }));
+    at(run, NOW + 100, control("pause", { grace_ms: 50 }));
+    expect(run.head().halt?.revoke_at_ms).toBe(NOW + 150);
+  });
+
   it("what resumes before the end of the grace loses nothing", () => {
     const run = memoryRun({}, [aTask(held({ fence: 0 }))]);
     at(run, NOW, control("pause", { grace_ms: 10 }));
@@ -201,6 +209,14 @@ describe("claims: whatever ends or pauses a run by the strict rules halts it", (
   );
 });
 
+describe("claims: what goes on is halted by nothing", () => {
+  it.each(GOING_ON)("%s", (status) => {
+    for (const before of [...GOING_ON, "paused", ...OVER] as const) {
+      expect(haltBy({ ...newHead(aRun({ status: before })) }, status, null, NOW)).toBeNull();
+    }
+  });
+});
+
 describe("claims: cancelling a task", () => {
   it.each<[string, Partial<Task>]>([
     ["pending", {}],
@@ -234,6 +250,35 @@ describe("claims: cancelling a task", () => {
     expect(run.dueTasks(NOW + 4_999, 9)).toEqual([]);
     at(run, NOW + 5_000, { op: "settle_due" });
     expect(run.task("t")).toMatchObject({ status: "failed", failure: { cause: "cancelled" } });
+  });
+
+  it("under a lease without an end the holder is asked too", () => {
+    const { lease_expires_at_ms: _expires, ...endless } = held();
+    const run = memoryRun({}, [aTask(endless)]);
+    at(run, NOW, cancel({ grace_ms: 5_000 }));
+    expect(run.task("t")).toMatchObject({
+      status: "in_progress",
+      cancellation: { revoke_at_ms: NOW + 5_000 },
+    });
+  });
+
+  it("the request, exactly: event and patch", () => {
+    const run = memoryRun({}, [aTask(held({ workflow_id: "w" }))]);
+    const [commit] = at(run, NOW, cancel({ grace_ms: 5_000 }));
+    const told = { task_id: "t", task_rev: 2, status: "in_progress" };
+    expect(commit?.event.payload).toEqual({
+      ...told,
+      workflow_id: "w",
+      lease_owner: "ann",
+      fence: 3,
+      reason: null,
+      revoke_at_ms: NOW + 5_000,
+      task: run.task("t"),
+      patch_seq: 1,
+    });
+    const cancellation = { requested_at_ms: NOW, revoke_at_ms: NOW + 5_000 };
+    expect(commit?.patch).toMatchObject({ op: "update_task_state" });
+    expect(commit?.patch?.payload).toEqual({ ...told, cancellation });
   });
 
   it("without a grace the lease is revoked at once", () => {
@@ -366,6 +411,21 @@ describe("claims: a heartbeat tells the holder whether to go on", () => {
     expect(outcome).toMatchObject({ standing: { run_status: status, stop } });
     const told = commits.map(({ event }) => (event.payload as { stop?: Stop }).stop);
     expect(told).toEqual([stop ?? undefined]);
+  });
+
+  it("of two for one moment it is told the run's", () => {
+    const run = runIn("paused", { halt: { ...halt, revoke_at_ms: cancellation.revoke_at_ms } });
+    run.restore({ task: aTask(held({ cancellation })) });
+    const stop = { ...paused, revoke_at_ms: cancellation.revoke_at_ms };
+    expect(accepted({ ...beat, strict: true }, run).outcome).toMatchObject({ standing: { stop } });
+  });
+
+  it.each(["complete", "fail", "release"])("no other action does: %s", (action) => {
+    const run = runIn("paused", { halt });
+    run.restore({ task: aTask(held({ cancellation })) });
+    const { outcome, commits } = accepted({ ...beat, action, strict: true }, run);
+    expect(outcome).not.toHaveProperty("standing");
+    expect(commits[0]?.event.payload).not.toHaveProperty("stop");
   });
 
   it("by the contract's rules it tells nothing", () => {
