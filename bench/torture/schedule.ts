@@ -52,6 +52,8 @@ const jumpShare = 0.35;
 const backShare = 0.35;
 const backMs = { min: 50, max: 3_000 };
 const forwardMs = { min: 1_000, max: 60 * minuteMs };
+/** Longer than a drill's leases. */
+const leastLastMs = 10_000;
 const mostCrons = 3;
 
 /** @param seed whole number from 0 to 2^32 − 1 */
@@ -72,7 +74,9 @@ export function drawSchedule(seed: number, kills: number): Schedule {
     if (victim !== "runtime") isMoved = false;
     stretches.push({ kill: { victim, when, afterMs }, crons: drawCrons(rng, afterMs), jumps });
   }
-  const jumps = [drawJump(rng, servingAfterMs.max)];
+  const last = drawJump(rng, servingAfterMs.max);
+  // Once in each torture leases end while nobody notices, however few kills it has.
+  const jumps = [{ ...last, byMs: Math.max(last.byMs, leastLastMs) }];
   return { stretches, tail: { crons: drawCrons(rng, servingAfterMs.max), jumps } };
 }
 

@@ -67,7 +67,14 @@ const portsSeed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 /** A start takes some seconds, and starts are killed, too. */
 const outageMs = 180_000;
 /** How long each phase may take at most, in milliseconds: what takes longer hangs, and is reported. */
-const limitsMs = { prepare: 60_000, beforeKill: 10_000, finish: 360_000, audit: 120_000, observers: 240_000 };
+const limitsMs = {
+  prepare: 60_000,
+  beforeKill: 10_000,
+  aroundJump: 20_000,
+  finish: 360_000,
+  audit: 120_000,
+  observers: 240_000,
+};
 
 /** Somebody ended the torture before its end: it has no result. */
 export class Interrupted extends Error {
@@ -264,8 +271,14 @@ export class Torture {
   async #jump(jumps: Stretch["jumps"], sinceMs: number): Promise<void> {
     for (const { atMs, byMs } of jumps) {
       await reach(sinceMs + atMs);
+      await this.#aroundJump(() => this.#observers?.beforeJump(byMs));
       await this.#clock.jump(byMs);
+      await this.#aroundJump(() => this.#observers?.afterJump());
     }
+  }
+
+  async #aroundJump(observe: () => Promise<void> | undefined): Promise<void> {
+    await within(limitsMs.aroundJump, "the observers around a jump", observe() ?? Promise.resolve());
   }
 
   /** Has the cron run at its times; whether it did is judged at the end. */

@@ -1,5 +1,6 @@
 import { createClient } from "./client.ts";
 import { watchDirectory } from "./directory.ts";
+import { latecomersTenant, sendLatecomers } from "./latecomers.ts";
 import type { Finding, Observer, Observers, Surroundings } from "./observer.ts";
 import { leaveOrphans, orphansTenant } from "./orphans.ts";
 import { leavePending } from "./pending.ts";
@@ -13,9 +14,11 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
   const client = createClient(url, token);
   const runIds: string[] = [];
   const orphans = await leaveOrphans(surroundings);
+  const latecomers = sendLatecomers(surroundings);
   const directory = watchDirectory([
     { client, runIds: (ofDrills) => ofDrills },
     { client: createClient(url, token, orphansTenant), runIds: () => orphans.runIds },
+    { client: createClient(url, token, latecomersTenant), runIds: () => latecomers.runIds },
   ]);
   // In the order of judging: whoever asks orphans anything comes after those who wait for them.
   const observers: readonly Observer[] = [
@@ -23,6 +26,7 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
     watchRuns(surroundings, client),
     await watchFeed(surroundings, client),
     await watchDeliveries(surroundings, client),
+    latecomers,
     directory,
     leavePending(surroundings),
   ];
@@ -33,6 +37,12 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
     },
     beforeKill: async () => {
       await Promise.all(observers.map((observer) => observer.beforeKill?.()));
+    },
+    beforeJump: async (byMs) => {
+      await Promise.all(observers.map((observer) => observer.beforeJump?.(byMs)));
+    },
+    afterJump: async () => {
+      await Promise.all(observers.map((observer) => observer.afterJump?.()));
     },
     check: async () => {
       const findings: Finding[] = [];

@@ -44,6 +44,10 @@ export interface Observer {
   runStarted?(runId: string): void;
   /** The server dies as soon as this resolves: within about a second. Never rejects. */
   beforeKill?(): Promise<void>;
+  /** The server's clock is about to be moved by so much, as soon as this resolves. Never rejects. */
+  beforeJump?(byMs: number): Promise<void>;
+  /** It was moved, just now. Never rejects. */
+  afterJump?(): Promise<void>;
   /**
    * The server is at rest, and nobody but observers talks to it: brings about what it still has to see, waits for it
    * within its own bounds, and judges.
@@ -60,6 +64,8 @@ export interface Observers {
   /** To be told of each run that others make, once; best before it is made. */
   runStarted(runId: string): void;
   beforeKill(): Promise<void>;
+  beforeJump(byMs: number): Promise<void>;
+  afterJump(): Promise<void>;
   check(): Promise<readonly Finding[]>;
   close(): Promise<void>;
   /**
