@@ -4,6 +4,7 @@ import { latecomersTenant, sendLatecomers } from "./latecomers.ts";
 import type { Finding, Observer, Observers, Surroundings } from "./observer.ts";
 import { leaveOrphans, orphansTenant } from "./orphans.ts";
 import { leavePending } from "./pending.ts";
+import { makeSmallRuns, smallRunsTenant } from "./small-runs.ts";
 import { checkStorage } from "./storage/check.ts";
 import { watchFeed, watchRuns } from "./streams.ts";
 import { watchDeliveries } from "./webhooks.ts";
@@ -14,10 +15,12 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
   const client = createClient(url, token);
   const runIds: string[] = [];
   const orphans = await leaveOrphans(surroundings);
+  const smallRuns = await makeSmallRuns(surroundings);
   const latecomers = sendLatecomers(surroundings);
   const directory = watchDirectory([
     { client, runIds: (ofDrills) => ofDrills },
     { client: createClient(url, token, orphansTenant), runIds: () => orphans.runIds },
+    { client: createClient(url, token, smallRunsTenant), runIds: () => smallRuns.runIds },
     { client: createClient(url, token, latecomersTenant), runIds: () => latecomers.runIds },
   ]);
   // In the order of judging: whoever asks orphans anything comes after those who wait for them.
@@ -27,6 +30,7 @@ export async function startObservers(surroundings: Surroundings): Promise<Observ
     await watchFeed(surroundings, client),
     await watchDeliveries(surroundings, client),
     latecomers,
+    smallRuns,
     directory,
     leavePending(surroundings),
   ];
