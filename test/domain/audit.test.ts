@@ -8,7 +8,7 @@ import { referenceTo } from "../../src/domain/evidence.ts";
 import { newHead } from "../../src/domain/head.ts";
 import { mutationTotals } from "../../src/domain/rollback.ts";
 import { MAX_TOOL_NAME_LENGTH, MAX_TOOLS_NAMED } from "../../src/protocol/limits.ts";
-import { aFile, aMutation, anEvent, anyMutation, countedAnew, fakeHash } from "../support/audit.ts";
+import { aMutation, anEvent, anyMutation, countedAnew, fakeHash } from "../support/audit.ts";
 import { accepted, aRow, aRun, batch, committed, memoryRun, NOW } from "../support/builders.ts";
 import { MemoryEngine } from "../support/memory-engine.ts";
 
