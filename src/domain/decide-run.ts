@@ -189,7 +189,6 @@ export function decideWorkspace(
   }
   const last = head.last_mismatch;
   const isRepeat =
-    run.status === "paused" &&
     last !== null &&
     last.expected_path === run.workspace.canonical_path &&
     last.phase === command.phase &&

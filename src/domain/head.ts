@@ -9,7 +9,7 @@ export interface RunHead {
   /** Seq of the last patch; 0 when none (I6). */
   blackboard_revision: number;
   summaries: Summaries;
-  /** The workspace mismatch that paused the run, so that repeats are not logged again (contract 07 D70). */
+  /** The workspace mismatch that paused the run, so that repeats are not logged again (contract 07 D70); null unless it is paused. */
   last_mismatch: WorkspaceProbe | null;
   /** The run has had its path since after this seq: what is older was committed in another workspace, or in none. */
   workspace_since_seq: number;

@@ -3,7 +3,8 @@ import type { EventRecord } from "../protocol/event.ts";
 import { MAX_REPLACED_RUN_BYTES } from "../protocol/limits.ts";
 import type { Run, RunHeader, Tenant } from "../protocol/run.ts";
 import type { Task } from "../protocol/task.ts";
-import { readPatch } from "./blackboard.ts";
+import { isTaskOp, readPatch } from "./blackboard.ts";
+import { canonicalJson } from "./canonical-json.ts";
 import type { CommandOp } from "./command.ts";
 import type { Commit } from "./commit.ts";
 import { newHead } from "./head.ts";
@@ -166,11 +167,11 @@ class Conversion {
     const events = recordsIn("events.jsonl", files.events, readEvent);
     const patches = recordsIn("blackboard_patches.jsonl", files.blackboard_patches, readPatchRecord);
     const sorted = inOrder(events.records);
-    const ownPatches = withoutDuplicates(patches.records, (patch) => patch.patch_id);
+    const ownPatches = withoutDuplicates(patches.records);
     const { matched, rest } = match(sorted.kept, ownPatches.kept);
     const merged = [
       ...sorted.kept.map((event) => ({ seq: event.seq, event, patch: matched.get(event) ?? null })),
-      ...rest.map((patch) => ({ seq: patch.source_event_seq ?? patch.seq, event: null, patch })),
+      ...rest.map((patch) => ({ seq: seqOf(patch), event: null, patch })),
     ].sort((a, b) => a.seq - b.seq);
 
     // What the snapshot says already holds what came until then.
@@ -178,7 +179,8 @@ class Conversion {
     let missing = 0;
     let renumbered = 0;
     let behindBy = 0;
-    for (const { seq, event, patch } of merged) {
+    for (const found of merged) {
+      const { seq } = found;
       const next = this.#rows.length + 1;
       missing += Math.max(0, seq - next);
       if (missing > MAX_MISSING_SEQS) {
@@ -186,11 +188,15 @@ class Conversion {
         throw new ReferenceUnreadable("events.jsonl", "missing_seqs", message);
       }
       while (this.#rows.length + 1 < seq) this.#gap({ missing_seq: this.#rows.length + 1 });
-      if (event !== null && seq < next) renumbered += 1;
-      const commit = event === null ? this.#orphan(patch) : this.#event(event, patch);
-      if (event !== null && event.seq > this.#snapshot.last_event_seq) {
+      if (found.event === null) {
+        this.#orphan(found.patch);
+        continue;
+      }
+      if (seq < next) renumbered += 1;
+      const commit = this.#event(found.event, found.patch);
+      if (seq > this.#snapshot.last_event_seq) {
         behindBy += 1;
-        if (commit !== null) target.apply(commit);
+        target.apply(commit);
       }
     }
     const board = this.#board(files.blackboard, ownPatches.kept);
@@ -309,10 +315,11 @@ class Conversion {
   }
 
   /** A patch whose event is lost, or whose seq is another's. */
-  #orphan(patch: StoredPatch | null): Commit | null {
-    if (patch === null) return null;
-    const isTaskOp = patch.op.startsWith("add_task") || patch.op.startsWith("update_task");
-    if (isTaskOp) return this.#gap({ recovered: "patch" }, patch);
+  #orphan(patch: StoredPatch): void {
+    if (isTaskOp(patch.op)) {
+      this.#gap({ recovered: "patch" }, patch);
+      return;
+    }
     const seq = this.#rows.length + 1;
     const payload = {
       op: patch.op,
@@ -320,11 +327,11 @@ class Conversion {
       patch_seq: seq,
       recovered: true,
     };
-    return this.#commit({ ...this.#own(typeOf(patch.op)), ts_ms: patch.ts_ms, payload }, patch, 0);
+    this.#commit({ ...this.#own(typeOf(patch.op)), ts_ms: patch.ts_ms, payload }, patch, 0);
   }
 
-  #gap(payload: Record<string, unknown>, patch: StoredPatch | null = null): Commit {
-    return this.#commit({ ...this.#own("context.run.gap"), payload }, patch, 0);
+  #gap(payload: Record<string, unknown>, patch: StoredPatch | null = null): void {
+    this.#commit({ ...this.#own("context.run.gap"), payload }, patch, 0);
   }
 
   /** What an event that is written here has of itself. */
@@ -358,7 +365,7 @@ class Conversion {
       op: stored.op,
       payload: this.#maskedJson(stored.payload),
     };
-    if (patch !== null && isBoardOp(patch.op) && !readPatch(patch.op, patch.payload).ok)
+    if (patch !== null && !isTaskOp(patch.op) && !readPatch(patch.op, patch.payload).ok)
       this.#notApplicable += 1;
     const commit = { event, patch };
     this.#state.apply(commit);
@@ -400,7 +407,7 @@ class Conversion {
         }
       }
     }
-    const newest = Math.max(0, ...patches.map(({ seq }) => seq));
+    const newest = patches.reduce((seq, patch) => Math.max(seq, patch.seq), 0);
     const { summaries } = this.#state.head();
     for (const [op, name] of SUMMARIES) {
       // A board that is behind its patches says nothing newer than they do.
@@ -504,10 +511,6 @@ function typeOf(op: PatchOp): string {
   return op === "add_artifact" ? "context.artifact.added" : "context.blackboard.patched";
 }
 
-function isBoardOp(op: PatchOp): boolean {
-  return LISTS.some(([known]) => known === op) || SUMMARIES.some(([known]) => known === op);
-}
-
 function entryOf(effect: { note?: Note; artifact?: Artifact }): unknown {
   return effect.note ?? effect.artifact;
 }
@@ -522,14 +525,10 @@ function count(counts: Map<string, number>, op: PatchOp, entry: unknown): number
 
 /** Equal values have equal keys, whatever order their members are in. */
 function keyOf(op: string, value: unknown): string {
-  const inNameOrder = (_: string, member: unknown) =>
-    isObject(member)
-      ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : member;
-  return `${op} ${JSON.stringify(value, inNameOrder)}`;
+  return `${op} ${canonicalJson(value)}`;
 }
 
-/** Events by seq; those of one seq in the order of their lines. What came twice is taken once. */
+/** Events in the order of their lines, with how many of those stand behind a later one. What came twice is taken once. */
 function inOrder(records: { line: number; record: StoredEvent }[]): {
   kept: StoredEvent[];
   duplicates: number;
@@ -541,20 +540,16 @@ function inOrder(records: { line: number; record: StoredEvent }[]): {
     if (record.seq < highest) outOfOrder += 1;
     highest = Math.max(highest, record.seq);
   }
-  const { kept, duplicates } = withoutDuplicates(records, (event) => `${event.seq} ${event.event_id}`);
-  return { kept: kept.sort((a, b) => a.seq - b.seq), duplicates, outOfOrder };
+  return { ...withoutDuplicates(records), outOfOrder };
 }
 
 /** Records without those that say the same as one before. */
-function withoutDuplicates<T>(
-  records: { record: T }[],
-  idOf: (record: T) => string,
-): { kept: T[]; duplicates: number } {
+function withoutDuplicates<T>(records: { record: T }[]): { kept: T[]; duplicates: number } {
   const seen = new Set<string>();
   const kept = records
     .map(({ record }) => record)
     .filter((record) => {
-      const key = keyOf(idOf(record), record);
+      const key = canonicalJson(record);
       if (seen.has(key)) return false;
       seen.add(key);
       return true;
@@ -567,21 +562,30 @@ function match(
   events: StoredEvent[],
   patches: StoredPatch[],
 ): { matched: Map<StoredEvent, StoredPatch>; rest: StoredPatch[] } {
-  const bySeq = new Map<number, StoredEvent[]>();
-  for (const event of events) {
-    if (!CARRIERS.has(event.type) && !event.type.startsWith("context.task.")) continue;
-    bySeq.set(event.seq, [...(bySeq.get(event.seq) ?? []), event]);
+  // Those without a patch, the first of a seq last.
+  const waiting = { board: new Map<number, StoredEvent[]>(), task: new Map<number, StoredEvent[]>() };
+  for (const event of events.toReversed()) {
+    const isTask = event.type.startsWith("context.task.");
+    if (!isTask && !CARRIERS.has(event.type)) continue;
+    const bySeq = isTask ? waiting.task : waiting.board;
+    const others = bySeq.get(event.seq);
+    if (others === undefined) bySeq.set(event.seq, [event]);
+    else others.push(event);
   }
   const matched = new Map<StoredEvent, StoredPatch>();
   const rest: StoredPatch[] = [];
   for (const patch of patches) {
-    const isBoard = isBoardOp(patch.op);
-    const candidates = bySeq.get(patch.source_event_seq ?? patch.seq) ?? [];
-    const event = candidates.find((one) => !matched.has(one) && CARRIERS.has(one.type) === isBoard);
+    const bySeq = isTaskOp(patch.op) ? waiting.task : waiting.board;
+    const event = bySeq.get(seqOf(patch))?.pop();
     if (event === undefined) rest.push(patch);
     else matched.set(event, patch);
   }
   return { matched, rest };
+}
+
+/** The seq of the event that a patch belongs to. */
+function seqOf({ source_event_seq, seq }: StoredPatch): number {
+  return source_event_seq ?? seq;
 }
 
 function withoutHolder(task: Task, nowMs: number): Task {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { CommandOf } from "../../src/domain/command.ts";
 import { selectNextStep } from "../../src/domain/driver.ts";
 import type { MemoryRun } from "../../src/domain/memory.ts";
-import { normalisePath } from "../../src/domain/workspace.ts";
+import { isAbsolutePath, normalisePath } from "../../src/domain/workspace.ts";
 import type { RunStatus, WorkStatus } from "../../src/protocol/status.ts";
 import { accepted, aRun, aTask, committed, memoryRun, NOW, refused, stepsOf } from "../support/builders.ts";
 
@@ -281,6 +281,25 @@ it.each([
   ["", ""],
   ["  ", ""],
   ["C:\\a", "C:\\a"],
+  ["a", "a"],
 ])("02§8 %j is compared as %j", (path, normalised) => {
   expect(normalisePath(path)).toBe(normalised);
+});
+
+it.each([
+  ["/", true],
+  ["/srv/ws", true],
+  ["C:\\ws", true],
+  ["c:/ws", true],
+  ["Z:\\", true],
+  ["", false],
+  ["ws", false],
+  ["srv/ws", false],
+  ["./C:/ws", false],
+  ["C:", false],
+  ["C:ws", false],
+  ["CD:/ws", false],
+  ["1:/ws", false],
+])("02§8 whether %j is absolute: %s", (path, isAbsolute) => {
+  expect(isAbsolutePath(path)).toBe(isAbsolute);
 });

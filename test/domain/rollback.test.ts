@@ -471,6 +471,7 @@ describe("a rollback by an agent", () => {
         ],
       },
     });
+    expect(run.task(task_id), "it is tried once, by no policy").not.toHaveProperty("retry");
     expect(run.appliedSeq(step.seq)).toBeNull();
   });
 
