@@ -48,7 +48,7 @@ function readAll(): Map<string, Judgement[]> {
   const names = existsSync(JUDGED) ? readdirSync(JUDGED).sort() : [];
   return new Map(
     names.map((name) => {
-      const file = `${RULES}/${basename(name, ".json")}.ts`;
+      const file = `${RULES}/${basename(name, ".json")}`;
       if (!existsSync(file)) throw new Error(`${JUDGED}/${name}: there is no ${file}`);
       return [file, readJudgements(`${JUDGED}/${name}`, readFileSync(`${JUDGED}/${name}`, "utf8"))];
     }),

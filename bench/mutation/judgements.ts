@@ -5,7 +5,7 @@ export type Kind = (typeof KINDS)[number];
 /** What a text of a mutant is cut to, wherever it is told. */
 const MAX_TEXT_LENGTH = 100;
 
-/** What `bench/mutation/judged/<file>.json` is a list of: the changes of one line that are left for one reason. */
+/** What `bench/mutation/judged/<file>.ts.json` is a list of: the changes of one line that are left for one reason. */
 export interface Judgement {
   /** The source line on which the change starts, trimmed. It stands for every line of the file that reads the same. */
   code: string;

@@ -80,6 +80,16 @@ describe("findCycle", () => {
     expect(cycleFound(graphOf(edges), id, dependencies)).toEqual(cycle);
   });
 
+  it("D49 of a task that waits for nothing, nobody is asked what is above it", () => {
+    const graph: Graph = {
+      ...graphOf({ a: ["x"], b: ["a"] }),
+      dependenciesOf: (id) => {
+        throw new Error(`asked for ${id}`);
+      },
+    };
+    expect(cycleFound(graph, "x", [])).toBeNull();
+  });
+
   it.each([
     ["acyclic", acyclic],
     ["any", anyEdges],
@@ -257,26 +267,37 @@ describe("cycles in a batch", () => {
     );
   });
 
+  /** Ids that no task has: with them the search upwards is not over before the one downwards. */
+  const FAR = ["z1", "z2", "z3", "z4"];
   /** Rows of a batch, each an id with what it waits for, and the cycle that the last one closes. */
   const inTurn: [string, [string, ...string[]][], string[] | null][] = [
-    ["a row that lost its edges", [["x", "y"], ["x"], ["y", "z", "x"]], null],
-    ["another row beside it", [["x", "y"], ["w", "y"], ["x"], ["y", "z", "w"]], ["y", "w", "y"]],
+    ["a row that lost its edges", [["x", "y"], ["x"], ["y", ...FAR, "x"]], null],
+    ["another row beside it", [["x", "y"], ["w", "y"], ["x"], ["y", ...FAR, "w"]], ["y", "w", "y"]],
+    [
+      "the first of two that wait for one",
+      [
+        ["x", "y"],
+        ["w", "y"],
+        ["y", ...FAR, "x"],
+      ],
+      ["y", "x", "y"],
+    ],
     [
       "the second of two that wait for one",
       [
         ["x", "y"],
         ["w", "y"],
-        ["y", "z", "w"],
+        ["y", ...FAR, "w"],
       ],
       ["y", "w", "y"],
     ],
-    ["one of the board that is replaced", [["b"], ["y", "z", "b"]], null],
+    ["one of the board that is replaced", [["b"], ["y", ...FAR, "b"]], null],
     [
       "one that keeps an edge, and gets another",
       [
         ["b", "y"],
         ["b", "y", "a"],
-        ["a", "z", "b"],
+        ["a", ...FAR, "b"],
       ],
       ["a", "b", "a"],
     ],

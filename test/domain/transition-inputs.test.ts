@@ -44,6 +44,15 @@ describe("how input values are read", () => {
     expect(run.steps).toHaveLength(2);
   });
 
+  it.each([undefined, "", " "])(
+    "03§1.1 the step id %j names no step, not even one without a name",
+    (step_id) => {
+      const steps = stepsOf({ "": "pending", s1: "pending" });
+      const run = runAfter({ type: "step_done", ...(step_id !== undefined && { step_id }) }, { steps });
+      expect(run.steps).toEqual(steps);
+    },
+  );
+
   it("03§2 of two steps with one id the first changes", () => {
     const steps = [...stepsOf({ s1: "pending" }), ...stepsOf({ s1: "pending" })];
     const run = runAfter({ type: "step_done", step_id: "s1" }, { steps });
