@@ -341,7 +341,7 @@ function leaseEndOf(outcome: string): LeaseEnd {
 }
 
 /** Attempts do not exceed their cap, and what ends there says why. */
-function checkRetries({ seq }: AuditEvent, task: AuditTask, { attempts }: TaskHistory, walk: Walk): void {
+function checkRetries({ seq, type }: AuditEvent, task: AuditTask, state: TaskHistory, walk: Walk): void {
   const at: Place = { seq, task_id: task.id };
   if (task.has_policy && task.attempt > task.max_attempts) {
     const detail = `${task.id} is at attempt ${task.attempt} of ${task.max_attempts}`;
@@ -354,12 +354,31 @@ function checkRetries({ seq }: AuditEvent, task: AuditTask, { attempts }: TaskHi
       walk.flag("retries", "letter_unexplained", detail, at);
     }
   }
-  const kept = attempts.slice(-keptAttempts).join(", ");
+  const counted = countAfter(type, state.task, task);
+  if (task.attempt !== counted) {
+    const detail = `${type} took ${task.id} from attempt ${state.task.attempt} to ${task.attempt}, not to ${counted}`;
+    walk.flag("retries", "attempt_miscounted", detail, at);
+  }
+  const kept = state.attempts.slice(-keptAttempts).join(", ");
   if (task.attempts.join(", ") !== kept) {
     const detail = `${task.id} tells of the attempts ${task.attempts.join(", ") || "none"}, not ${kept || "none"}`;
     walk.flag("retries", "attempts_unlike_log", detail, at);
   }
 }
+
+/** How many attempts count after an event: one more where it ended one by a failure, a crash under a policy, or a time limit. */
+function countAfter(type: string, before: AuditTask, after: AuditTask): number {
+  if (type === "context.task.redriven") return 0;
+  const ended = after.attempts.at(-1);
+  if (ended === undefined || ended === before.attempts.at(-1) || after.cause === "cancelled") {
+    return before.attempt;
+  }
+  const outcome = ended.split(" ")[1] ?? "";
+  const isCounted = countedOutcomes.has(outcome) || (outcome === "lease_expired" && after.has_policy);
+  return before.attempt + (isCounted ? 1 : 0);
+}
+
+const countedOutcomes: ReadonlySet<string> = new Set(["failed", "run_time_exceeded", "silent"]);
 
 /** Whether a dead letter has a cause that makes one of it. */
 function isExplained({ cause, attempt, max_attempts, has_policy, clocks }: AuditTask): boolean {

@@ -536,6 +536,27 @@ describe("the audit", () => {
       },
     ],
     [
+      "retries/attempt_miscounted",
+      "an attempt that was counted though none had ended",
+      (log) => {
+        taskOf(log, 11).attempt = 1;
+      },
+    ],
+    [
+      "retries/attempt_miscounted",
+      "a lease that ran out without a policy, and was counted",
+      (log) => {
+        taskOf(log, 10).attempt = 1;
+      },
+    ],
+    [
+      "retries/attempt_miscounted",
+      "a lease that ran out under a policy, and was not counted",
+      (log) => {
+        taskOf(log, 10).has_policy = true;
+      },
+    ],
+    [
       "retries/letter_unexplained",
       "a dead letter without a cause",
       (log) => {
