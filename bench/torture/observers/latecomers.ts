@@ -1,5 +1,5 @@
 import { listAt, numberAt, objectAt, stringAt } from "../../drill/fields.ts";
-import { type Client, createClient } from "./client.ts";
+import { createClient } from "./client.ts";
 import { checkLatecomers, type Try } from "./late-writes.ts";
 import type { Observer, Surroundings, Violation } from "./observer.ts";
 import { readLogs } from "./streams.ts";
@@ -7,9 +7,12 @@ import { readLogs } from "./streams.ts";
 /** A tenant of its own: nobody claims there, who would have stale leases taken back before their holders come. */
 export const latecomersTenant = { org: "torture", workspace: "late" } as const;
 
-/** Tasks under leases that run out, as many under clocks that do, and locks. */
-const each = 12;
+/** Tasks under leases that run out. */
+const leases = 12;
+/** Tasks under clocks that do, each in a run of its own: the first write in a run may notice all that is due there. */
+const clocks = 12;
 const leaseMs = 5_000;
+const longestLeaseMs = 300_000;
 const runWithinMs = 2_000;
 /** A jump that is shorter does not end the leases. */
 const leastJumpMs = leaseMs + 1_000;
@@ -24,10 +27,18 @@ export interface Latecomers extends Observer {
 
 /** What is held, and is not any more once the clock says so. */
 interface Held {
-  readonly task_id: string;
+  readonly run_id: string;
+  /** Of the task, or the lock. */
+  readonly id: string;
   readonly token: string;
   /** By the server's clock, epoch ms. */
   readonly untilMs: number;
+}
+
+interface Kind {
+  readonly leaseMs: number;
+  /** Of the clock that ends the work; absent where the lease does. */
+  readonly runWithinMs?: number;
 }
 
 /**
@@ -39,20 +50,96 @@ export function sendLatecomers({ url, token, seed, disturbances }: Surroundings)
   const runIds: string[] = [];
   const tries: Try[] = [];
   const failures: Violation[] = [];
-  let waiting: { run_id: string; held: readonly Held[]; locks: readonly Held[] } | undefined;
+  let waiting: { held: readonly Held[]; locks: readonly Held[] } | undefined;
   let made = 0;
 
-  async function attempt(run_id: string, what: string, untilMs: number, ask: AskOf): Promise<void> {
+  async function attempt({ run_id, untilMs }: Held, what: string, path: string, body: object): Promise<void> {
     // Jumps are noted when they are done: this is what the clock says, though the last was answered in this millisecond.
     const offsetMs = disturbances.jumps.reduce((sum, { byMs }) => sum + byMs, 0);
     const lateMs = Date.now() + offsetMs - untilMs;
     if (lateMs < slackMs) return;
     // One that is not answered, because the server dies, is judged by the log.
-    const status = await ask().then(
+    const status = await client.ask("POST", `/v1/runs/${run_id}${path}`, body, { patienceMs }).then(
       (reply) => reply.status,
       () => undefined,
     );
     tries.push({ run_id, what, lateMs, status });
+  }
+
+  /** All that a holder may do, each of them first with some. */
+  async function writeUnder(held: Held, index: number): Promise<void> {
+    const { id, token: lease_token } = held;
+    const move =
+      (action: string, more: object = {}) =>
+      () =>
+        attempt(held, `${action} of ${id}`, `/tasks/${id}/transition`, { action, lease_token, ...more });
+    const fact = (): Promise<void> => {
+      const payload = { id: `late-${id}`, ts_ms: Date.now(), text: "late" };
+      const body = { op: "add_fact", payload, task_id: id, lease_token };
+      return attempt(held, `a fact under ${id}`, "/blackboard/patches", body);
+    };
+    const writes = [
+      fact,
+      move("heartbeat"),
+      move("complete"),
+      move("fail", { error: "too late" }),
+      move("release"),
+    ];
+    const first = index % writes.length;
+    for (const write of [...writes.slice(first), ...writes.slice(0, first)]) await write();
+  }
+
+  async function useLock(held: Held): Promise<void> {
+    const body = { lease_token: held.token };
+    await attempt(held, `renewal of ${held.id}`, `/locks/${held.id}/heartbeat`, body);
+    await attempt(held, `release of ${held.id}`, `/locks/${held.id}/release`, body);
+  }
+
+  async function create(run_id: string): Promise<string> {
+    await client.demand("POST", "/v1/runs", { run_id, objective: "Too late" });
+    runIds.push(run_id);
+    return `/v1/runs/${run_id}`;
+  }
+
+  async function hold(run_id: string, count: number, kind: Kind): Promise<Held[]> {
+    const path = await create(run_id);
+    const tasks = Array.from({ length: count }, (_, index) => ({
+      id: `t${index}`,
+      task_type: "t",
+      payload: {},
+      ...(kind.runWithinMs !== undefined && { clocks: { run_within_ms: kind.runWithinMs } }),
+    }));
+    await client.demand("POST", `${path}/tasks`, { tasks });
+    const asked = { agent_id: "late", lease_ms: kind.leaseMs, max: count };
+    const claims = listAt(await client.demand("POST", `${path}/tasks/claim`, asked), "claims");
+    if (claims.length !== count) throw new Error(`${claims.length} of ${count} tasks were claimed`);
+    return claims.map((claim) => {
+      const [task, lease] = [objectAt(claim, "task"), objectAt(claim, "lease")];
+      const clockEndMs = (numberAt(task, "claimed_at_ms") ?? 0) + (kind.runWithinMs ?? Number.NaN);
+      const leaseEndMs = numberAt(lease, "expires_at_ms") ?? 0;
+      const token = stringAt(lease, "token");
+      if (token === undefined) throw new Error("a lease has no token");
+      return {
+        run_id,
+        id: stringAt(task, "id") ?? "",
+        token,
+        untilMs: kind.runWithinMs === undefined ? leaseEndMs : clockEndMs,
+      };
+    });
+  }
+
+  async function lock(run_id: string): Promise<Held[]> {
+    const path = await create(run_id);
+    return Promise.all(
+      ["a", "b", "c", "d"].map(async (name) => {
+        const body = { agent_id: "late", resources: [{ name, mode: "exclusive" }], lease_ms: leaseMs };
+        const given = objectAt(await client.demand("POST", `${path}/locks`, body), "lock");
+        const [id, token] = [stringAt(given, "lock_id") ?? "", stringAt(given, "token")];
+        // With a wrong token it would be refused for that.
+        if (token === undefined) throw new Error(`lock ${id} has no token`);
+        return { run_id, id, token, untilMs: numberAt(given, "expires_at_ms") ?? 0 };
+      }),
+    );
   }
 
   return {
@@ -60,43 +147,25 @@ export function sendLatecomers({ url, token, seed, disturbances }: Surroundings)
     beforeJump: async (byMs) => {
       if (byMs < leastJumpMs) return;
       made += 1;
-      const run_id = `late-${seed}-${made}`;
+      const name = `late-${seed}-${made}`;
       try {
-        const held = await hold(client, run_id);
-        runIds.push(run_id);
-        waiting = { run_id, ...held };
+        const [leased, locks, ...clocked] = await Promise.all([
+          hold(`${name}-leased`, leases, { leaseMs }),
+          lock(`${name}-locked`),
+          ...Array.from({ length: clocks }, (_, index) =>
+            hold(`${name}-clocked${index}`, 1, { leaseMs: longestLeaseMs, runWithinMs }),
+          ),
+        ]);
+        waiting = { held: [...leased, ...clocked.flat()], locks };
       } catch (error) {
         failures.push({ rule: "not_made", detail: `the living server did not take it: ${String(error)}` });
       }
     },
     afterJump: async () => {
       if (waiting === undefined) return;
-      const { run_id, held, locks } = waiting;
+      const { held, locks } = waiting;
       waiting = undefined;
-      const post = (path: string, body: object) => () =>
-        client.ask("POST", `/v1/runs/${run_id}${path}`, body, { patienceMs });
-      const ends = ["complete", "fail", "release"];
-      const ofTasks = held.map(async ({ task_id, token, untilMs }, index) => {
-        const proof = { task_id, lease_token: token };
-        const move = (action: string) =>
-          attempt(
-            run_id,
-            `${action} of ${task_id}`,
-            untilMs,
-            post(`/tasks/${task_id}/transition`, { action, lease_token: token, ...fieldsOf(action) }),
-          );
-        const fact = { op: "add_fact", payload: { id: task_id, ts_ms: Date.now(), text: "late" }, ...proof };
-        await attempt(run_id, `a fact under ${task_id}`, untilMs, post("/blackboard/patches", fact));
-        await move("heartbeat");
-        await move(ends[index % ends.length] ?? "complete");
-      });
-      const ofLocks = locks.map(async ({ task_id, token, untilMs }) => {
-        const path = `/locks/${task_id}`;
-        const body = { lease_token: token };
-        await attempt(run_id, `renewal of ${task_id}`, untilMs, post(`${path}/heartbeat`, body));
-        await attempt(run_id, `release of ${task_id}`, untilMs, post(`${path}/release`, body));
-      });
-      await Promise.all([...ofTasks, ...ofLocks]);
+      await Promise.all([...held.map(writeUnder), ...locks.map(useLock)]);
     },
     check: async () => {
       const violations = [...failures, ...checkLatecomers(tries, await readLogs(client, runIds))];
@@ -105,51 +174,4 @@ export function sendLatecomers({ url, token, seed, disturbances }: Surroundings)
     },
     close: async () => undefined,
   };
-}
-
-type AskOf = () => ReturnType<Client["ask"]>;
-
-function fieldsOf(action: string): object {
-  return action === "fail" ? { error: "too late" } : {};
-}
-
-async function hold(client: Client, run_id: string): Promise<{ held: Held[]; locks: Held[] }> {
-  const path = `/v1/runs/${run_id}`;
-  await client.demand("POST", "/v1/runs", { run_id, objective: "Too late" });
-  const clocks = { run_within_ms: runWithinMs };
-  const tasks = Array.from({ length: each }, (_, index) => [
-    { id: `leased${index}`, task_type: "leased", payload: {} },
-    { id: `clocked${index}`, task_type: "clocked", payload: {}, clocks },
-  ]).flat();
-  await client.demand("POST", `${path}/tasks`, { tasks });
-  const claim = async (task_type: string, lease_ms: number): Promise<Held[]> => {
-    const answer = await client.demand("POST", `${path}/tasks/claim`, {
-      agent_id: "late",
-      task_type,
-      lease_ms,
-      max: each,
-    });
-    return listAt(answer, "claims").map((one) => {
-      const [task, lease] = [objectAt(one, "task"), objectAt(one, "lease")];
-      const leaseEndMs = numberAt(lease, "expires_at_ms") ?? 0;
-      const clockEndMs = (numberAt(task, "claimed_at_ms") ?? 0) + runWithinMs;
-      return {
-        task_id: stringAt(task, "id") ?? "",
-        token: stringAt(lease, "token") ?? "",
-        untilMs: task_type === "clocked" ? clockEndMs : leaseEndMs,
-      };
-    });
-  };
-  const lock = async (name: string): Promise<Held> => {
-    const body = { agent_id: "late", resources: [{ name, mode: "exclusive" }], lease_ms: leaseMs };
-    const locked = objectAt(await client.demand("POST", `${path}/locks`, body), "lock");
-    return {
-      task_id: stringAt(locked, "lock_id") ?? "",
-      token: stringAt(locked, "lease_token") ?? "",
-      untilMs: numberAt(locked, "expires_at_ms") ?? 0,
-    };
-  };
-  const clocked = await claim("clocked", 300_000);
-  const locks = await Promise.all(["a", "b", "c", "d"].map(lock));
-  return { held: [...(await claim("leased", leaseMs)), ...clocked], locks };
 }
