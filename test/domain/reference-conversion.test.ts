@@ -1,5 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { convertReference, type ReferenceFiles } from "../../src/domain/reference-import.ts";
+import {
+  convertReference,
+  MAX_MISSING_SEQS,
+  type ReferenceFiles,
+} from "../../src/domain/reference-import.ts";
 import { LOCAL_TENANT } from "../../src/identity/tenant.ts";
 
 /** What each member of a record becomes: `reference-import.test.ts` has whole runs, and what is wrong with them. */
@@ -147,6 +151,7 @@ describe("an event of the reference engine", () => {
   ])("07 D09 counts as the engine's word only as the engine writes it: %s", (_, type, payload, isTrusted) => {
     const { rows, report } = convert({ events: [event(1, { type, payload })] });
     expect(rows[0]?.event.origin).toBe(isTrusted ? undefined : "client");
+    if (!isTrusted) expect(rows[0]?.event.payload).toEqual(payload);
     // One that has no snapshot has none that could be wrong.
     expect(report.events.untrusted_snapshots).toBe(isTrusted || type === "context.unheard" ? 0 : 1);
   });
@@ -165,6 +170,7 @@ describe("an event of the reference engine", () => {
       { actual_path: "/a", expected_path: "/b", phase: "p", more: 2 },
     ],
     ["context.artifact.added", { files: [1], op: "add_artifact" }, { op: "add_artifact" }],
+    ["rollback_execution_applied", { files: [1], outcome: "applied" }, { outcome: "applied" }],
     ["rollback_execution_applied", "text", "text"],
     ["noted", { files: [1], lock: 1 }, { files: [1], lock: 1 }],
   ])("tells in its payload what the engine reads of it, and no more: %s", (type, payload, told) => {
@@ -257,6 +263,16 @@ describe("the order of records", () => {
   });
 });
 
+describe("seqs that no record has", () => {
+  it("may be ten thousand in all, and not one more", () => {
+    expect(convert({ events: [event(MAX_MISSING_SEQS + 1)] }).report.events.missing).toBe(MAX_MISSING_SEQS);
+    const rule = { file: "events.jsonl", rule: "missing_seqs" };
+    expect(() => convert({ events: [event(1), event(MAX_MISSING_SEQS + 3)] })).toThrow(
+      expect.objectContaining(rule),
+    );
+  });
+});
+
 describe("a patch of the reference engine", () => {
   it("stands with the event of its seq, and its seq is that of the event", () => {
     const { rows, report } = convert({
@@ -333,9 +349,14 @@ describe("a patch of the reference engine", () => {
 
   it("that holds no entry is kept, and counted", () => {
     const { report, rows } = convert({
-      patches: [patch(1, "add_fact", { id: 1 }), patch(2, "add_task", {}), patch(3, "add_fact", NOTE)],
+      patches: [
+        patch(1, "add_fact", { id: 1 }),
+        patch(2, "add_task", {}),
+        patch(3, "add_fact", NOTE),
+        patch(4, "add_fact", {}),
+      ],
     });
-    expect(report.patches).toMatchObject({ not_applicable: 1, without_event: 3 });
+    expect(report.patches).toMatchObject({ not_applicable: 2, without_event: 4 });
     expect(rows[0]?.patch?.payload).toEqual({ id: 1 });
   });
 });
@@ -470,6 +491,7 @@ describe("run_state.json", () => {
       { ...TASK, id: "held", status: "in_progress", ...held },
       { ...TASK, id: "stale", status: "blocked", ...held },
       { ...TASK, id: "free" },
+      { ...TASK, id: "odd", status: "in_progress" },
     ];
     const { report, state } = convert({ state: { tasks } });
     expect(report.leases).toMatchObject({ ended: 2 });
@@ -477,6 +499,7 @@ describe("run_state.json", () => {
       ["held", "runnable", undefined],
       ["stale", "blocked", undefined],
       ["free", "pending", undefined],
+      ["odd", "in_progress", undefined],
     ]);
   });
 });

@@ -430,6 +430,8 @@ describe("a run of the reference engine", () => {
     for (const run_state of [null, "", "{torn", "[]", '{"run_id":"x"}']) {
       expect(() => convert({ ...files, run_state })).toThrow(ReferenceUnreadable);
     }
+    const missing = { file: "run_state.json", rule: "required" };
+    expect(() => convert({ ...files, run_state: null })).toThrow(expect.objectContaining(missing));
   });
 
   it("whose board is too large for one commit arrives in several", () => {
@@ -445,5 +447,10 @@ describe("a run of the reference engine", () => {
     const converted = convert({ ...big.files(), run_state: JSON.stringify({ ...big.state, tasks }) });
     isSound(converted);
     expect(converted.state.run().tasks.map(({ id }) => id)).toEqual(tasks.map(({ id }) => id));
+    const [, replaced, ...added] = converted.rows.map(({ event }) => event);
+    expect(replaced?.payload).toMatchObject({ run: { tasks: [] } });
+    expect(added.map(({ payload }) => payload)).toMatchObject(
+      tasks.map(({ id }, index) => ({ task_id: id, patch_seq: index + 3 })),
+    );
   });
 });
