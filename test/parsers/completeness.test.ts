@@ -128,7 +128,6 @@ const REASONS: Record<string, string[]> = {
   "Read of events' payloads by withEvent(), which domain/audit.test.ts gives any payload.": [
     "domain/ledger.ts#ledgerRecordOf",
     "domain/mutations.ts#mutationRecordOf",
-    "domain/undo.ts#undoOf",
   ],
   "A part of another that has a property: nativeBodies(), issuersOf(), readStateLines(), readLines(), contentHeaders().":
     [
